@@ -1,0 +1,1 @@
+"""The client: trains both prompts on its own images, keeps the private one."""

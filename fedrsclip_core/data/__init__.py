@@ -1,0 +1,1 @@
+"""Images, labels, splits, partitions and cached features of one client."""

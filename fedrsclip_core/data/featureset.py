@@ -1,0 +1,25 @@
+"""Encoded images with their labels: all that training and evaluation see of the data."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Unit image features and class indices of one part of one client's data.
+
+    Attributes
+    ----------
+    features : NDArray[np.float32]
+        ``(N, dim)``, unit rows.
+    labels : NDArray[np.int64]
+        ``(N,)``, indices into the federation's class list.
+    """
+
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)

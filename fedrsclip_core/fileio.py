@@ -1,0 +1,88 @@
+"""Files that are whole or absent: written under a temporary name, synced, renamed."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace ``path`` atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The target; its parents are created.
+    data : bytes
+        The complete new content.
+    mode : int
+        Permission bits of the new file.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or not writable; the previous file is then intact.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Replace ``path`` atomically with UTF-8 text."""
+    write_bytes(path, text.encode(), mode=mode)
+
+
+def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
+    """Replace ``path`` atomically with indented JSON."""
+    write_text(path, json.dumps(value, indent=2) + "\n", mode=mode)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line and sync it; a reader sees whole lines or, after a crash, a cut last one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_directory(folder: Path) -> None:
+    """Make a rename in ``folder`` survive a power cut (a no-op where folders cannot be opened)."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sha256_of(*parts: bytes | str) -> str:
+    """Hex digest over length-prefixed parts, so that no two different lists collide by joining."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()
+
+
+def sha256_of_file(path: Path) -> str:
+    """Hex digest of a file's bytes, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,101 @@
+"""The learned context vectors: their starts and what a client keeps of them."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.fileio import sha256_of
+
+if TYPE_CHECKING:
+    from fedrsclip_core.clip import ClipFiles
+
+RANDOM_INIT = "random"
+"""The value of ``prompt.shared_init`` and ``prompt.private_init`` that is not words."""
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """What never leaves a client's disk.
+
+    Attributes
+    ----------
+    private : NDArray[np.float32] or None
+        The private prompt ``(n_ctx, width)``; ``None`` where the method has none.
+    gate : NDArray[np.float32] or None
+        Logits of the fusion weights: ``(1,)`` for ``fusion: gate``, ``(n_cls,)`` for
+        ``fusion: class_gate``, ``None`` for ``fusion: fixed``.
+    """
+
+    private: NDArray[np.float32] | None
+    gate: NDArray[np.float32] | None = None
+
+
+def random_prompt(n_ctx: int, width: int, std: float, *key: str | int) -> NDArray[np.float32]:
+    """Draw context vectors from N(0, std), a pure function of ``key``.
+
+    Parameters
+    ----------
+    n_ctx, width : int
+        Number of vectors and the text encoder's width.
+    std : float
+        Standard deviation; CoOp uses 0.02.
+    *key : str or int
+        Names the draw, e.g. ``("private", seed, client_name)``.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        ``(n_ctx, width)``.
+    """
+    entropy = int(sha256_of(*(str(part) for part in key))[:32], 16)
+    draws = np.random.default_rng(entropy).standard_normal((n_ctx, width))
+    return (std * draws).astype(np.float32)
+
+
+def word_prompt(
+    files: "ClipFiles", words: str, n_ctx: int, std: float, *key: str | int
+) -> NDArray[np.float32]:
+    """Start from the token embeddings of ``words``.
+
+    Fewer tokens than ``n_ctx`` are preceded by random vectors, so that the words keep their place
+    next to the class name.
+
+    Raises
+    ------
+    ConfigError
+        If the words have more tokens than ``n_ctx``.
+    """
+    from fedrsclip_core.clip import load_token_rows
+    from fedrsclip_core.tokens import token_ids
+
+    ids = token_ids(files, words)
+    if len(ids) > n_ctx:
+        raise ConfigError(
+            f"the prompt start {words!r} has {len(ids)} tokens but prompt.n_ctx is {n_ctx}: "
+            f"use fewer words, prompt.n_ctx={len(ids)}, or {RANDOM_INIT!r}"
+        )
+    start = random_prompt(n_ctx, files.width, std, *key)  # (n_ctx, width)
+    if ids:
+        start[n_ctx - len(ids) :] = load_token_rows(files, ids)
+    return start
+
+
+def initial_prompt(
+    files: "ClipFiles", init: str, n_ctx: int, std: float, *key: str | int
+) -> NDArray[np.float32]:
+    """Start a prompt as ``prompt.shared_init`` or ``prompt.private_init`` says, ``(n_ctx, width)``."""
+    if init == RANDOM_INIT:
+        return random_prompt(n_ctx, files.width, std, *key)
+    return word_prompt(files, init, n_ctx, std, *key)
+
+
+def initial_gate(fusion: str, beta: float, num_classes: int) -> NDArray[np.float32] | None:
+    """Start the private fusion weights at ``beta`` (in logits); ``None`` for ``fusion: fixed``."""
+    if fusion == "fixed":
+        return None
+    clipped = min(max(beta, 1e-4), 1 - 1e-4)
+    size = num_classes if fusion == "class_gate" else 1
+    return np.full(size, np.log(clipped / (1 - clipped)), dtype=np.float32)

@@ -1,0 +1,163 @@
+"""The configuration's schema: plain dataclasses with the defaults of the embedded demo.
+
+Everything here travels in the submitted run except the site keys (:data:`SITE_KEYS`), which are
+facts of one machine and come from its node configuration or environment.
+"""
+
+from dataclasses import dataclass, field
+
+SITE_KEYS = ("data.path", "model.path", "federation.device")
+"""Keys that belong to a site: stripped from what travels, outside digest and ``config.yaml``."""
+
+
+@dataclass
+class ModelConfig:
+    """Which frozen CLIP."""
+
+    name: str = "demo_clip"
+    hub_id: str | None = None
+    revision: str | None = None
+    path: str | None = None
+
+
+@dataclass
+class PromptConfig:
+    """Which prompts exist, how they start and how they are fused."""
+
+    shared: bool = True
+    private: bool = True
+    n_ctx: int = 4
+    shared_init: str = "a photo of a"
+    private_init: str = "random"
+    init_std: float = 0.02
+    fusion: str = "fixed"
+    beta: float = 0.5
+    template: str = "a satellite photo of a {}."
+    finetune_epochs: int = 0
+    finetune_lr: float | None = None
+
+
+@dataclass
+class LossConfig:
+    """Weights and forms of the loss terms."""
+
+    lambda_fused: float = 1.0
+    lambda_shared: float = 1.0
+    lambda_private: float = 0.0
+    lambda_dpac: float = 0.1
+    lambda_cmfac: float = 0.1
+    dpac_anchor: str = "local"
+    shared_labels: str = "all"
+
+
+@dataclass
+class OptimizerConfig:
+    """The client's optimizer; its state is new in each message."""
+
+    name: str = "sgd"
+    lr: float = 0.1
+    private_lr: float | None = None
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    batch_size: int = 32
+    local_epochs: int = 1
+    threads: int = 1
+
+
+@dataclass
+class DataConfig:
+    """Where images come from and which classes the federation has."""
+
+    name: str = "demo_scenes"
+    path: str | None = None
+    hub_id: str | None = None
+    hub_revision: str | None = None
+    image_column: str = "image"
+    label_column: str = "label"
+    class_names: list[str] = field(default_factory=list)
+    class_words: dict[str, str] = field(default_factory=dict)
+    images_per_class: int = 100
+    val_fraction: float = 0.1
+    test_fraction: float = 0.2
+    max_unreadable: float = 0.05
+
+
+@dataclass
+class PartitionConfig:
+    """How a simulation deals images to clients; ``site``: each client's folder is its own."""
+
+    name: str = "heterogeneous"
+    num_classes_per_partition: int | None = None
+    alpha: float = 0.5
+
+
+@dataclass
+class FederationConfig:
+    """The federation's topology and time limits."""
+
+    name: str = "demo"
+    num_rounds: int = 10
+    num_clients: int = 4
+    fraction_train: float = 1.0
+    min_clients: int = 1
+    min_replies: int = 1
+    max_failed_rounds: int = 3
+    eval_every: int = 5
+    client_cpus: int = 1
+    client_gpus: float = 0.0
+    device: str | None = None
+    connect_timeout: float = 120.0
+    prepare_timeout: float = 3600.0
+    round_timeout: float = 600.0
+
+
+@dataclass
+class StrategyConfig:
+    """Which of Flower's aggregators, with its own parameter names."""
+
+    name: str = "fedavg"
+    proximal_mu: float = 0.0
+    server_learning_rate: float | None = None
+    server_momentum: float | None = None
+    eta: float | None = None
+    eta_l: float | None = None
+    beta_1: float | None = None
+    beta_2: float | None = None
+    tau: float | None = None
+    beta: float | None = None
+    num_malicious_nodes: int | None = None
+    num_nodes_to_select: int | None = None
+
+
+@dataclass
+class PrivacyConfig:
+    """What, besides the shared prompt and sums, a client tells the server."""
+
+    share_label_counts: bool = True
+
+
+@dataclass
+class RunConfig:
+    """Names of this run and of the one whose private prompts it starts from."""
+
+    name: str | None = None
+    private_init_from: str | None = None
+
+
+@dataclass
+class Config:
+    """The composed configuration of one run."""
+
+    method: str = "fedrsclip"
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    federation: FederationConfig = field(default_factory=FederationConfig)
+    strategy: StrategyConfig = field(default_factory=StrategyConfig)
+    privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
+    run: RunConfig = field(default_factory=RunConfig)

@@ -1,0 +1,1 @@
+"""The server: averages shared prompts, sees nothing else."""
