@@ -1,0 +1,191 @@
+"""Composition: every recipe and method works, every mistake is one sentence naming the key."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import yaml
+
+from fedrsclip_core import config as configuration
+from fedrsclip_core.config import compose, conf_dir, from_run_config, join_overrides, quote
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.schema import SITE_KEYS, Config
+
+pytestmark = pytest.mark.unit
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def test_defaults_are_those_of_the_schema() -> None:
+    assert compose([]) == Config()
+
+
+@pytest.mark.parametrize("experiment", _options("experiment"))
+def test_every_experiment_composes(experiment: str) -> None:
+    assert len(compose([f"experiment={experiment}"]).data.class_names) == 21
+
+
+@pytest.mark.parametrize("method", _options("method"))
+@pytest.mark.parametrize("partition", _options("partition"))
+def test_every_method_composes_with_every_partition(method: str, partition: str) -> None:
+    config = compose([f"method={method}", f"partition={partition}"])
+    assert (config.method, config.partition.name) == (method, partition)
+
+
+@pytest.mark.parametrize(
+    ("group", "option"),
+    [(g, o) for g in ("model", "optimizer", "data", "federation", "strategy") for o in _options(g)],
+)
+def test_every_other_option_composes(group: str, option: str) -> None:
+    assert compose([f"{group}={option}"])
+
+
+def test_methods_differ_where_they_should() -> None:
+    promptfl = compose(["experiment=uc_merced", "method=promptfl"])
+    assert (promptfl.prompt.shared, promptfl.prompt.private) == (True, False)
+    assert promptfl.loss.lambda_fused == promptfl.loss.lambda_cmfac == 0
+    local = compose(["method=local"])
+    assert (local.prompt.shared, local.loss.lambda_private) == (False, 1.0)
+    assert compose(["method=zero_shot", "experiment=uc_merced"]).federation.num_rounds == 0
+    fine_tuned = compose(["method=promptfl_ft", "federation.num_rounds=7"])
+    assert fine_tuned.prompt.finetune_epochs == 7
+    assert compose(["method=fedprox"]).strategy.proximal_mu > 0
+
+
+def test_every_key_in_the_yaml_files_has_a_comment_above() -> None:
+    for path in conf_dir().rglob("*.yaml"):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert lines[0].startswith("#"), path
+        for before, line in pairwise(lines):
+            key = re.match(r"\s*(\w+):", line)
+            sections = {"defaults", "run", "partition", "federation", "prompt"}
+            if key and key[1] not in sections:
+                assert before.lstrip().startswith("#"), f"{path.name}: {line}"
+
+
+def test_yaml_files_hold_every_key_of_the_schema() -> None:
+    printed = yaml.safe_load(configuration.to_yaml(compose([]), site_keys=True))
+    assert dict(_leaves(printed)) == dict(_leaves(asdict(Config())))
+
+
+def test_yaml_without_site_keys() -> None:
+    config = compose(["data.path=/somewhere/secret", "federation.device=cpu"])
+    assert "secret" in configuration.to_yaml(config, site_keys=True)
+    printed = configuration.to_yaml(config, site_keys=False)
+    assert "secret" not in printed
+    assert not set(SITE_KEYS) & set(dict(_leaves(yaml.safe_load(printed))))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["prompt.nctx=3"], ["prompt.nctx", "did you mean prompt.n_ctx?"]),
+        (["n_ctx=3"], ["n_ctx", "prompt.n_ctx"]),
+        (["method=prompfl"], ["method=prompfl", "promptfl?", "zero_shot"]),
+        (["model=vit"], ["model=vit", "clip_vit_b16"]),
+        (["prompt={n_ctx: 3}"], ["prompt", "dual"]),
+        (["hydra.run.dir=x"], ["hydra.run.dir", "not a key"]),
+        (["prompt.n_ctx=four"], ["prompt.n_ctx", "an integer", "four"]),
+        (["prompt.n_ctx=4.5"], ["prompt.n_ctx", "an integer"]),
+        (["prompt.n_ctx=null"], ["prompt.n_ctx", "an integer"]),
+        (["prompt.shared=maybe"], ["prompt.shared", "true or false"]),
+        (["optimizer.lr=[1]"], ["optimizer.lr", "a number"]),
+        (["data.class_names=beach"], ["data.class_names", "a list of texts"]),
+        (["data.class_names={a: b}"], ["data.class_names", "a list of texts"]),
+        (["data.class_words=[a]"], ["data.class_words", "a mapping"]),
+        (["prompt.n_ctx=0"], ["prompt.n_ctx is 0", "at least 1"]),
+        (["optimizer.lr=0"], ["optimizer.lr is 0", "above 0"]),
+        (["optimizer.lr=nan"], ["optimizer.lr is nan", "finite"]),
+        (["prompt.beta=1.5"], ["prompt.beta is 1.5", "[0, 1]"]),
+        (["optimizer.momentum=1"], ["optimizer.momentum", "[0, 1)"]),
+        (["prompt.fusion=gate", "prompt.beta=1"], ["prompt.beta", "between 0 and 1"]),
+        (["prompt.fusion=mean"], ["prompt.fusion", "class_gate"]),
+        (["optimizer.name=lion"], ["optimizer.name", "adamw"]),
+        (["prompt.template=a photo"], ["prompt.template", "{}"]),
+        (["prompt.private=false"], ["loss.lambda_fused", "prompt.private"]),
+        (["method=zero_shot", "federation.num_rounds=3"], ["federation.num_rounds", "no prompt"]),
+        (["loss=none"], ["lambda_*"]),
+        (["strategy.tau=1"], ["strategy.tau", "fedavg", "fedadam"]),
+        (["federation.min_replies=5"], ["federation.min_replies is 5", "num_clients is 4"]),
+        (["data.val_fraction=0.5", "data.test_fraction=0.5"], ["data.val_fraction", "train"]),
+        (["data.class_names=[a,b,a]"], ["data.class_names", "'a' twice"]),
+        (["data=uc_merced", "data.class_words.lake=a lake"], ["data.class_words", "lake"]),
+        (["data=folder", "partition=site"], ["data.class_names", "partition=site"]),
+        (
+            ["experiment=uc_merced", "partition.num_classes_per_partition=2"],
+            ["partition.num_classes_per_partition", "10 clients x 2 classes", "21 classes"],
+        ),
+        (["run.name=../up"], ["run.name"]),
+        (["model.hub_id=/data/models/clip"], ["model.hub_id", "not a path"]),
+        (["federation.device=tpu"], ["federation.device", "cuda"]),
+        (["prompt.n_ctx=1,2"], ["prompt.n_ctx", "several values"]),
+        (["prompt.n_ctx"], ["'prompt.n_ctx'", "key=value"]),
+        (["~method"], ["~method", "key=value"]),
+        (["seed=("], ["seed", "quotes"]),
+        (["seed=${oc.env:HOME}"], ["seed", "${"]),
+        (["model.name=_target_"], ["model.name", "_target_"]),
+    ],
+)
+def test_a_mistake_is_one_sentence_naming_the_key(overrides: list[str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compose(overrides)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    for word in words:
+        assert word in sentence, sentence
+
+
+def test_run_config_is_composed_like_a_command_line() -> None:
+    overrides = ["data.class_words.golf_course=golf, 'the' course", "seed=3", "prompt.n_ctx=2"]
+    overrides[0] = f"data.class_words.golf_course={quote(overrides[0].partition('=')[2])}"
+    config = from_run_config({configuration.RUN_CONFIG_KEY: join_overrides(overrides)})
+    assert config == compose(overrides)
+    assert config.data.class_words == {"golf_course": "golf, 'the' course"}
+    assert from_run_config({}) == Config()
+
+
+@pytest.mark.parametrize("key", SITE_KEYS)
+def test_a_site_key_must_not_travel_and_is_not_repeated(key: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(key)) as caught:
+        from_run_config({configuration.RUN_CONFIG_KEY: f"seed=1 +{key}=/secret/place"})
+    assert "secret" not in str(caught.value)
+
+
+def test_an_unbalanced_quote_in_the_run_config() -> None:
+    with pytest.raises(ConfigError, match="unbalanced quote"):
+        from_run_config({configuration.RUN_CONFIG_KEY: "run.name='x"})
+
+
+def test_site_values_are_literal() -> None:
+    path = "/data/with (odd), [names]=1"
+    travelling, site = configuration.split_site_overrides([f"data.path={path}", "seed=1"])
+    assert (travelling, site) == (["seed=1"], {"data.path": path})
+    assert compose([f"data.path={path}"]).data.path == path
+    assert compose(["data.path=null"]).data.path is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "plain", "it's", "a, b", "back\\slash", "end\\", "\\'", "a\\\\'b'", "{x} [y]", "é"]
+)
+def test_quoted_text_survives_the_grammar(text: str) -> None:
+    assert compose([f"data.class_words.x={quote(text)}"]).data.class_words == {"x": text}
+
+
+def test_a_composition_does_not_disturb_the_next() -> None:
+    first = compose(["seed=1"])
+    compose(["seed=2", "method=local"])
+    assert compose(["seed=1"]) == first
+    assert configuration.choices(["data=uc_merced"])["data"] == "uc_merced"

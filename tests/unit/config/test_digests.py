@@ -1,0 +1,81 @@
+"""Digests: equal for equal, different for any difference that matters."""
+
+from pathlib import Path
+
+import pytest
+
+from fedrsclip_core import config as configuration
+from fedrsclip_core import digests
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.schema import Config
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three small packages and a conf folder that the digests take for the loaded app."""
+    for package in digests.PACKAGES:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("X = 1\n")
+    (tmp_path / "conf" / "model").mkdir(parents=True)
+    (tmp_path / "conf" / "model" / "a.yaml").write_text("name: a\n")
+    monkeypatch.setattr(
+        digests, "package_folder", lambda package: _existing(tmp_path / package, package)
+    )
+    monkeypatch.setattr(configuration, "conf_dir", lambda: tmp_path / "conf")
+    return tmp_path
+
+
+def _existing(folder: Path, package: str) -> Path:
+    assert (folder / "__init__.py").is_file(), package
+    return folder
+
+
+def test_a_changed_byte_changes_the_code_digest(app: Path) -> None:
+    before = digests.code_digest()
+    assert digests.code_digest() == before
+    seen = {before}
+    for name in ("client_app/__init__.py", "conf/model/a.yaml"):
+        (app / name).write_bytes((app / name).read_bytes() + b" ")
+        seen.add(digests.code_digest())
+    (app / "server_app" / "new.py").write_text("")
+    seen.add(digests.code_digest())
+    (app / "server_app" / "new.py").rename(app / "server_app" / "other.py")
+    seen.add(digests.code_digest())
+    assert len(seen) == 5
+
+
+def test_other_files_do_not_count(app: Path) -> None:
+    before = digests.code_digest()
+    (app / "fedrsclip_core" / "weights.safetensors").write_bytes(b"x")
+    assert digests.code_digest() == before
+
+
+def test_the_loaded_packages_are_digested() -> None:
+    files = digests.app_files()
+    assert files["fedrsclip_core/digests.py"] == Path(digests.__file__).resolve()
+    assert "conf/config.yaml" in files
+    assert {name.partition("/")[0] for name in files} == {*digests.PACKAGES, "conf"}
+
+
+def test_a_missing_package_is_a_sentence() -> None:
+    with pytest.raises(ConfigError, match="no_such_app cannot be imported"):
+        digests.package_folder("no_such_app")
+
+
+def test_config_digest_ignores_what_belongs_to_a_site() -> None:
+    config, moved, other = Config(), Config(), Config(seed=1)
+    moved.data.path, moved.model.path, moved.federation.device = "/x", "/y", "cuda"
+    assert digests.config_digest(config) == digests.config_digest(moved)
+    assert digests.config_digest(config) != digests.config_digest(other)
+
+
+def test_class_digest_depends_on_order_names_and_words() -> None:
+    seen = {
+        digests.class_digest(["a", "b"], ["a", "b"]),
+        digests.class_digest(["b", "a"], ["b", "a"]),
+        digests.class_digest(["a", "b"], ["a", "c"]),
+        digests.class_digest(["a,b"], ["a", "b"]),
+    }
+    assert len(seen) == 4
