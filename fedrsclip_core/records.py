@@ -5,118 +5,44 @@ file path or free text. This is the only module of the core that knows Flower's 
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    ConfigRecordValues,
+    MetricRecord,
+    MetricRecordValues,
+    RecordDict,
+)
+from numpy.typing import NDArray
 
 from fedrsclip_core.errors import WireError
-
-PROTOCOL_VERSION = 1
-
-QUERY_IDENTITY = "query.identity"
-QUERY_PREPARE = "query.prepare"
-QUERY_INIT = "query.init"
-TRAIN = "train"
-EVALUATE = "evaluate"
+from fedrsclip_core.messages import (
+    DIGEST_PARTS,
+    EVAL_MODES,
+    EVAL_PARTS,
+    LOSS_TERMS,
+    PROTOCOL_VERSION,
+    Identity,
+    RoundReply,
+    RoundRequest,
+)
 
 ARRAYS = "arrays"
 CONFIG = "config"
 METRICS = "metrics"
 SHARED_PROMPT = "shared_prompt"
-
-DIGEST_PARTS = ("code", "config", "clip", "classes", "split")
-LOSS_TERMS = ("loss", "loss-fused", "loss-shared", "loss-private", "loss-dpac", "loss-cmfac")
-EVAL_PARTS = ("val", "test")
-EVAL_MODES = ("zero-shot", "global", "personalized", "personalized-own")
 PROXIMAL_MU = "proximal-mu"
 NUM_EXAMPLES = "num-examples"
 
 
-class FailureCode(StrEnum):
-    """Why a client could not do what a message asked: all that a server may learn."""
-
-    CONFIGURATION = "configuration"
-    DATA = "data"
-    MODEL = "model"
-    PRIVATE_STORE = "private-store"
-    PROTOCOL = "protocol"
-    LATE = "late"
-    DISK = "disk"
-    DEVICE = "device"
-    NON_FINITE = "non-finite"
-    INTERNAL = "internal"
-
-
-class ClientFailure(Exception):  # noqa: N818 - Flower prints the class name at the server
-    """The only exception that leaves a handler: a code of the closed list, no text, no cause."""
-
-    def __init__(self, code: FailureCode) -> None:
-        super().__init__(code.value)
-        self.code = code
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a client says of itself, once.
-
-    ``digests`` has an entry for each of :data:`DIGEST_PARTS`; an empty string means that the
-    part is a site's own business (the split under the ``site`` partition). ``label_counts``
-    (training images per class) is empty unless ``privacy.share_label_counts``.
-    """
-
-    client_name: str
-    partition_id: int
-    num_partitions: int
-    digests: Mapping[str, str]
-    n_ctx: int
-    width: int
-    num_train: int
-    num_val: int
-    num_test: int
-    label_counts: tuple[int, ...] = ()
-    protocol: int = PROTOCOL_VERSION
-
-
-@dataclass(frozen=True)
-class RoundRequest:
-    """What the server asks in a train or evaluate message.
-
-    ``shared`` is float32 ``(n_ctx, width)`` or ``None`` where no shared prompt exists.
-    ``final`` marks the last evaluation, in which fine-tuned variants are measured.
-    """
-
-    server_round: int
-    run_name: str
-    shared: np.ndarray | None
-    final: bool = False
-    proximal_mu: float = 0.0
-
-
-@dataclass(frozen=True)
-class RoundReply:
-    """A client's answer: the trained shared prompt (train only) and sums.
-
-    ``correct`` and ``total`` map ``(part, mode)`` and ``part`` to counts of images; modes without
-    a meaning are absent. They describe the shared prompt as received with the private prompt as
-    stored, before any training. ``losses`` holds a mean over steps for each of
-    :data:`LOSS_TERMS` and is empty for an evaluation.
-    """
-
-    num_examples: int
-    seconds: float
-    shared: np.ndarray | None = None
-    num_steps: int = 0
-    losses: Mapping[str, float] = field(default_factory=dict)
-    correct: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    total: Mapping[str, int] = field(default_factory=dict)
-
-
 def pack_identity_request(run_name: str, code_digest: str, config_digest: str) -> RecordDict:
     """Build a ``query.identity``, ``query.prepare`` or ``query.init`` request."""
-    config = {
+    config: dict[str, ConfigRecordValues] = {
         "protocol": PROTOCOL_VERSION,
         "run-name": run_name,
         "code": code_digest,
@@ -138,7 +64,7 @@ def unpack_identity_request(content: RecordDict) -> tuple[str, str, str]:
 
 def pack_identity(identity: Identity) -> RecordDict:
     """Build the reply to ``query.identity`` and ``query.prepare``."""
-    record: dict[str, int | str | list[int]] = {
+    record: dict[str, ConfigRecordValues] = {
         "protocol": identity.protocol,
         "client-name": identity.client_name,
         "partition-id": identity.partition_id,
@@ -151,7 +77,7 @@ def pack_identity(identity: Identity) -> RecordDict:
         "label-counts": list(identity.label_counts),
     }
     record |= {f"digest-{part}": identity.digests[part] for part in DIGEST_PARTS}
-    return RecordDict({CONFIG: ConfigRecord(record)})  # type: ignore[arg-type]
+    return RecordDict({CONFIG: ConfigRecord(record)})
 
 
 def unpack_identity(content: RecordDict) -> Identity:
@@ -162,14 +88,14 @@ def unpack_identity(content: RecordDict) -> Identity:
     WireError
         If a key is missing, unknown or of another type, or a count is negative.
     """
-    counts = ("partition-id", "num-partitions", "n-ctx", "width")
-    counts += ("num-train", "num-val", "num-test")
-    schema: dict[str, type] = {name: int for name in ("protocol", *counts)}
+    sizes = ("partition-id", "num-partitions", "n-ctx", "width")
+    counts = (*sizes, "num-train", "num-val", "num-test")
+    schema: dict[str, type] = dict.fromkeys(("protocol", *counts), int)
     schema |= {"client-name": str, "label-counts": list}
     schema |= {f"digest-{part}": str for part in DIGEST_PARTS}
     config = _only_config(content, schema)
-    numbers = {name: int(config[name]) for name in counts}  # type: ignore[arg-type]
-    label_counts = tuple(config["label-counts"])  # type: ignore[arg-type]
+    numbers = {name: int(config[name]) for name in counts}
+    label_counts = tuple(config["label-counts"])
     if min(numbers.values()) < 0 or any(type(n) is not int or n < 0 for n in label_counts):
         raise WireError("an identity holds a negative count")
     return Identity(
@@ -183,20 +109,18 @@ def unpack_identity(content: RecordDict) -> Identity:
         num_val=numbers["num-val"],
         num_test=numbers["num-test"],
         label_counts=label_counts,
-        protocol=int(config["protocol"]),  # type: ignore[arg-type]
+        protocol=int(config["protocol"]),
     )
 
 
-def pack_shared(shared: np.ndarray | None) -> ArrayRecord:
+def pack_shared(shared: NDArray[np.float32] | None) -> ArrayRecord:
     """Build the only ArrayRecord of the contract: ``{"shared_prompt": float32 (n_ctx, width)}``."""
     if shared is None:
         return ArrayRecord({})
     return ArrayRecord({SHARED_PROMPT: Array(np.ascontiguousarray(shared, dtype=np.float32))})
 
 
-def unpack_shared(
-    record: ArrayRecord, shape: tuple[int, int] | None, *, max_norm: float = math.inf
-) -> np.ndarray | None:
+def unpack_shared(record: ArrayRecord, shape: tuple[int, int] | None) -> NDArray[np.float32] | None:
     """Read and check the shared prompt.
 
     Parameters
@@ -205,43 +129,52 @@ def unpack_shared(
         What arrived.
     shape : tuple[int, int] or None
         The expected ``(n_ctx, width)``; ``None`` if no shared prompt may be there.
-    max_norm : float
-        The largest Frobenius norm accepted.
 
     Raises
     ------
     WireError
-        On other keys, dtype or shape, on NaN or infinity, on too large a norm. The declared
-        shape and dtype are checked before the bytes are touched.
+        On other keys, dtype or shape, on NaN or infinity. The declared shape and dtype and the
+        number of bytes are checked before the bytes are read.
     """
     expected = [] if shape is None else [SHARED_PROMPT]
     if list(record.keys()) != expected:
         raise WireError(f"arrays are {_names(record.keys())}, expected {_names(expected)}")
-    if shape is None:
-        return None
-    array = record[SHARED_PROMPT]
-    if array.dtype != "float32" or tuple(array.shape) != shape:
-        raise WireError(
-            f"the shared prompt is {array.dtype} {tuple(array.shape)}, expected float32 {shape}"
-        )
+    return None if shape is None else _checked_array(record[SHARED_PROMPT], shape)
+
+
+def _checked_array(array: Array, shape: tuple[int, int]) -> NDArray[np.float32]:
+    if array.dtype != "float32":
+        raise WireError("the shared prompt is not declared as float32")
+    if tuple(array.shape) != shape:
+        raise WireError(f"the shared prompt is not declared with shape {shape}")
     if len(array.data) > 4 * math.prod(shape) + 1024:
         raise WireError(f"the shared prompt carries {len(array.data)} bytes for shape {shape}")
     try:
-        value = np.array(array.numpy(), dtype=np.float32)
+        value = array.numpy()
     except (ValueError, TypeError, OSError, EOFError) as error:
         raise WireError("the shared prompt's bytes cannot be read") from error
-    if value.shape != shape:
-        raise WireError(f"the shared prompt's bytes hold shape {value.shape}, expected {shape}")
+    if value.dtype != np.float32 or value.shape != shape:
+        raise WireError("the shared prompt's bytes are not what its description says")
     if not np.isfinite(value).all():
         raise WireError("the shared prompt holds NaN or infinity")
-    if float(np.linalg.norm(value)) > max_norm:
-        raise WireError(f"the shared prompt's norm exceeds {max_norm:g}")
-    return value
+    return np.array(value, dtype=np.float32)
+
+
+def pack_init(shared: NDArray[np.float32]) -> RecordDict:
+    """Build the reply to ``query.init``: the shared prompt's start, nothing else."""
+    return RecordDict({ARRAYS: pack_shared(shared)})
+
+
+def unpack_init(content: RecordDict, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Read and check a reply to ``query.init``; raises as :func:`unpack_shared`."""
+    _only_records(content, {ARRAYS: ArrayRecord})
+    unpack_shared(content.array_records[ARRAYS], shape)
+    return _checked_array(content.array_records[ARRAYS][SHARED_PROMPT], shape)
 
 
 def pack_round_request(request: RoundRequest) -> RecordDict:
     """Build a train or evaluate request."""
-    config = {
+    config: dict[str, ConfigRecordValues] = {
         "server-round": request.server_round,
         "run-name": request.run_name,
         "final": request.final,
@@ -257,17 +190,17 @@ def unpack_round_request(content: RecordDict, shape: tuple[int, int] | None) -> 
     schema = {"server-round": int, "run-name": str, "final": bool, PROXIMAL_MU: float}
     values = _typed(config, schema)
     return RoundRequest(
-        server_round=int(values["server-round"]),  # type: ignore[arg-type]
+        server_round=int(values["server-round"]),
         run_name=str(values["run-name"]),
         shared=unpack_shared(content.array_records[ARRAYS], shape),
         final=bool(values["final"]),
-        proximal_mu=float(values[PROXIMAL_MU]),  # type: ignore[arg-type]
+        proximal_mu=float(values[PROXIMAL_MU]),
     )
 
 
 def pack_round_reply(reply: RoundReply, *, with_arrays: bool) -> RecordDict:
     """Build a reply; ``with_arrays`` for a train message under a shared prompt."""
-    metrics: dict[str, int | float] = {
+    metrics: dict[str, MetricRecordValues] = {
         NUM_EXAMPLES: reply.num_examples,
         "num-steps": reply.num_steps,
         "seconds": float(reply.seconds),
@@ -275,15 +208,13 @@ def pack_round_reply(reply: RoundReply, *, with_arrays: bool) -> RecordDict:
     metrics |= {term: float(value) for term, value in reply.losses.items()}
     metrics |= {f"{part}-total": count for part, count in reply.total.items()}
     metrics |= {f"{part}-{mode}-correct": n for (part, mode), n in reply.correct.items()}
-    records: dict[str, ArrayRecord | MetricRecord] = {METRICS: MetricRecord(metrics)}  # type: ignore[arg-type]
+    content = RecordDict({METRICS: MetricRecord(metrics)})
     if with_arrays:
-        records[ARRAYS] = pack_shared(reply.shared)
-    return RecordDict(records)  # type: ignore[arg-type]
+        content[ARRAYS] = pack_shared(reply.shared)
+    return content
 
 
-def unpack_round_reply(
-    content: RecordDict, shape: tuple[int, int] | None, *, max_norm: float = math.inf
-) -> RoundReply:
+def unpack_round_reply(content: RecordDict, shape: tuple[int, int] | None) -> RoundReply:
     """Read and check a reply at the server.
 
     Parameters
@@ -293,8 +224,6 @@ def unpack_round_reply(
     shape : tuple[int, int] or None
         The shared prompt's ``(n_ctx, width)`` for a train reply, ``None`` if the reply must not
         carry arrays (an evaluation, or ``local`` training).
-    max_norm : float
-        The largest Frobenius norm of the shared prompt that is accepted.
 
     Raises
     ------
@@ -306,7 +235,9 @@ def unpack_round_reply(
         expected[ARRAYS] = ArrayRecord
     _only_records(content, expected)
     numbers = _checked_metrics(content.metric_records[METRICS])
-    shared = None if shape is None else unpack_shared(content[ARRAYS], shape, max_norm=max_norm)  # type: ignore[arg-type]
+    shared = None
+    if shape is not None:
+        shared = unpack_shared(content.array_records[ARRAYS], shape)
     total = {p: int(numbers[f"{p}-total"]) for p in EVAL_PARTS if f"{p}-total" in numbers}
     correct = {
         (part, mode): int(numbers[key])
@@ -334,27 +265,27 @@ def aggregation_content(reply: RoundReply) -> RecordDict:
     return RecordDict({ARRAYS: pack_shared(reply.shared), METRICS: metrics})
 
 
-def _checked_metrics(record: MetricRecord) -> dict[str, int | float]:
+def _checked_metrics(record: MetricRecord) -> dict[str, float]:
     integers = {NUM_EXAMPLES, "num-steps", *(f"{part}-total" for part in EVAL_PARTS)}
     integers |= {f"{part}-{mode}-correct" for part in EVAL_PARTS for mode in EVAL_MODES}
     floats = {"seconds", *LOSS_TERMS}
-    numbers: dict[str, int | float] = {}
-    for name, value in record.items():
-        if name in integers and type(value) is int and value >= 0:
-            numbers[name] = value
-        elif name in floats and type(value) is float and math.isfinite(value):
-            numbers[name] = value
-        elif name in integers or name in floats:
-            raise WireError(f"metric {name} has a value outside its type or range")
-        else:
+    numbers: dict[str, float] = {}
+    values: Iterable[tuple[str, Any]] = record.items()
+    for name, value in values:
+        if name not in integers and name not in floats:
             raise WireError(f"unknown metric {name[:40]!r}")
+        count = name in integers and type(value) is int and value >= 0
+        number = name in floats and type(value) is float and math.isfinite(value)
+        if not count and not number:
+            raise WireError(f"metric {name} has a value outside its type or range")
+        numbers[name] = value
     missing = {NUM_EXAMPLES, "num-steps", "seconds"} - numbers.keys()
     if missing:
         raise WireError(f"metrics lack {_names(sorted(missing))}")
     return numbers
 
 
-def _only_config(content: RecordDict, schema: Mapping[str, type]) -> dict[str, object]:
+def _only_config(content: RecordDict, schema: Mapping[str, type]) -> dict[str, Any]:
     _only_records(content, {CONFIG: ConfigRecord})
     return _typed(content.config_records[CONFIG], schema)
 
@@ -367,7 +298,7 @@ def _only_records(content: RecordDict, expected: Mapping[str, type]) -> None:
             raise WireError(f"record {name} is not a {kind.__name__}")
 
 
-def _typed(record: ConfigRecord, schema: Mapping[str, type]) -> dict[str, object]:
+def _typed(record: ConfigRecord, schema: Mapping[str, type]) -> dict[str, Any]:
     if set(record.keys()) != set(schema):
         raise WireError(f"keys are {_names(record.keys())}, expected {_names(schema)}")
     for name, kind in schema.items():
@@ -376,6 +307,6 @@ def _typed(record: ConfigRecord, schema: Mapping[str, type]) -> dict[str, object
     return dict(record)
 
 
-def _names(names: Sequence[str] | Mapping[str, object] | object) -> str:
-    shown = sorted(str(name)[:40] for name in names)  # type: ignore[attr-defined]
+def _names(names: Iterable[str]) -> str:
+    shown = sorted(str(name)[:40] for name in names)
     return "{" + ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "") + "}"

@@ -1,0 +1,100 @@
+"""What client and server tell each other, as plain data; :mod:`records` puts it on the wire."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+PROTOCOL_VERSION = 1
+
+QUERY_IDENTITY = "query.identity"
+QUERY_PREPARE = "query.prepare"
+QUERY_INIT = "query.init"
+TRAIN = "train"
+EVALUATE = "evaluate"
+
+DIGEST_PARTS = ("code", "config", "clip", "classes", "split")
+LOSS_TERMS = ("loss", "loss-fused", "loss-shared", "loss-private", "loss-dpac", "loss-cmfac")
+EVAL_PARTS = ("val", "test")
+EVAL_MODES = ("zero-shot", "global", "personalized", "personalized-own")
+
+
+class FailureCode(StrEnum):
+    """Why a client could not do what a message asked: all that a server may learn."""
+
+    CONFIGURATION = "configuration"
+    DATA = "data"
+    MODEL = "model"
+    PRIVATE_STORE = "private-store"
+    PROTOCOL = "protocol"
+    LATE = "late"
+    DISK = "disk"
+    DEVICE = "device"
+    NON_FINITE = "non-finite"
+    INTERNAL = "internal"
+
+
+class ClientFailure(Exception):  # noqa: N818 - Flower prints the class name at the server
+    """The only exception that leaves a handler: a code of the closed list, no text, no cause."""
+
+    def __init__(self, code: FailureCode) -> None:
+        super().__init__(code.value)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a client says of itself, once.
+
+    ``digests`` has an entry for each of :data:`DIGEST_PARTS`; an empty string means that the
+    part is a site's own business (the split under the ``site`` partition) or not known yet.
+    ``label_counts`` (training images per class) is empty unless ``privacy.share_label_counts``.
+    """
+
+    client_name: str
+    partition_id: int
+    num_partitions: int
+    digests: Mapping[str, str]
+    n_ctx: int
+    width: int
+    num_train: int
+    num_val: int
+    num_test: int
+    label_counts: tuple[int, ...] = ()
+    protocol: int = PROTOCOL_VERSION
+
+
+@dataclass(frozen=True)
+class RoundRequest:
+    """What the server asks in a train or evaluate message.
+
+    ``shared`` is float32 ``(n_ctx, width)`` or ``None`` where no shared prompt exists.
+    ``final`` marks the last evaluation, in which fine-tuned variants are measured.
+    """
+
+    server_round: int
+    run_name: str
+    shared: NDArray[np.float32] | None
+    final: bool = False
+    proximal_mu: float = 0.0
+
+
+@dataclass(frozen=True)
+class RoundReply:
+    """A client's answer: the trained shared prompt (train only) and sums.
+
+    ``correct`` and ``total`` map ``(part, mode)`` and ``part`` to counts of images; modes without
+    a meaning are absent. They describe the shared prompt as received with the private prompt as
+    stored, before any training. ``losses`` holds a mean over steps for each of
+    :data:`LOSS_TERMS` and is empty for an evaluation.
+    """
+
+    num_examples: int
+    seconds: float
+    shared: NDArray[np.float32] | None = None
+    num_steps: int = 0
+    losses: Mapping[str, float] = field(default_factory=dict)
+    correct: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    total: Mapping[str, int] = field(default_factory=dict)
