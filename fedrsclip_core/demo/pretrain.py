@@ -9,6 +9,7 @@ on the seed alone.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import os
 import time
@@ -224,6 +225,9 @@ def zero_shot_accuracy(model: Any, tokenizer: Any, scenes: list[Scene]) -> float
 def save(model: Any, folder: Path) -> None:
     """Write the weights in half precision, the configuration and the preprocessing."""
     model.half().save_pretrained(folder)
+    # Half precision is for size only: whoever loads the folder computes in single precision.
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    write_json(folder / "config.json", {**config, "dtype": "float32"})
     write_json(
         folder / "preprocessor_config.json",
         {
