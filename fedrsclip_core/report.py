@@ -1,0 +1,106 @@
+"""A run's figures as plain text: one line per round and a table at the end."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_HEADER = ("test accuracy, %", "zero-shot", "global", "personalized", "worst client", "own classes")
+
+
+def round_line(record: Mapping[str, Any]) -> str:
+    """Return one line about a round, from its record in ``metrics.jsonl``."""
+    clients = record["clients"]
+    parts = [f"round {record['round']:>3}"]
+    if clients["asked"]:
+        parts.append(f"{clients['valid']}/{clients['asked']} clients")
+        loss = (record["loss"] or {}).get("loss")
+        parts.append(f"loss {loss:.3f}" if loss is not None else "no loss")
+    parts.append(_accuracy(record["test"]) + (" (sampled)" if record["sampled"] else ""))
+    parts.append(f"{record['seconds'] + (record['eval_seconds'] or 0.0):.1f} s")
+    if record["failure"]:
+        parts.append("failed")
+    return " | ".join(parts)
+
+
+def final_table(results: Mapping[str, Any]) -> str:
+    """Return the summary of a run, from its ``results.json``."""
+    lines = [
+        f"{results['method']}: {results['rounds']} rounds, {results['num_clients']} clients, "
+        f"seed {results['seed']}, run {results['run']}"
+    ]
+    if results["status"] != "completed":
+        lines.append(f"FAILED: {results['reason']}")
+    rows = [_row(title, results[key]) for title, key in _ROWS if results[key] is not None]
+    if rows:
+        lines += ["", *_table([_HEADER, *rows])]
+    traffic, dropped = results["bytes"], results["dropped"]["total"]
+    lines += [
+        "",
+        f"sent to clients {_size(traffic['down']['message'])}, received "
+        f"{_size(traffic['up']['message'])} (shared prompts alone: "
+        f"{_size(traffic['up']['payload'])}), {results['seconds']:.1f} s",
+    ]
+    if dropped:
+        lines.append(f"dropped replies: {dropped}")
+    if results["refused"]:
+        lines.append(f"refused clients: {', '.join(results['refused'])}")
+    return "\n".join(lines)
+
+
+_ROWS = (("start", "initial"), ("last round", "last"), ("best on validation", "val_best"))
+
+
+def _accuracy(figures: Mapping[str, Any] | None) -> str:
+    if figures is None:
+        return "not evaluated"
+    known = [
+        f"{name} {_percent(figures[key])}"
+        for name, key in (("zero-shot", "zero_shot"), ("global", "global"))
+        if figures[key] is not None
+    ]
+    personal = figures["personalized"]
+    if personal is not None:
+        known.append(
+            f"personalized {_percent(personal['mean'])} (worst {_percent(personal['worst'])})"
+        )
+    return "test: " + (", ".join(known) if known else "no test images")
+
+
+def _row(title: str, record: Mapping[str, Any]) -> tuple[str, ...]:
+    test = record["test"]
+    personal, own = test["personalized"], test["personalized_own"]
+    mean = "-"
+    if personal is not None:
+        mean = f"{_percent(personal['mean'])} ± {_percent(personal['std'])}"
+    sampled = ", sampled" if record["sampled"] else ""
+    return (
+        f"{title} ({record['round']}{sampled})",
+        _percent(test["zero_shot"]),
+        _percent(test["global"]),
+        mean,
+        _percent(personal["worst"] if personal else None),
+        _percent(own["mean"] if own else None),
+    )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _size(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -1,0 +1,209 @@
+"""Flower's aggregators by name, and how one round is handed to them."""
+
+import copy
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import (
+    Bulyan,
+    FedAdagrad,
+    FedAdam,
+    FedAvg,
+    FedAvgM,
+    FedMedian,
+    FedProx,
+    FedTrimmedAvg,
+    FedYogi,
+    Krum,
+    MultiKrum,
+    Strategy,
+)
+from flwr.supercore.run import Run
+from numpy.typing import NDArray
+
+from fedrsclip_core.errors import ConfigError, RunError, WireError
+from fedrsclip_core.messages import TRAIN, RoundReply
+from fedrsclip_core.records import (
+    CONFIG,
+    PROXIMAL_MU,
+    aggregation_content,
+    pack_shared,
+    unpack_shared,
+)
+from fedrsclip_core.schema import StrategyConfig
+from fedrsclip_core.validation import STRATEGY_PARAMETERS
+
+AGGREGATORS: Mapping[str, type[FedAvg]] = {
+    "fedavg": FedAvg,
+    "fedprox": FedProx,
+    "fedavgm": FedAvgM,
+    "fedadam": FedAdam,
+    "fedadagrad": FedAdagrad,
+    "fedyogi": FedYogi,
+    "fedmedian": FedMedian,
+    "fedtrimmedavg": FedTrimmedAvg,
+    "krum": Krum,
+    "multikrum": MultiKrum,
+    "bulyan": Bulyan,
+}
+"""Flower's class by ``strategy.name``."""
+
+
+def build(config: StrategyConfig) -> FedAvg:
+    """Build Flower's strategy; parameters that are ``None`` keep Flower's default.
+
+    Raises
+    ------
+    ConfigError
+        If the name is not in :data:`AGGREGATORS`.
+    """
+    if config.name not in AGGREGATORS:
+        raise ConfigError(
+            f"strategy.name is {config.name!r}: choose one of {', '.join(AGGREGATORS)}"
+        )
+    given = {name: getattr(config, name) for name in STRATEGY_PARAMETERS[config.name]}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    # Which nodes take part is decided before: the strategy must take all it is shown.
+    return AGGREGATORS[config.name](
+        fraction_train=1.0,
+        min_train_nodes=1,
+        min_evaluate_nodes=1,
+        min_available_nodes=1,
+        **options,
+    )
+
+
+class Aggregator:
+    """One of Flower's strategies, shown exactly the chosen nodes and the checked replies.
+
+    Parameters
+    ----------
+    strategy : Strategy
+        The strategy (or the outermost wrapper) that does the mathematics.
+    """
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.strategy = strategy
+
+    def configure(
+        self, server_round: int, shared: NDArray[np.float32], node_ids: Sequence[int], grid: Grid
+    ) -> float:
+        """Let the strategy prepare the round on exactly ``node_ids``.
+
+        Its messages are not sent: the request has a schema of its own, into which the one value
+        that a strategy adds is taken over.
+
+        Returns
+        -------
+        float
+            FedProx's ``proximal-mu``, 0 for other strategies.
+
+        Raises
+        ------
+        RunError
+            If it does not address exactly ``node_ids``.
+        """
+        with _quiet_flower():
+            messages = list(
+                self.strategy.configure_train(
+                    server_round, pack_shared(shared), ConfigRecord(), _ChosenNodes(grid, node_ids)
+                )
+            )
+        if sorted(message.metadata.dst_node_id for message in messages) != sorted(node_ids):
+            raise RunError(
+                f"{type(self.strategy).__name__} prepared {len(messages)} messages, not one for "
+                f"each of the {len(node_ids)} chosen nodes"
+            )
+        values: Mapping[str, Any] = messages[0].content.config_records[CONFIG]
+        return float(values.get(PROXIMAL_MU, 0.0))
+
+    def aggregate(
+        self, server_round: int, replies: Iterable[RoundReply], shape: tuple[int, int]
+    ) -> NDArray[np.float32]:
+        """Reduce checked replies, given in partition order, to the next shared prompt.
+
+        Returns
+        -------
+        NDArray[np.float32]
+            ``(n_ctx, width)``, finite.
+
+        Raises
+        ------
+        RunError
+            If the strategy gives no or no finite result; its state is then as before.
+        """
+        # The strategies replace their state, they do not change it in place.
+        before = copy.copy(self.strategy)
+        try:
+            with _quiet_flower(), np.errstate(all="ignore"):
+                arrays, _ = self.strategy.aggregate_train(server_round, _as_messages(replies))
+            return _as_prompt(arrays, shape)
+        except Exception as error:
+            name = type(self.strategy).__name__
+            self.strategy = before
+            cause = str(error) if isinstance(error, RunError | WireError) else type(error).__name__
+            raise RunError(f"{name} gave no shared prompt: {cause}") from error
+
+
+def _as_prompt(arrays: ArrayRecord | None, shape: tuple[int, int]) -> NDArray[np.float32]:
+    if arrays is None:
+        raise RunError("too few replies for it")
+    # FedAdam and others compute in float64.
+    (value,) = (array.numpy().astype(np.float32) for array in arrays.values())
+    checked = unpack_shared(pack_shared(value), shape)
+    if checked is None:
+        raise RunError("its result is empty")
+    return checked
+
+
+def _as_messages(replies: Iterable[RoundReply]) -> list[Message]:
+    return [Message(aggregation_content(reply), 0, TRAIN) for reply in replies]
+
+
+@contextmanager
+def _quiet_flower() -> Iterator[None]:
+    """Hold back the strategies' own lines about sampling: they know only the chosen nodes."""
+    logger = logging.getLogger("flwr")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+class _ChosenNodes(Grid):
+    """A grid on which only the chosen nodes are online."""
+
+    def __init__(self, grid: Grid, node_ids: Sequence[int]) -> None:
+        self._grid = grid
+        self._node_ids = list(node_ids)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return self._node_ids
+
+    @property
+    def run(self) -> Run:
+        return self._grid.run
+
+    def set_run(self, run: Run) -> None:
+        self._grid.set_run(run)
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        return self._grid.create_message(*args, **kwargs)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        return self._grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        return self._grid.pull_messages(message_ids)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        return self._grid.send_and_receive(messages, timeout=timeout)

@@ -1,0 +1,152 @@
+"""The server's part of a run: configuration, clients, rounds, results."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.constant import TaskType
+
+from fedrsclip_core import digests, fileio, report
+from fedrsclip_core.config import from_run_config
+from fedrsclip_core.errors import FedRSCLIPError
+from fedrsclip_core.schema import Config
+from server_app import checkpoint, pictures, results, roster
+from server_app.exchange import Exchange
+from server_app.results import Results, RunState
+from server_app.start import initial_shared
+from server_app.strategy import Prompt, Record, SharedPromptStrategy
+
+app = ServerApp()
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """A completed run: its folder, its summary and the last shared prompt."""
+
+    folder: Path
+    results: Results
+    shared: Prompt
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run what the submitted configuration describes."""
+    try:
+        config = from_run_config(context.run_config)
+        run(grid, config, run_id=context.run_id)
+    except FedRSCLIPError as error:
+        print(f"error: {error}", flush=True)
+        # Flower marks the run as failed and prints this exception: one sentence, no chain.
+        raise error.with_traceback(None) from None
+
+
+def run(
+    grid: Grid,
+    config: Config,
+    *,
+    run_id: int,
+    echo: Callable[[str], None] = lambda line: print(line, flush=True),
+) -> RunOutcome:
+    """Carry out one run and leave its folder.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's grid, in a simulation or a deployment.
+    config : Config
+        The run's configuration.
+    run_id : int
+        Flower's run id; names the run if ``run.name`` is not set.
+    echo : Callable[[str], None]
+        Receives lines for a person.
+
+    Raises
+    ------
+    RunError
+        If the federation cannot start or go on; ``results.json`` then holds the same sentence.
+    """
+    state = RunState(config, config.run.name or f"run-{run_id}")
+    folder = results.create_folder(state.run_name)
+    results.write_config(folder, config)
+    start = time.monotonic()
+    try:
+        _federate(Exchange(grid), state, folder, echo)
+    except BaseException as error:
+        _finish(folder, state, _reason(error), time.monotonic() - start, echo)
+        raise
+    summary = _finish(folder, state, None, time.monotonic() - start, echo)
+    return RunOutcome(folder, summary, state.shared)
+
+
+def _federate(
+    exchange: Exchange, state: RunState, folder: Path, echo: Callable[[str], None]
+) -> None:
+    config, federation = state.config, state.config.federation
+    simulation = exchange.grid.run.primary_task_type == TaskType.SIMULATION
+    standard = roster.Standard(
+        run_name=state.run_name,
+        code=digests.code_digest(),
+        config=digests.config_digest(config),
+        n_ctx=config.prompt.n_ctx,
+        simulation=simulation,
+    )
+    nodes = roster.wait_for_nodes(exchange, config, simulation=simulation, echo=echo)
+    state.roster = roster.identify(exchange, nodes, standard, federation.connect_timeout)
+    roster.require(state.roster, federation.min_clients)
+    echo(f"{len(state.roster.clients)} clients: preparing their image features")
+    state.roster = roster.prepare(exchange, state.roster, standard, federation.prepare_timeout)
+    for name, reason in state.roster.refused.items():
+        echo(f"client {name} is refused: {reason}")
+    roster.require(state.roster, federation.min_clients)
+    clients = state.roster.clients
+    counts = [(c.identity.num_train, c.identity.num_val, c.identity.num_test) for c in clients]
+    train, val, test = (sum(column) for column in zip(*counts, strict=True))
+    echo(f"images: {train} train, {val} val, {test} test")
+    fileio.write_json(folder / "digests.json", state.digests())
+    pictures.attempt(pictures.draw_partition, folder / "partition.png", state, echo)
+    state.shared = initial_shared(exchange, clients, config, standard)
+
+    def on_record(record: Record) -> None:
+        state.records.append(record)
+        results.append_record(folder, record)
+        echo(report.round_line(record))
+
+    def on_prompt(server_round: int, shared: Prompt) -> None:
+        state.shared, state.server_round = shared, server_round
+        checkpoint.write_checkpoint(folder / "checkpoint", state)
+
+    strategy = SharedPromptStrategy(
+        exchange,
+        clients,
+        config,
+        state.run_name,
+        on_record=on_record,
+        on_prompt=on_prompt,
+        echo=echo,
+    )
+    strategy.run(state.shared)
+    state.final = strategy.final
+
+
+def _finish(
+    folder: Path, state: RunState, reason: str | None, seconds: float, echo: Callable[[str], None]
+) -> Results:
+    """Write what there is to write; ``results.json`` comes last, as a sign that all is there."""
+    checkpoint.write_shared_prompt(folder / "shared_prompt.safetensors", state)
+    summary = results.summary(state, reason=reason, seconds=seconds)
+    if state.records:
+        pictures.attempt(pictures.draw_accuracy, folder / "accuracy.png", state, echo)
+        echo(report.final_table(summary))
+    fileio.write_json(folder / "results.json", summary)
+    return summary
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, FedRSCLIPError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return "the run was stopped"
+    return f"an internal error of the server ({type(error).__name__}): see the run's log"

@@ -1,0 +1,189 @@
+"""Send messages and collect the replies, one by one, within a time limit."""
+
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from flwr.app import Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
+from fedrsclip_core.messages import FailureCode
+
+TIMEOUT = "timeout"
+UNREACHABLE = "unreachable"
+UNREADABLE = "unreadable"
+CRASHED = "crashed"
+
+_FIRST_PAUSE, _LAST_PAUSE = 0.05, 0.5
+_CODE = re.compile(r"(?:ClientFailure'>:<'|ClientFailure: |Message: )([a-z-]{1,40})")
+_CODES_BY_ERROR = {
+    ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "app-not-loaded",
+    ErrorCode.MESSAGE_UNAVAILABLE: TIMEOUT,
+    ErrorCode.REPLY_MESSAGE_UNAVAILABLE: TIMEOUT,
+    ErrorCode.NODE_UNAVAILABLE: UNREACHABLE,
+    ErrorCode.INVALID_FAB: "app-not-loaded",
+    ErrorCode.CLIENT_APP_CRASHED: CRASHED,
+}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came back from one node.
+
+    Attributes
+    ----------
+    content : RecordDict or None
+        The records, unchecked; ``None`` if there are none.
+    reason : str
+        Why there are none: a code of a closed list, never the client's own words.
+    bytes_down, bytes_up : int
+        Serialized sizes of the message to and from the node; ``bytes_up`` is 0 without a reply.
+    """
+
+    content: RecordDict | None
+    reason: str
+    bytes_down: int
+    bytes_up: int
+
+
+class Exchange:
+    """The only place that sends and receives.
+
+    Parameters
+    ----------
+    grid : Grid
+        Flower's grid.
+    clock : Callable[[], float]
+        A monotonic clock in seconds.
+    sleep : Callable[[float], None]
+        Pauses between two looks for replies.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.grid = grid
+        self._clock = clock
+        self._sleep = sleep
+        self._unanswered: dict[int, tuple[str, float]] = {}
+
+    def now(self) -> float:
+        """Return the time of the exchange's own clock."""
+        return self._clock()
+
+    def pause(self, seconds: float) -> None:
+        """Wait."""
+        self._sleep(seconds)
+
+    def free_nodes(self) -> set[int]:
+        """Return the nodes online that have no message left to answer.
+
+        An unanswered message counts until its reply comes (which is then too late and thrown
+        away) or its time to live is over.
+        """
+        for node_id, (message_id, expires) in list(self._unanswered.items()):
+            if self._clock() >= expires or self._pull(message_id) is not None:
+                del self._unanswered[node_id]
+        return set(self.grid.get_node_ids()) - self._unanswered.keys()
+
+    def ask(self, messages: Sequence[Message], timeout: float) -> dict[int, Reply]:
+        """Send at most one message to each node and wait for the replies.
+
+        Parameters
+        ----------
+        messages : Sequence[Message]
+            To different nodes; their time to live is set to ``timeout``.
+        timeout : float
+            Seconds until what has not come is given up.
+
+        Returns
+        -------
+        dict[int, Reply]
+            One reply per message by node id, in the order of ``messages``.
+        """
+        deadline = self._clock() + timeout
+        for message in messages:
+            message.metadata.ttl = timeout
+        sizes = {m.metadata.dst_node_id: serialized_size(m) for m in messages}
+        waiting = self._push(messages)
+        replies = {
+            node_id: Reply(None, TIMEOUT if node_id in waiting else UNREACHABLE, sizes[node_id], 0)
+            for node_id in sizes
+        }
+        pause = _FIRST_PAUSE
+        while waiting:
+            for node_id, message_id in list(waiting.items()):
+                answer = self._pull(message_id)
+                if answer is not None:
+                    del waiting[node_id]
+                    replies[node_id] = _as_reply(answer, sizes[node_id])
+            if not waiting or self._clock() >= deadline:
+                break
+            self._sleep(min(pause, max(0.0, deadline - self._clock())))
+            pause = min(1.5 * pause, _LAST_PAUSE)
+        self._unanswered |= {node_id: (name, deadline) for node_id, name in waiting.items()}
+        return replies
+
+    def _push(self, messages: Sequence[Message]) -> dict[int, str]:
+        """Send; return message ids by node id, without those that could not be sent."""
+        accepted = set(self.grid.push_messages(list(messages)))
+        return {
+            message.metadata.dst_node_id: message.metadata.message_id
+            for message in messages
+            if message.metadata.message_id in accepted
+        }
+
+    def _pull(self, message_id: str) -> Message | Error | None:
+        """Look for one reply: a reply that cannot be decoded must not cost the others theirs."""
+        try:
+            found = list(self.grid.pull_messages([message_id]))
+        except Exception:  # whatever the bytes provoke
+            return Error(ErrorCode.UNKNOWN, UNREADABLE)
+        return found[0] if found else None
+
+
+def serialized_size(message: Message) -> int:
+    """Return how many bytes Flower sends for a message: all its objects, each once."""
+    return sum(len(part.deflate()) for part in get_all_nested_objects(message).values())
+
+
+def new_messages(content: RecordDict, node_ids: Iterable[int], message_type: str) -> list[Message]:
+    """Build the same message for several nodes."""
+    return [Message(content, node_id, message_type) for node_id in node_ids]
+
+
+def failure_reason(error: Error) -> str:
+    """Reduce an error reply to a code; the client's own words are not repeated.
+
+    Flower puts the text of an exception into the reply. A :class:`ClientFailure` carries a code
+    of a closed list there; everything else is ``internal``, or ``crashed`` where the client's
+    process is gone.
+    """
+    if error.code in _CODES_BY_ERROR:
+        return _CODES_BY_ERROR[error.code]
+    text = error.reason or ""
+    if text == UNREADABLE:
+        return UNREADABLE
+    known = [word for word in _CODE.findall(text) if word in set(FailureCode)]
+    if known:
+        return str(known[-1])
+    return CRASHED if "ActorDied" in text else FailureCode.INTERNAL.value
+
+
+def _as_reply(answer: Message | Error, bytes_down: int) -> Reply:
+    if isinstance(answer, Error):
+        return Reply(None, failure_reason(answer), bytes_down, 0)
+    try:
+        bytes_up = serialized_size(answer)
+        if answer.has_error():
+            return Reply(None, failure_reason(answer.error), bytes_down, bytes_up)
+        return Reply(answer.content, "", bytes_down, bytes_up)
+    except Exception:  # a record that Flower could receive but not serialize again
+        return Reply(None, UNREADABLE, bytes_down, 0)

@@ -1,0 +1,173 @@
+"""The folder of a run: what is written there and how the summary is made."""
+
+import json
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from fedrsclip_core import digests, fileio, paths
+from fedrsclip_core.config import to_yaml
+from fedrsclip_core.errors import RunError
+from fedrsclip_core.messages import EVAL_PARTS
+from fedrsclip_core.schema import Config
+from server_app.metrics import client_accuracies
+from server_app.roster import Client, Roster
+from server_app.strategy import Phase, Prompt, Record
+
+Results = dict[str, Any]
+
+_PACKAGES = ("fedrsclip", "flwr", "numpy", "torch", "transformers", "datasets", "hydra-core")
+
+
+@dataclass
+class RunState:
+    """What is known of a run so far; enough to write its results at any moment."""
+
+    config: Config
+    run_name: str
+    roster: Roster = field(default_factory=lambda: Roster(()))
+    records: list[Record] = field(default_factory=list)
+    shared: Prompt = None
+    server_round: int = 0
+    final: Phase | None = None
+
+    def digests(self) -> dict[str, str | None]:
+        """Return the digests by part; ``None`` where each site has its own or nobody said."""
+        values: dict[str, str | None] = {
+            "code": digests.code_digest(),
+            "config": digests.config_digest(self.config),
+        }
+        for part in ("clip", "classes", "split"):
+            known = {client.identity.digests[part] for client in self.roster.clients} - {""}
+            values[part] = known.pop() if len(known) == 1 else None
+        return values
+
+
+def create_folder(run_name: str) -> Path:
+    """Return the new folder of a run.
+
+    Raises
+    ------
+    RunError
+        If a run of this name has left something there.
+    """
+    folder = paths.runs_dir() / paths.safe_name(run_name, "run.name")
+    if (folder / "results.json").exists() or (folder / "metrics.jsonl").exists():
+        raise RunError(f"a run named {run_name} exists already: choose another run.name")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def write_config(folder: Path, config: Config) -> None:
+    """Write ``config.yaml``, without site keys."""
+    fileio.write_text(folder / "config.yaml", to_yaml(config, site_keys=False))
+
+
+def append_record(folder: Path, record: Record) -> None:
+    """Append a line to ``metrics.jsonl``."""
+    fileio.append_line(folder / "metrics.jsonl", json.dumps(record))
+
+
+def summary(state: RunState, *, reason: str | None, seconds: float) -> Results:
+    """Summarise a run for ``results.json``; ``reason`` says why it failed."""
+    records = state.records
+    evaluated = [record for record in records if record["test"] is not None]
+    start = next((record for record in evaluated if record["round"] == 0), None)
+    return {
+        "status": "completed" if reason is None else "failed",
+        "reason": reason,
+        "method": state.config.method,
+        "seed": state.config.seed,
+        "run": state.run_name,
+        "num_rounds": state.config.federation.num_rounds,
+        "rounds": max((record["round"] for record in records), default=0),
+        "num_clients": len(state.roster.clients),
+        "zero_shot": {p: start[p]["zero_shot"] if start else None for p in EVAL_PARTS},
+        "initial": start,
+        "last": evaluated[-1] if evaluated else None,
+        "val_best": val_best(evaluated),
+        "clients": [_client(client, state.final) for client in state.roster.clients],
+        "refused": dict(state.roster.refused),
+        "dropped": _dropped(records),
+        "failed_rounds": [record["round"] for record in records if record["failure"]],
+        "bytes": _bytes(records),
+        "seconds": seconds,
+        "digests": state.digests(),
+        "versions": _versions(),
+    }
+
+
+def val_best(evaluated: Sequence[Record]) -> Record | None:
+    """Return the round that is best on validation images; test images have no say.
+
+    Compared is the pooled personalized accuracy, or the global one where there is no private
+    prompt. Rounds that only some clients evaluated are left out as long as there are others: they
+    describe other images. Among equals the earliest round counts.
+    """
+    whole = [record for record in evaluated if not record["sampled"]] or evaluated
+    scored = [(score, record) for record in whole if (score := _val_score(record)) is not None]
+    if not scored:
+        return None
+    return max(scored, key=lambda item: (item[0], -item[1]["round"]))[1]
+
+
+def _val_score(record: Record) -> float | None:
+    val = record["val"]
+    personalized = val["personalized"]
+    score = personalized["pooled"] if personalized else val["global"]
+    return None if score is None else float(score)
+
+
+def _client(client: Client, final: Phase | None) -> Results:
+    identity = client.identity
+    reply = final.valid.get(client.name) if final else None
+    return {
+        "name": client.name,
+        "partition_id": client.partition_id,
+        "num_train": identity.num_train,
+        "num_val": identity.num_val,
+        "num_test": identity.num_test,
+        "label_counts": list(identity.label_counts) or None,
+        "last": client_accuracies(reply) if reply else None,
+    }
+
+
+def _dropped(records: Sequence[Record]) -> Results:
+    reasons: dict[str, Counter[str]] = {}
+    for record in records:
+        for found in (record["clients"]["dropped"], record["eval_dropped"]):
+            for name, reason in found.items():
+                reasons.setdefault(name, Counter())[reason.split(":")[0]] += 1
+    total = sum(sum(counter.values()) for counter in reasons.values())
+    return {"total": total, "clients": {name: dict(c) for name, c in reasons.items()}}
+
+
+def _bytes(records: Sequence[Record]) -> Results:
+    totals: Results = {
+        direction: {
+            kind: sum(record["bytes"][direction][kind] for record in records)
+            for kind in ("payload", "message")
+        }
+        for direction in ("down", "up")
+    }
+    clients: dict[str, dict[str, int]] = {}
+    for record in records:
+        for name, sizes in record["bytes"]["clients"].items():
+            client = clients.setdefault(name, {"down": 0, "up": 0})
+            for direction, size in sizes.items():
+                client[direction] += size
+    return totals | {"clients": clients}
+
+
+def _versions() -> Mapping[str, str | None]:
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return versions

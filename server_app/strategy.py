@@ -1,0 +1,319 @@
+"""The round loop: what is sent, what may be aggregated, when a run has to end."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from flwr.app import Message
+from numpy.typing import NDArray
+
+from fedrsclip_core.errors import RunError, WireError
+from fedrsclip_core.messages import EVALUATE, TRAIN, RoundReply, RoundRequest
+from fedrsclip_core.records import pack_round_request, unpack_round_reply
+from fedrsclip_core.schema import Config
+from server_app import metrics
+from server_app.aggregation import Aggregator, build
+from server_app.exchange import Exchange, Reply, new_messages
+from server_app.roster import Client
+from server_app.sampling import sample
+
+Prompt = NDArray[np.float32] | None
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One exchange with some clients: who was asked, whose answer counts, and its cost."""
+
+    asked: tuple[Client, ...]
+    valid: Mapping[str, RoundReply]
+    dropped: Mapping[str, str]
+    seconds: float
+    traffic: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    payload: tuple[int, int] = (0, 0)
+
+
+class SharedPromptStrategy:
+    """Federated rounds on one shared prompt, with one of Flower's aggregators inside.
+
+    Only checked replies, in partition order and reduced to the shared prompt and its weight,
+    reach the aggregator. Round r's aggregate is evaluated by the clients at the start of the next
+    train message; a separate evaluation follows every ``federation.eval_every`` rounds if not all
+    clients take part, and at the end.
+
+    Parameters
+    ----------
+    exchange : Exchange
+        Sends and receives.
+    clients : Sequence[Client]
+        The federation in partition order.
+    config : Config
+        The run's configuration.
+    run_name : str
+        Travels in each request.
+    on_record : Callable[[Record], None]
+        Receives each round's record once its evaluation is known.
+    on_prompt : Callable[[int, Prompt], None]
+        Receives the shared prompt after each round.
+    echo : Callable[[str], None]
+        Receives lines for a person.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        clients: Sequence[Client],
+        config: Config,
+        run_name: str,
+        *,
+        on_record: Callable[[Record], None],
+        on_prompt: Callable[[int, Prompt], None],
+        echo: Callable[[str], None],
+    ) -> None:
+        self._exchange = exchange
+        self._clients = tuple(clients)
+        self._config = config
+        self._run_name = run_name
+        self._on_record = on_record
+        self._on_prompt = on_prompt
+        self._echo = echo
+        self._aggregator = Aggregator(build(config.strategy)) if config.prompt.shared else None
+        self._open: Record | None = None
+        self._failed_rounds = 0
+        self.final: Phase | None = None
+
+    def run(self, shared: Prompt) -> Prompt:
+        """Evaluate the start, run all rounds and evaluate the end.
+
+        Parameters
+        ----------
+        shared : NDArray[np.float32] or None
+            The shared prompt's start ``(n_ctx, width)``; ``None`` where the method has none.
+
+        Returns
+        -------
+        NDArray[np.float32] or None
+            The shared prompt after the last round.
+
+        Raises
+        ------
+        RunError
+            If ``federation.max_failed_rounds`` rounds in a row had fewer than
+            ``federation.min_replies`` valid replies, or an evaluation of the start or end had.
+        """
+        num_rounds = self._config.federation.num_rounds
+        self._open = _new_record(0)
+        try:
+            self._evaluate_all(0, shared, final=num_rounds == 0)
+            self._on_prompt(0, shared)
+            for server_round in range(1, num_rounds + 1):
+                shared = self._round(server_round, shared)
+            if num_rounds:
+                self._evaluate_all(num_rounds, shared, final=True)
+        finally:
+            self._close()
+        return shared
+
+    def _round(self, server_round: int, shared: Prompt) -> Prompt:
+        chosen = self._chosen(server_round)
+        phase = self._exchange_round(TRAIN, server_round, shared, chosen)
+        if self._open is not None and phase.valid:
+            self._open |= metrics.accuracies(phase.valid, len(self._clients))
+        self._close()
+        self._open = _trained(_new_record(server_round), phase)
+        shared = self._aggregated(server_round, shared, phase)
+        self._on_prompt(server_round, shared)
+        federation = self._config.federation
+        if self._failed_rounds >= federation.max_failed_rounds:
+            raise RunError(
+                f"{self._failed_rounds} rounds in a row failed, the last one, round "
+                f"{server_round}: {self._open['failure']}"
+            )
+        partial = federation.fraction_train < 1
+        last = server_round == federation.num_rounds
+        if partial and not last and server_round % federation.eval_every == 0:
+            self._evaluate_all(server_round, shared, final=False)
+            self._close()
+        return shared
+
+    def _chosen(self, server_round: int) -> list[Client]:
+        free = self._exchange.free_nodes()
+        by_partition = {client.partition_id: client for client in self._clients}
+        chosen = sample(
+            list(by_partition),
+            self._config.federation.fraction_train,
+            seed=self._config.seed,
+            server_round=server_round,
+            available=[p for p, client in by_partition.items() if client.node_id in free],
+            minimum=self._config.federation.min_replies,
+        )
+        return [by_partition[partition] for partition in chosen]
+
+    def _aggregated(self, server_round: int, shared: Prompt, phase: Phase) -> Prompt:
+        """Return the next shared prompt, or the old one if the round failed."""
+        assert self._open is not None
+        failure = self._too_few(phase)
+        if not failure and self._aggregator is not None and shared is not None:
+            try:
+                shared = self._aggregator.aggregate(
+                    server_round, phase.valid.values(), _shape(shared)
+                )
+            except RunError as error:
+                failure = str(error)
+        self._open["failure"] = failure
+        self._failed_rounds = self._failed_rounds + 1 if failure else 0
+        if failure:
+            self._echo(f"round {server_round} failed: {failure}")
+        return shared
+
+    def _evaluate_all(self, server_round: int, shared: Prompt, *, final: bool) -> None:
+        """Let all clients evaluate; the figures enter the open record."""
+        assert self._open is not None
+        free = self._exchange.free_nodes()
+        everyone = [client for client in self._clients if client.node_id in free]
+        phase = self._exchange_round(EVALUATE, server_round, shared, everyone, final=final)
+        failure = self._too_few(phase)
+        if failure and (final or server_round == 0):
+            raise RunError(f"the evaluation of round {server_round} failed: {failure}")
+        if phase.valid:
+            self._open |= metrics.accuracies(phase.valid, len(self._clients))
+        self._open["eval_seconds"] = phase.seconds
+        self._open["eval_dropped"] = dict(phase.dropped)
+        self._open["final"] = final
+        _add_traffic(self._open["bytes"], phase)
+        if final:
+            self.final = phase
+
+    def _too_few(self, phase: Phase) -> str:
+        needed = self._config.federation.min_replies
+        if len(phase.valid) >= needed:
+            return ""
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in phase.dropped.items())
+        return (
+            f"{len(phase.valid)} valid replies from {len(phase.asked)} clients, "
+            f"federation.min_replies is {needed}" + (f" ({reasons})" if reasons else "")
+        )
+
+    def _exchange_round(
+        self,
+        message_type: str,
+        server_round: int,
+        shared: Prompt,
+        clients: Sequence[Client],
+        *,
+        final: bool = False,
+    ) -> Phase:
+        """Ask ``clients`` and check what they reply."""
+        start = self._exchange.now()
+        timeout = self._config.federation.round_timeout
+        messages = self._messages(message_type, server_round, shared, clients, final)
+        replies = self._exchange.ask(messages, timeout)
+        shape = _shape(shared) if message_type == TRAIN and shared is not None else None
+        valid: dict[str, RoundReply] = {}
+        dropped: dict[str, str] = {}
+        for client in clients:
+            reply = replies[client.node_id]
+            if reply.content is None:
+                dropped[client.name] = reply.reason
+                continue
+            try:
+                checked = unpack_round_reply(reply.content, shape)
+                _check_examples(checked, client, message_type)
+                valid[client.name] = checked
+            except WireError as error:
+                dropped[client.name] = f"bad-reply: {error}"
+        for name, reason in dropped.items():
+            self._echo(f"round {server_round}: dropped client {name} ({reason})")
+        size = 0 if shared is None else shared.nbytes
+        return Phase(
+            asked=tuple(clients),
+            valid=valid,
+            dropped=dropped,
+            seconds=self._exchange.now() - start,
+            traffic={c.name: _traffic(replies[c.node_id]) for c in clients},
+            payload=(len(clients) * size, len(valid) * size if shape else 0),
+        )
+
+    def _messages(
+        self,
+        message_type: str,
+        server_round: int,
+        shared: Prompt,
+        clients: Sequence[Client],
+        final: bool,
+    ) -> list[Message]:
+        nodes = [client.node_id for client in clients]
+        proximal_mu = 0.0
+        if message_type == TRAIN and self._aggregator is not None and shared is not None and nodes:
+            proximal_mu = self._aggregator.configure(
+                server_round, shared, nodes, self._exchange.grid
+            )
+        request = RoundRequest(server_round, self._run_name, shared, final, proximal_mu)
+        return new_messages(pack_round_request(request), nodes, message_type)
+
+    def _close(self) -> None:
+        """Hand on the open record; its evaluation is known by now, or never will be."""
+        record, self._open = self._open, None
+        if record is not None:
+            self._on_record(record)
+
+
+def _new_record(server_round: int) -> Record:
+    """Return a record in which nothing is known yet; every record has the same keys."""
+    return {
+        "round": server_round,
+        "seconds": 0.0,
+        "eval_seconds": None,
+        "final": False,
+        "failure": "",
+        "clients": {"asked": 0, "valid": 0, "dropped": {}},
+        "eval_dropped": {},
+        "num_examples": 0,
+        "loss": None,
+        "bytes": {"down": dict(_NO_BYTES), "up": dict(_NO_BYTES), "clients": {}},
+        **metrics.no_accuracies(),
+    }
+
+
+_NO_BYTES = {"payload": 0, "message": 0}
+
+
+def _trained(record: Record, phase: Phase) -> Record:
+    replies = list(phase.valid.values())
+    record["seconds"] = phase.seconds
+    record["clients"] = {
+        "asked": len(phase.asked),
+        "valid": len(replies),
+        "dropped": dict(phase.dropped),
+    }
+    record["num_examples"] = sum(reply.num_examples for reply in replies)
+    record["loss"] = metrics.mean_losses(replies)
+    _add_traffic(record["bytes"], phase)
+    return record
+
+
+def _add_traffic(total: Record, phase: Phase) -> None:
+    for index, direction in enumerate(("down", "up")):
+        total[direction]["payload"] += phase.payload[index]
+        for name, sizes in phase.traffic.items():
+            total[direction]["message"] += sizes[index]
+            client = total["clients"].setdefault(name, {"down": 0, "up": 0})
+            client[direction] += sizes[index]
+
+
+def _traffic(reply: Reply) -> tuple[int, int]:
+    return reply.bytes_down, reply.bytes_up
+
+
+def _shape(shared: NDArray[np.float32]) -> tuple[int, int]:
+    rows, width = shared.shape
+    return rows, width
+
+
+def _check_examples(reply: RoundReply, client: Client, message_type: str) -> None:
+    """Refuse a weight that the client's number of training images does not allow."""
+    if message_type == TRAIN and not 0 < reply.num_examples <= client.identity.num_train:
+        raise WireError(
+            f"num-examples is {reply.num_examples} of {client.identity.num_train} training images"
+        )

@@ -1,0 +1,185 @@
+"""Client apps that follow a script instead of training."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from numpy.typing import NDArray
+
+from fedrsclip_core import digests
+from fedrsclip_core.messages import (
+    EVALUATE,
+    LOSS_TERMS,
+    QUERY_IDENTITY,
+    QUERY_INIT,
+    QUERY_PREPARE,
+    TRAIN,
+    Identity,
+    RoundReply,
+    RoundRequest,
+)
+from fedrsclip_core.records import (
+    pack_identity,
+    pack_init,
+    pack_round_reply,
+    unpack_identity_request,
+    unpack_round_request,
+)
+from fedrsclip_core.schema import Config
+from server_app.inprocess import InProcessGrid
+
+WIDTH = 8
+
+Handler = Callable[[int, Message, RecordDict], RecordDict]
+"""(partition, request, the honest answer) -> the answer to send."""
+
+
+def small_config(**federation: object) -> Config:
+    """Return a configuration for three fast clients with a shared prompt from random."""
+    config = Config()
+    config.prompt.shared_init = "random"
+    config.data.class_names = ["forest", "harbor", "river"]
+    config.run.name = "test-run"
+    settings = {"num_rounds": 2, "num_clients": 3, "connect_timeout": 1.0, "round_timeout": 0.3}
+    for name, value in (settings | federation).items():
+        setattr(config.federation, name, value)
+    return config
+
+
+def identity(partition: int, config: Config) -> Identity:
+    return Identity(
+        client_name=f"client-{partition}",
+        partition_id=partition,
+        num_partitions=config.federation.num_clients,
+        digests={
+            "code": digests.code_digest(),
+            "config": digests.config_digest(config),
+            "clip": "clip-a",
+            "classes": "classes-a",
+            "split": "split-a",
+        },
+        n_ctx=config.prompt.n_ctx,
+        width=WIDTH,
+        num_train=10 * (partition + 1),
+        num_val=5,
+        num_test=10,
+        label_counts=(4 + partition, 3 * partition, 5),
+    )
+
+
+def trained(partition: int, request: RoundRequest) -> NDArray[np.float32] | None:
+    """What an honest fake client sends back: the received prompt plus its partition + 1."""
+    return None if request.shared is None else request.shared + np.float32(partition + 1)
+
+
+@dataclass
+class Fakes:
+    """A federation of scripted clients; ``seen`` logs (message type, partition, round, mu)."""
+
+    config: Config
+    num_clients: int = 3
+    scripts: Mapping[tuple[str, int], Handler] = field(default_factory=dict)
+    identities: dict[int, Mapping[str, object]] = field(default_factory=dict)
+    silent: set[tuple[str, int]] = field(default_factory=set)
+    node_offset: int = 0
+    seen: list[tuple[str, int, int, float]] = field(default_factory=list)
+    finals: list[bool] = field(default_factory=list)
+
+    def grid(self) -> InProcessGrid:
+        order = [(p + self.node_offset) % self.num_clients for p in range(self.num_clients)]
+        nodes = [{"partition-id": p, "num-partitions": self.num_clients} for p in order]
+        return _Grid(self, nodes)
+
+    def app(self) -> ClientApp:
+        app = ClientApp()
+
+        @app.query("identity")
+        def query_identity(message: Message, context: Context) -> Message:
+            return self._reply(QUERY_IDENTITY, message, context, self._identity)
+
+        @app.query("prepare")
+        def query_prepare(message: Message, context: Context) -> Message:
+            return self._reply(QUERY_PREPARE, message, context, self._identity)
+
+        @app.query("init")
+        def query_init(message: Message, context: Context) -> Message:
+            return self._reply(QUERY_INIT, message, context, self._init)
+
+        @app.train()
+        def train(message: Message, context: Context) -> Message:
+            return self._reply(TRAIN, message, context, self._train)
+
+        @app.evaluate()
+        def evaluate(message: Message, context: Context) -> Message:
+            return self._reply(EVALUATE, message, context, self._evaluate)
+
+        return app
+
+    def _reply(
+        self,
+        kind: str,
+        message: Message,
+        context: Context,
+        honest: Callable[[int, RecordDict], RecordDict],
+    ) -> Message:
+        partition = int(context.node_config["partition-id"])
+        answer = honest(partition, message.content)
+        script = self.scripts.get((kind, partition))
+        if script is not None:
+            answer = script(partition, message, answer)
+        return Message(answer, reply_to=message)
+
+    def _identity(self, partition: int, content: RecordDict) -> RecordDict:
+        unpack_identity_request(content)
+        changes = self.identities.get(partition, {})
+        return pack_identity(replace(identity(partition, self.config), **changes))  # type: ignore[arg-type]
+
+    def _init(self, partition: int, content: RecordDict) -> RecordDict:
+        return pack_init(np.full((self.config.prompt.n_ctx, WIDTH), 0.5, dtype=np.float32))
+
+    def _train(self, partition: int, content: RecordDict) -> RecordDict:
+        request = self._request(TRAIN, partition, content)
+        reply = replace(
+            self._counts(partition, request),
+            num_examples=10 * (partition + 1),
+            num_steps=2,
+            shared=trained(partition, request),
+            losses=dict.fromkeys(LOSS_TERMS, 1.0 + partition),
+        )
+        return pack_round_reply(reply, with_arrays=request.shared is not None)
+
+    def _evaluate(self, partition: int, content: RecordDict) -> RecordDict:
+        request = self._request(EVALUATE, partition, content)
+        self.finals.append(request.final)
+        return pack_round_reply(self._counts(partition, request), with_arrays=False)
+
+    def _request(self, kind: str, partition: int, content: RecordDict) -> RoundRequest:
+        shape = (self.config.prompt.n_ctx, WIDTH) if self.config.prompt.shared else None
+        request = unpack_round_request(content, shape)
+        self.seen.append((kind, partition, request.server_round, request.proximal_mu))
+        return request
+
+    def _counts(self, partition: int, request: RoundRequest) -> RoundReply:
+        correct = {(part, "personalized"): 1 + partition for part in ("val", "test")}
+        if request.shared is not None:
+            correct |= {(part, "global"): 2 for part in ("val", "test")}
+        if request.server_round == 0:
+            correct |= {(part, "zero-shot"): 1 for part in ("val", "test")}
+        correct |= {(part, "personalized-own"): 3 + partition for part in ("val", "test")}
+        return RoundReply(
+            num_examples=15, seconds=0.1, correct=correct, total={"val": 5, "test": 10}
+        )
+
+
+class _Grid(InProcessGrid):
+    def __init__(self, fakes: Fakes, nodes: list[dict[str, int]]) -> None:
+        super().__init__(fakes.app(), nodes, {})  # type: ignore[arg-type]
+        self._fakes = fakes
+
+    def answer(self, message: Message) -> Message | None:
+        partition = int(self._contexts[message.metadata.dst_node_id].node_config["partition-id"])
+        if (message.metadata.message_type, partition) in self._fakes.silent:
+            return None
+        return super().answer(message)
