@@ -1,0 +1,154 @@
+"""`fedrsclip check`: what is wrong with this machine or configuration, a line each."""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from fedrsclip_core import paths
+from fedrsclip_core.errors import ConfigError, FedRSCLIPError, RunError
+from fedrsclip_core.fileio import write_text
+from fedrsclip_core.schema import Config
+
+_FLOWER_SERIES = "1.41"
+_MIN_FREE_GIB = 1.0
+
+
+def check(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
+    """Print a line per finding; return 1 if one of them is a problem."""
+    problems = 0
+    for name, inspect in _inspections(overrides):
+        try:
+            echo(f"ok       {name}: {inspect()}")
+        except (FedRSCLIPError, ImportError) as error:
+            problems += 1
+            echo(f"problem  {name}: {error}")
+    if problems:
+        echo(f"{problems} problem{'s' if problems > 1 else ''} found")
+    return 1 if problems else 0
+
+
+def _inspections(overrides: Sequence[str]) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "python", _python
+    yield "packages", _packages
+    yield "home", _home
+    composed: list[Config] = []
+    yield "configuration", lambda: _configuration(overrides, composed)
+    if composed:
+        config = composed[0]
+        yield "resources", lambda: _resources(config)
+        yield "model", lambda: _model(config)
+        yield "data", lambda: _data(config)
+        yield "prompts", lambda: _prompts(config)
+
+
+def _python() -> str:
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        raise RunError(f"this is Python {sys.version.split()[0]}: use 3.11, 3.12 or 3.13")
+    return f"{sys.version.split()[0]} in {sys.prefix}"
+
+
+def _packages() -> str:
+    missing = [name for name in _required() if _version(name) is None]
+    if missing:
+        raise RunError(
+            f"{', '.join(missing)} not installed: install fedrsclip with pip; `uv pip install` "
+            "and `uv sync` install no dependencies of this project, because Flower would "
+            "otherwise download them again for every run"
+        )
+    flower = _version("flwr") or ""
+    if not flower.startswith(f"{_FLOWER_SERIES}."):
+        raise RunError(
+            f"flwr is {flower} but must be {_FLOWER_SERIES}.x: Flower's command, SuperLink and "
+            f"SuperNodes must share it; pip install 'flwr[simulation]~={_FLOWER_SERIES}.0'"
+        )
+    if _version("ray") is None:
+        raise RunError("ray is not installed: pip install 'flwr[simulation]' in this Python")
+    shown = ("flwr", "ray", "torch", "transformers")
+    return ", ".join(f"{name} {_version(name)}" for name in shown)
+
+
+def _required() -> list[str]:
+    """Return the names of the packages that this one requires without extras."""
+    try:
+        lines = requires("fedrsclip") or []
+    except PackageNotFoundError as error:
+        raise RunError("fedrsclip itself is not installed: run pip install -e .") from error
+    plain = (line.partition(";") for line in lines)
+    return [_name(line) for line, _, marker in plain if "extra" not in marker]
+
+
+def _name(requirement: str) -> str:
+    end = next((i for i, c in enumerate(requirement) if c in "[<>=!~ "), len(requirement))
+    return requirement[:end]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _home() -> str:
+    home = paths.home()
+    probe = home / ".writable"
+    try:
+        write_text(probe, "")
+        probe.unlink()
+        free = shutil.disk_usage(home).free / 2**30
+    except OSError as error:
+        raise RunError(
+            f"{home} cannot be written ({error.strerror}): set FEDRSCLIP_HOME to a folder that can"
+        ) from error
+    if free < _MIN_FREE_GIB:
+        raise RunError(f"{home} has {free:.1f} GiB left: at least {_MIN_FREE_GIB:g} is needed")
+    return f"{home} is writable, {free:.1f} GiB free"
+
+
+def _configuration(overrides: Sequence[str], composed: list[Config]) -> str:
+    from fedrsclip_core.preflight import compose_here
+
+    config = compose_here(overrides)
+    composed.append(config)
+    return f"{config.method}, {config.model.name}, {config.partition.name}"
+
+
+def _resources(config: Config) -> str:
+    from fedrsclip_core import machine
+
+    federation = config.federation
+    machine.check_resources(federation)
+    for program in ("flwr", "flower-superlink"):
+        machine.program(program)
+    at_once = min(federation.num_clients, machine.available_cpus() // federation.client_cpus)
+    return f"{at_once} of {federation.num_clients} clients at once"
+
+
+def _model(config: Config) -> str:
+    from fedrsclip_core.preflight import check_model
+
+    files = check_model(config)
+    return f"{files.folder}, text width {files.width}, context {files.max_positions}"
+
+
+def _data(config: Config) -> str:
+    from fedrsclip_core.preflight import check_data
+
+    class_names, counts = check_data(config)
+    smallest = min(range(len(counts)), key=counts.__getitem__)
+    return (
+        f"{sum(counts)} images in {len(class_names)} classes, fewest in "
+        f"{class_names[smallest]} ({counts[smallest]})"
+    )
+
+
+def _prompts(config: Config) -> str:
+    from fedrsclip_core.preflight import check_data, check_model, check_prompts
+
+    try:
+        files, (class_names, _) = check_model(config), check_data(config)
+    except FedRSCLIPError as error:
+        raise ConfigError("cannot be checked without model and data") from error
+    check_prompts(config, files, class_names)
+    return f"{config.prompt.n_ctx} context vectors and each class name fit"

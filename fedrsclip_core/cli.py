@@ -1,0 +1,84 @@
+"""The ``fedrsclip`` command."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fedrsclip_core import __version__
+from fedrsclip_core.errors import FedRSCLIPError
+
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, do it, return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options.overrides)
+    except (FedRSCLIPError, OSError) as error:
+        print(f"fedrsclip: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("fedrsclip: interrupted, everything was stopped", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _run(overrides: Sequence[str]) -> int:
+    from fedrsclip_core.launch import run
+
+    # A closed terminal or a `kill` must not leave a federation behind either.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return run(overrides, echo=_say)
+
+
+def _config(overrides: Sequence[str]) -> int:
+    from fedrsclip_core.config import compose, to_yaml
+
+    print(to_yaml(compose(overrides), site_keys=True), end="")
+    return 0
+
+
+def _check(overrides: Sequence[str]) -> int:
+    from fedrsclip_core.check import check
+
+    return check(overrides, echo=_say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fedrsclip",
+        description="Federated vision-language learning on remote-sensing imagery.",
+    )
+    parser.add_argument("--version", action="version", version=f"fedrsclip {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, text in _HELP.items():
+        command = commands.add_parser(name, help=text, description=text)
+        command.add_argument(
+            "overrides",
+            nargs="*",
+            metavar="key=value",
+            help="Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8",
+        )
+    return parser
+
+
+_COMMANDS = {"run": _run, "config": _config, "check": _check}
+_HELP = {
+    "run": "simulate a federation on this machine and print its results",
+    "config": "print the composed configuration",
+    "check": "say what is wrong with this machine or configuration",
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,228 @@
+"""`fedrsclip run`: one simulated federation from overrides to results, leaving nothing behind."""
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedrsclip_core import config as configuration
+from fedrsclip_core import machine, paths, preflight, report
+from fedrsclip_core.errors import RunError
+from fedrsclip_core.processes import undisturbed
+from fedrsclip_core.schema import Config
+from fedrsclip_core.staging import stage_app
+from fedrsclip_core.superlink import (
+    RunStatus,
+    StatusQuestion,
+    SuperLink,
+    scratch_folder,
+    tail,
+)
+
+_TAIL_SECONDS = 0.2
+_STATUS_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is handed to Flower and what stays on this machine."""
+
+    config: Config
+    overrides: tuple[str, ...]
+    environment: dict[str, str]
+
+
+class RunFolder:
+    """Reads what a server writes into a run's folder, from now on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._metrics = folder / "metrics.jsonl"
+        self._offset = self._metrics.stat().st_size if self._metrics.is_file() else 0
+        self._old_results = self._results_time()
+
+    def new_rounds(self) -> Iterator[dict[str, Any]]:
+        """Yield the records that were added to ``metrics.jsonl`` since the last call."""
+        if not self._metrics.is_file():
+            return
+        with self._metrics.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                with suppress(json.JSONDecodeError):
+                    yield json.loads(line)
+
+    def results(self) -> dict[str, Any] | None:
+        """Return ``results.json`` if it was written since this object was made."""
+        if not self.has_results():
+            return None
+        text = (self.folder / "results.json").read_text(encoding="utf-8")
+        return dict(json.loads(text))
+
+    def has_results(self) -> bool:
+        """Whether ``results.json`` was written since this object was made."""
+        return self._results_time() not in (None, self._old_results)
+
+    def pictures(self) -> list[Path]:
+        """Return the pictures in the folder."""
+        return sorted(self.folder.glob("*.png"))
+
+    def _results_time(self) -> int | None:
+        path = self.folder / "results.json"
+        return path.stat().st_mtime_ns if path.is_file() else None
+
+
+def prepare(overrides: Sequence[str]) -> Submission:
+    """Compose, check machine, model and data, and settle what a server cannot know.
+
+    Raises
+    ------
+    FedRSCLIPError
+        With the sentence to show, before anything is started.
+    """
+    travelling, _ = configuration.split_site_overrides(overrides)
+    config = preflight.compose_here(overrides)
+    machine.check_resources(config.federation)
+    classes = preflight.check_for_simulation(config)
+    if not config.data.class_names and config.data.name != "demo_scenes":
+        listed = ",".join(map(configuration.quote, classes))
+        travelling.append(f"data.class_names=[{listed}]")
+    if config.run.name is None:
+        data = configuration.choices(overrides)["data"]
+        travelling.append(f"run.name={_new_name(config.method, data)}")
+    environment = preflight.site_environment(config)
+    return Submission(configuration.compose(travelling), tuple(travelling), environment)
+
+
+def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
+    """Run a federation to its end and return its true exit status.
+
+    Raises
+    ------
+    FedRSCLIPError
+        If it cannot start.
+    KeyboardInterrupt
+        After everything was stopped.
+    """
+    submission = prepare(overrides)
+    config = submission.config
+    assert config.run.name is not None
+    folder = RunFolder(paths.runs_dir().resolve() / config.run.name)
+    echo(_headline(config))
+    with scratch_folder() as scratch:
+        link = SuperLink(scratch, submission.environment)
+        run_id = None
+        status = None
+        try:
+            app = stage_app(scratch / "app")
+            link.start()
+            run_config = {
+                configuration.RUN_CONFIG_KEY: configuration.join_overrides(submission.overrides)
+            }
+            run_id = link.submit(app, run_config, _federation_config(config))
+            status = _follow(link, run_id, folder, echo)
+            return _conclude(status, folder, link, run_id, echo)
+        finally:
+            with undisturbed():
+                if run_id is not None and status is None and link.running:
+                    echo("stopping the run")
+                    link.stop_run(run_id)
+                link.end()
+
+
+def _follow(
+    link: SuperLink, run_id: str, folder: RunFolder, echo: Callable[[str], None]
+) -> RunStatus:
+    """Print a line per round until Flower says that the run is over."""
+    next_question = time.monotonic() + _STATUS_SECONDS
+    with StatusQuestion(link, run_id) as question:
+        while True:
+            status = question.answer()
+            for record in folder.new_rounds():
+                echo(report.round_line(record))
+            if status is not None and status.finished:
+                return status
+            if time.monotonic() >= next_question or folder.has_results():
+                # A question costs a second of CPU; after the results only Flower's own
+                # shutdown is left.
+                question.ask()
+                next_question = time.monotonic() + _STATUS_SECONDS
+            if not link.running:
+                raise RunError(f"Flower's SuperLink ended by itself: {tail(link.log)}")
+            time.sleep(_TAIL_SECONDS)
+
+
+def _conclude(
+    status: RunStatus,
+    folder: RunFolder,
+    link: SuperLink,
+    run_id: str,
+    echo: Callable[[str], None],
+) -> int:
+    results = folder.results()
+    completed = results is not None and results.get("status") == "completed"
+    if results is not None and completed and status.status == "finished:completed":
+        echo("")
+        echo(report.final_table(results))
+        echo("")
+        for picture in folder.pictures():
+            echo(f"picture: {picture}")
+        echo(f"results: {folder.folder}")
+        return 0
+    log = _keep_log(folder.folder.name, link, run_id)
+    reason = (results or {}).get("reason") or status.details or status.status
+    echo(f"the run failed: {_with_cause(str(reason), log)} (log: {log})")
+    return 1
+
+
+def _keep_log(name: str, link: SuperLink, run_id: str) -> Path:
+    """Save what Flower logged; the folder it lay in is about to go."""
+    target = paths.logs_dir() / f"{name}.flower.log"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(link.log, target)
+    with target.open("a", encoding="utf-8") as file:
+        file.write(link.run_log(run_id))
+    return target
+
+
+def _with_cause(reason: str, log: Path) -> str:
+    """Add the cause that Flower hides behind a general sentence."""
+    if "ActorPool is empty" in log.read_text(encoding="utf-8", errors="replace"):
+        return (
+            f"{reason.rstrip('.')}: Ray could start no client with the CPUs and GPUs that "
+            "federation.client_cpus and federation.client_gpus ask for"
+        )
+    return reason
+
+
+def _headline(config: Config) -> str:
+    federation = config.federation
+    return (
+        f"run {config.run.name}: {config.method} with {config.model.name}, "
+        f"{federation.num_clients} clients ({config.partition.name}), "
+        f"{federation.num_rounds} rounds"
+    )
+
+
+def _federation_config(config: Config) -> str:
+    federation = config.federation
+    # Ray would start as many client processes as the machine has room for; more than there are
+    # clients only cost memory.
+    cpus = min(machine.available_cpus(), federation.client_cpus * federation.num_clients)
+    return (
+        f"num-supernodes={federation.num_clients} "
+        f"client-resources-num-cpus={federation.client_cpus} "
+        f"client-resources-num-gpus={float(federation.client_gpus)} "
+        f"init-args-num-cpus={cpus}"
+    )
+
+
+def _new_name(method: str, data: str) -> str:
+    return f"{method}-{data}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
