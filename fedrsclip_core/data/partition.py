@@ -1,0 +1,182 @@
+"""Deal one data set to the clients of a simulation.
+
+A scheme gives each client a weight for each class. Images of a class are dealt by these weights
+in train, and in val and test in proportion to what train dealt: a client is never asked about a
+class that it has no training image of.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip_core.data.splits import Indices, Split
+from fedrsclip_core.errors import DataError
+from fedrsclip_core.schema import PartitionConfig
+
+_MAX_DRAWS = 1000
+_Weights = NDArray[np.float64]
+
+
+def partition(
+    labels: Indices,
+    num_classes: int,
+    split: Split,
+    config: PartitionConfig,
+    num_partitions: int,
+    seed: int,
+) -> list[Split]:
+    """Deal every image of every part to exactly one client; a pure function of its arguments.
+
+    Parameters
+    ----------
+    labels : NDArray[np.int64]
+        ``(N,)`` class indices.
+    num_classes : int
+        Classes of the federation.
+    split : Split
+        The parts to deal.
+    config : PartitionConfig
+        ``uniform``: each class evenly over all clients. ``heterogeneous``: each client holds
+        ``num_classes_per_partition`` classes. ``dirichlet``: class proportions drawn from
+        Dir(alpha). ``site``: nothing is dealt, the whole split is this client's.
+    num_partitions : int
+        Clients.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    list[Split]
+        One per client (``site``: one).
+
+    Raises
+    ------
+    DataError
+        If some client would have no training image, or some class no client.
+    """
+    if config.name == "site":
+        return [split]
+    if num_partitions > len(split.train):
+        raise DataError(
+            f"{num_partitions} clients but only {len(split.train)} training images: lower "
+            "federation.num_clients or add images"
+        )
+    present = np.unique(labels)
+    if config.name == "dirichlet":
+        counts = _dirichlet_counts(labels, num_classes, split, config.alpha, num_partitions, seed)
+        return _deal(labels, split, counts, counts.astype(np.float64), seed)
+    if config.name == "heterogeneous":
+        weights = np.zeros((num_classes, num_partitions))
+        per_client = config.num_classes_per_partition
+        weights[present] = _class_holders(len(present), num_partitions, per_client, seed)
+    else:
+        weights = np.ones((num_classes, num_partitions))
+    counts = _train_counts(labels, split, weights, seed)
+    if (counts.sum(axis=0) == 0).any():
+        client = int(np.argmin(counts.sum(axis=0)))
+        raise DataError(
+            f"partition {client} of {num_partitions} gets no training image: its classes have "
+            "fewer images than clients; lower federation.num_clients or raise "
+            "partition.num_classes_per_partition"
+        )
+    return _deal(labels, split, counts, weights, seed)
+
+
+def _class_holders(
+    num_classes: int, num_partitions: int, per_client: int | None, seed: int
+) -> _Weights:
+    """Give each client its classes, the rarest held ones first: holders per class differ by <= 1.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        ``(num_classes, num_partitions)`` of 0 and 1.
+    """
+    if per_client is None:
+        per_client = min(num_classes, -(-2 * num_classes // num_partitions))
+    if per_client > num_classes:
+        raise DataError(
+            f"partition.num_classes_per_partition is {per_client}, but the data has images of "
+            f"{num_classes} classes"
+        )
+    if per_client * num_partitions < num_classes:
+        raise DataError(
+            f"{num_partitions} clients with {per_client} classes each cannot hold all "
+            f"{num_classes} classes: raise partition.num_classes_per_partition to at least "
+            f"{-(-num_classes // num_partitions)}"
+        )
+    rng = _generator(seed, "heterogeneous")
+    holders = np.zeros((num_classes, num_partitions))
+    for client in range(num_partitions):
+        rarest = np.lexsort((rng.random(num_classes), holders.sum(axis=1)))
+        holders[rarest[:per_client], client] = 1
+    return holders
+
+
+def _dirichlet_counts(
+    labels: Indices, num_classes: int, split: Split, alpha: float, num_partitions: int, seed: int
+) -> Indices:
+    rng = _generator(seed, "dirichlet")
+    for _ in range(_MAX_DRAWS):
+        weights = rng.dirichlet(np.full(num_partitions, alpha), size=num_classes)
+        counts = _train_counts(labels, split, weights, seed)
+        if (counts.sum(axis=0) > 0).all():
+            return counts
+    raise DataError(
+        f"in {_MAX_DRAWS} draws with partition.alpha={alpha:g} some of the {num_partitions} "
+        f"clients had none of the {len(split.train)} training images: raise partition.alpha or "
+        "lower federation.num_clients"
+    )
+
+
+def _train_counts(labels: Indices, split: Split, weights: _Weights, seed: int) -> Indices:
+    """Training images per class and client, ``(num_classes, num_partitions)``."""
+    available = np.bincount(labels[split.train], minlength=len(weights))
+    return _apportion_all(available, weights, _generator(seed, "train"))
+
+
+def _apportion_all(available: Indices, weights: _Weights, rng: np.random.Generator) -> Indices:
+    counts = np.zeros(weights.shape, dtype=np.int64)
+    for c in range(len(weights)):
+        counts[c] = _apportion(int(available[c]), weights[c], counts.sum(axis=0), rng)
+    return counts
+
+
+def _apportion(total: int, weights: _Weights, loads: Indices, rng: np.random.Generator) -> Indices:
+    """Largest remainders; of equal ones, the client with the least so far, then by lot."""
+    draw = rng.random(len(weights))
+    if total == 0:
+        return np.zeros(len(weights), dtype=np.int64)
+    quota = total * weights / weights.sum()
+    counts: Indices = np.floor(quota + 1e-9).astype(np.int64)
+    remainder = np.where(weights > 0, np.round(quota - counts, 9), -1.0)
+    order = np.lexsort((draw, loads, -remainder))
+    counts[order[: total - counts.sum()]] += 1
+    return counts
+
+
+def _deal(
+    labels: Indices, split: Split, train_counts: Indices, weights: _Weights, seed: int
+) -> list[Split]:
+    """Hand out shuffled images by counts; val and test follow the training images."""
+    follow = np.where(train_counts.sum(axis=1, keepdims=True) > 0, train_counts, weights)
+    parts: dict[str, list[Indices]] = {}
+    for name, indices in split.parts.items():
+        available = np.bincount(labels[indices], minlength=len(weights))
+        rng = _generator(seed, name)
+        counts = train_counts if name == "train" else _apportion_all(available, follow, rng)
+        hands: list[list[Indices]] = [[] for _ in range(weights.shape[1])]
+        shuffle = _generator(seed, name, "shuffle")
+        for c in range(len(weights)):
+            images = shuffle.permutation(indices[labels[indices] == c])
+            stops = np.cumsum(counts[c])[:-1]
+            for hand, images_of_client in zip(hands, np.split(images, stops), strict=True):
+                hand.append(images_of_client)
+        parts[name] = [np.sort(np.concatenate(hand)) for hand in hands]
+    return [
+        Split(train, val, test)
+        for train, val, test in zip(parts["train"], parts["val"], parts["test"], strict=True)
+    ]
+
+
+def _generator(seed: int, *purpose: str) -> np.random.Generator:
+    return np.random.default_rng([1, seed, *"/".join(purpose).encode()])
