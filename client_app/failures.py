@@ -1,0 +1,57 @@
+"""Every way in which a message can fail, reduced to a code of the closed list."""
+
+import errno
+
+from fedrsclip_core.errors import (
+    ConfigError,
+    DataError,
+    FedRSCLIPError,
+    ModelError,
+    PrivateStoreError,
+    WireError,
+)
+from fedrsclip_core.messages import FailureCode
+
+
+class DeviceError(FedRSCLIPError):
+    """A device that was asked for and is not there."""
+
+
+class LateError(FedRSCLIPError):
+    """The message's time to live is over: nobody waits for the answer."""
+
+
+class NonFiniteError(FedRSCLIPError):
+    """Training gave NaN or infinity."""
+
+
+_CODES: tuple[tuple[type[FedRSCLIPError], FailureCode], ...] = (
+    (ConfigError, FailureCode.CONFIGURATION),
+    (DataError, FailureCode.DATA),
+    (ModelError, FailureCode.MODEL),
+    (PrivateStoreError, FailureCode.PRIVATE_STORE),
+    (WireError, FailureCode.PROTOCOL),
+    (LateError, FailureCode.LATE),
+    (DeviceError, FailureCode.DEVICE),
+    (NonFiniteError, FailureCode.NON_FINITE),
+)
+_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def code_of(error: BaseException) -> FailureCode:
+    """Return what the server may learn of ``error``: its kind.
+
+    Looks at causes too: a full disk behind a :class:`DataError` is still a full disk.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _DISK_ERRNOS:
+            return FailureCode.DISK
+        # Named, not imported: this module must not need torch.
+        if type(cause).__name__ in ("OutOfMemoryError", "AcceleratorError"):
+            return FailureCode.DEVICE
+        cause = cause.__cause__
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code
+    return FailureCode.INTERNAL

@@ -1,0 +1,286 @@
+"""The private prompt on the client's own disk: one file per kept round, whole or absent.
+
+``<home>/private/<federation>/<run>/<client>/round-000007.safetensors``. A file is refused, by
+name, if it is damaged or belongs to something else; nothing is overwritten or deleted that is
+not this client's own.
+"""
+
+import fcntl
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip_core import paths
+from fedrsclip_core.errors import PrivateStoreError
+from fedrsclip_core.fileio import sha256_of, write_bytes
+from fedrsclip_core.prompts import ClientState
+
+FORMAT = "1"
+KEPT_ROUNDS = 3
+_FILE = re.compile(r"round-(\d{6})\.safetensors")
+_PRIVATE, _GATE = "private_prompt", "gate"
+
+
+@dataclass(frozen=True)
+class PrivateFormat:
+    """What a private prompt was trained for; a file with another one is foreign.
+
+    Attributes
+    ----------
+    clip : str
+        The CLIP's fingerprint.
+    classes : str
+        Digest of the federation's class names and words.
+    n_ctx, width : int
+        The prompt's shape.
+    gate_size : int
+        Fusion weights beside the prompt; 0 for none.
+    """
+
+    clip: str
+    classes: str
+    n_ctx: int
+    width: int
+    gate_size: int
+
+
+class PrivateStore:
+    """One client's private prompts of one run; use it inside :func:`open_store`.
+
+    Parameters
+    ----------
+    folder : Path
+        The client's folder.
+    run_name, client_name : str
+        Written into each file and expected there.
+    expected : PrivateFormat
+        What the files must fit.
+    log : Callable[[str], None]
+        Takes a sentence about each file that is removed or left lying.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        run_name: str,
+        client_name: str,
+        expected: PrivateFormat,
+        log: Callable[[str], None],
+    ) -> None:
+        self._folder = folder
+        self._owner = {"run": run_name, "client": client_name}
+        self._expected = expected
+        self._log = log
+
+    def load(self, before_round: int) -> ClientState | None:
+        """Return the newest state of a round ``<= before_round``, or ``None`` to start anew.
+
+        Raises
+        ------
+        PrivateStoreError
+            If that file is damaged or foreign.
+        """
+        rounds = [number for number in self._rounds() if number <= before_round]
+        return self._read(rounds[-1]) if rounds else None
+
+    def load_start(self) -> ClientState | None:
+        """Return the newest state whatever its round or gate: another run's start.
+
+        Raises
+        ------
+        PrivateStoreError
+            If that file is damaged or foreign.
+        """
+        rounds = self._rounds()
+        return self._read(rounds[-1], any_gate=True) if rounds else None
+
+    def save(self, state: ClientState, server_round: int) -> None:
+        """Write the state of ``server_round``, then drop rounds that can no longer be needed.
+
+        Those are the rounds before the last three, and those after ``server_round``, which a
+        run left behind that went back to a checkpoint.
+
+        Raises
+        ------
+        PrivateStoreError
+            If a file of this round exists and is damaged or foreign.
+        OSError
+            If the disk is full; the previous files are then intact.
+        """
+        if server_round in self._rounds():
+            self._read(server_round)
+        write_bytes(self._path(server_round), self._encoded(state, server_round), mode=0o600)
+        rounds = self._rounds()
+        kept = [number for number in rounds if number <= server_round][-KEPT_ROUNDS:]
+        for number in rounds:
+            if number not in kept:
+                self._drop(number)
+
+    def _drop(self, number: int) -> None:
+        path = self._path(number)
+        try:
+            self._read(number)
+        except PrivateStoreError as error:
+            self._log(f"{path.name} is no longer needed but left where it is: {error}")
+            return
+        path.unlink(missing_ok=True)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"round-{number:06d}.safetensors"
+
+    def _rounds(self) -> list[int]:
+        if not self._folder.is_dir():
+            return []
+        matches = (_FILE.fullmatch(path.name) for path in self._folder.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def _encoded(self, state: ClientState, server_round: int) -> bytes:
+        from safetensors.numpy import save
+
+        tensors = _tensors(state)
+        metadata = self._metadata(server_round)
+        return save(tensors, metadata | {"sha256": _checksum(metadata, tensors)})
+
+    def _metadata(self, server_round: int) -> dict[str, str]:
+        described = {name: str(value) for name, value in asdict(self._expected).items()}
+        return {"format": FORMAT, **self._owner, "round": str(server_round), **described}
+
+    def _read(self, number: int, *, any_gate: bool = False) -> ClientState:
+        path = self._path(number)
+        metadata, tensors = _read_file(path)
+        claimed = metadata.pop("sha256", "")
+        if claimed != _checksum(metadata, tensors):
+            raise _refused(path, "its checksum does not fit its content, so it is damaged")
+        described = self._metadata(number)
+        if any_gate:
+            described["gate_size"] = metadata.get("gate_size", "0")
+        for name, value in described.items():
+            if metadata.get(name) != value:
+                found = metadata.get(name, "missing")
+                raise _refused(
+                    path, f"it is foreign: its {name} is {found[:64]}, expected {value[:64]}"
+                )
+        return _state(path, tensors, self._expected, int(described["gate_size"]))
+
+
+@contextmanager
+def open_store(
+    federation: str,
+    run_name: str,
+    client_name: str,
+    expected: PrivateFormat,
+    log: Callable[[str], None],
+) -> Iterator[PrivateStore]:
+    """Open and lock the store of one client in one run.
+
+    Raises
+    ------
+    PrivateStoreError
+        If another process holds it.
+    """
+    folder = paths.private_dir(federation, run_name, client_name)
+    _make_private(folder)
+    with (folder / ".lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise PrivateStoreError(
+                f"{folder} is in use by another process: two clients have the name "
+                f"{client_name!r}; give each its own client-name or partition-id"
+            ) from None
+        # The lock is ours, so a temporary file is of a process that was killed.
+        for leftover in folder.glob(".round-*.tmp"):
+            leftover.unlink(missing_ok=True)
+        yield PrivateStore(folder, run_name, client_name, expected, log)
+
+
+def start_from(
+    federation: str,
+    run_name: str,
+    client_name: str,
+    expected: PrivateFormat,
+) -> ClientState:
+    """Return the newest state of another run, for ``run.private_init_from``.
+
+    Raises
+    ------
+    PrivateStoreError
+        If that run left none here, or one that is damaged or foreign.
+    """
+    folder = paths.private_dir(federation, run_name, client_name)
+    store = PrivateStore(folder, run_name, client_name, expected, lambda _: None)
+    state = store.load_start()
+    if state is None:
+        raise PrivateStoreError(
+            f"run.private_init_from is {run_name} but {folder} holds no private prompt: this "
+            "client took no part in that run, or had another name"
+        )
+    return state
+
+
+def _make_private(folder: Path) -> None:
+    """Create the folder and its parents below ``private``, for the owner only."""
+    root = paths.home()
+    for path in [*reversed(folder.parents), folder]:
+        if path.is_relative_to(root) and path != root:
+            path.mkdir(mode=0o700, exist_ok=True)
+        else:
+            path.mkdir(exist_ok=True)
+
+
+def _read_file(path: Path) -> tuple[dict[str, str], dict[str, NDArray[np.float32]]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = dict(file.metadata() or {})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:
+        raise
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise _refused(path, f"it cannot be read ({error}), so it is damaged") from error
+    return metadata, tensors
+
+
+def _state(
+    path: Path, tensors: Mapping[str, NDArray[np.float32]], expected: PrivateFormat, gate_size: int
+) -> ClientState:
+    shapes = {_PRIVATE: (expected.n_ctx, expected.width)}
+    if gate_size:
+        shapes[_GATE] = (gate_size,)  # type: ignore[assignment]
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if found != shapes or any(tensor.dtype != np.float32 for tensor in tensors.values()):
+        raise _refused(path, f"it holds {found}, expected float32 {shapes}")
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise _refused(path, "it holds NaN or infinity")
+    return ClientState(tensors[_PRIVATE], tensors.get(_GATE))
+
+
+def _tensors(state: ClientState) -> dict[str, NDArray[np.float32]]:
+    parts = {_PRIVATE: state.private, _GATE: state.gate}
+    return {
+        name: np.ascontiguousarray(value, dtype=np.float32)
+        for name, value in parts.items()
+        if value is not None
+    }
+
+
+def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, NDArray[np.float32]]) -> str:
+    """Safetensors has none of its own: sha256 over metadata and tensor bytes."""
+    parts: list[bytes | str] = [json.dumps(dict(metadata), sort_keys=True)]
+    for name in sorted(tensors):
+        parts += [name, tensors[name].tobytes()]
+    return sha256_of(*parts)
+
+
+def _refused(path: Path, why: str) -> PrivateStoreError:
+    return PrivateStoreError(
+        f"private file {path} is refused: {why}; move it away (the newest older round is then "
+        "used), or start a run with another name"
+    )

@@ -1,0 +1,119 @@
+"""The facts of one site: who this client is and where its images, model and device are."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedrsclip_core import paths
+from fedrsclip_core.errors import ConfigError
+
+DATA_PATH = "FEDRSCLIP_DATA_PATH"
+MODEL_PATH = "FEDRSCLIP_MODEL_PATH"
+DEVICE = "FEDRSCLIP_DEVICE"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What node configuration and environment say; none of it travels except name and partition.
+
+    Attributes
+    ----------
+    client_name : str
+        Names the private prompt's folder; the same in every run.
+    partition_id, num_partitions : int
+        This client's place among the federation's.
+    data_path, model_path : Path or None
+        Image folder and CLIP folder; ``None`` where the configuration needs none.
+    device : str or None
+        Torch device; ``None``: CUDA where there is one, else the CPU.
+    """
+
+    client_name: str
+    partition_id: int
+    num_partitions: int
+    data_path: Path | None = None
+    model_path: Path | None = None
+    device: str | None = None
+
+
+def read_site(
+    node_config: Mapping[str, object],
+    *,
+    num_clients: int,
+    environment: Mapping[str, str] = os.environ,
+) -> Site:
+    """Read the site's facts: node configuration, then environment, then default.
+
+    Parameters
+    ----------
+    node_config : Mapping[str, object]
+        Flower's node configuration.
+    num_clients : int
+        The federation's size, where the node configuration has no ``num-partitions``.
+    environment : Mapping[str, str]
+        Environment variables.
+
+    Raises
+    ------
+    ConfigError
+        If nothing says who this client is, or a value has another type or range.
+    """
+    partition_id = _count(node_config, "partition-id")
+    if partition_id is None:
+        raise ConfigError(
+            "the node configuration has no partition-id, so this client cannot be told from "
+            "others: start the SuperNode with "
+            "--node-config 'partition-id=0 num-partitions=3 client-name=\"site1\"'"
+        )
+    num_partitions = _count(node_config, "num-partitions")
+    if num_partitions is None:
+        num_partitions = num_clients
+    if partition_id >= num_partitions:
+        raise ConfigError(
+            f"partition-id is {partition_id} but there are {num_partitions} partitions: it counts "
+            "from 0"
+        )
+    data_path = _text(node_config, "data-path") or environment.get(DATA_PATH)
+    model_path = _text(node_config, "model-path") or environment.get(MODEL_PATH)
+    return Site(
+        client_name=client_name(node_config),
+        partition_id=partition_id,
+        num_partitions=num_partitions,
+        data_path=Path(data_path).expanduser() if data_path else None,
+        model_path=Path(model_path).expanduser() if model_path else None,
+        device=_text(node_config, "device") or environment.get(DEVICE) or None,
+    )
+
+
+def client_name(node_config: Mapping[str, object]) -> str:
+    """Return ``client-name`` if given, else ``client-<partition-id>``; never the node id.
+
+    Raises
+    ------
+    ConfigError
+        If there is neither, or the name cannot be a folder's.
+    """
+    name = _text(node_config, "client-name")
+    if name is not None:
+        return paths.safe_name(name, "client-name")
+    partition_id = _count(node_config, "partition-id")
+    if partition_id is None:
+        raise ConfigError("the node configuration has neither client-name nor partition-id")
+    return f"client-{partition_id}"
+
+
+def _text(node_config: Mapping[str, object], key: str) -> str | None:
+    value = node_config.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f'{key} in the node configuration is not a text: write {key}="..."')
+    return value or None
+
+
+def _count(node_config: Mapping[str, object], key: str) -> int | None:
+    value = node_config.get(key)
+    if value is None:
+        return None
+    if type(value) is not int or value < 0:
+        raise ConfigError(f"{key} in the node configuration is {value!r}: give a whole number >= 0")
+    return value

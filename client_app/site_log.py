@@ -1,0 +1,39 @@
+"""The site's own log: sentences and tracebacks that must not reach the server.
+
+It is a file because in a simulation Ray forwards what a client prints to the server.
+"""
+
+import os
+import traceback
+from datetime import UTC, datetime
+
+from fedrsclip_core import paths
+
+
+class SiteLog:
+    """``<home>/logs/<client>.log``, readable by its owner only.
+
+    Parameters
+    ----------
+    client_name : str
+        A name that can be a file's.
+    """
+
+    def __init__(self, client_name: str) -> None:
+        self._path = paths.logs_dir() / f"{client_name}.log"
+
+    def write(self, text: str) -> None:
+        """Append ``text`` with the time; a log that cannot be written stops nothing."""
+        line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n"
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+            with os.fdopen(os.open(self._path, flags, 0o600), "ab") as file:
+                file.write(line.encode(errors="backslashreplace"))
+        except OSError:
+            return
+
+    def failure(self, what: str, error: BaseException) -> None:
+        """Append the sentence of ``error`` and its traceback."""
+        details = "".join(traceback.format_exception(error))
+        self.write(f"{what} failed: {error}\n{details}")

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from client_app.site import Site, read_site
+from client_app.site_log import SiteLog
+from fedrsclip_core import paths
+from fedrsclip_core.errors import ConfigError
+
+pytestmark = pytest.mark.unit
+
+ENVIRONMENT = {
+    "FEDRSCLIP_DATA_PATH": "/env/images",
+    "FEDRSCLIP_MODEL_PATH": "/env/clip",
+    "FEDRSCLIP_DEVICE": "cpu",
+}
+
+
+def test_node_configuration_wins_over_environment() -> None:
+    node = {
+        "partition-id": 2,
+        "num-partitions": 5,
+        "client-name": "north",
+        "data-path": "/node/images",
+        "model-path": "/node/clip",
+        "device": "cuda:1",
+    }
+    site = read_site(node, num_clients=9, environment=ENVIRONMENT)
+    assert site == Site("north", 2, 5, Path("/node/images"), Path("/node/clip"), "cuda:1")
+
+
+def test_environment_wins_over_defaults() -> None:
+    site = read_site({"partition-id": 0}, num_clients=3, environment=ENVIRONMENT)
+    assert site == Site("client-0", 0, 3, Path("/env/images"), Path("/env/clip"), "cpu")
+    assert read_site({"partition-id": 1}, num_clients=3, environment={}) == Site("client-1", 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("node", "sentence"),
+    [
+        ({}, "no partition-id"),
+        ({"client-name": "north"}, "no partition-id"),
+        ({"partition-id": "0"}, "whole number"),
+        ({"partition-id": True}, "whole number"),
+        ({"partition-id": -1}, "whole number"),
+        ({"partition-id": 3, "num-partitions": 3}, "counts from 0"),
+        ({"partition-id": 0, "num-partitions": 2.5}, "whole number"),
+        ({"partition-id": 0, "client-name": "../north"}, "client-name is '../north'"),
+        ({"partition-id": 0, "client-name": 7}, "client-name in the node configuration"),
+        ({"partition-id": 0, "data-path": 7}, "data-path in the node configuration"),
+    ],
+)
+def test_a_site_that_cannot_say_who_it_is_is_refused(
+    node: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        read_site(node, num_clients=4, environment={})
+
+
+def test_the_log_keeps_sentence_and_traceback_for_the_owner() -> None:
+    log = SiteLog("north")
+    log.write("round 1: 4 steps")
+    try:
+        raise ConfigError("the key x is wrong \udcff")
+    except ConfigError as error:
+        log.failure("train", error)
+    path = paths.logs_dir() / "north.log"
+    text = path.read_text(encoding="utf-8")
+    assert "round 1: 4 steps\n" in text
+    assert "train failed: the key x is wrong" in text
+    assert "Traceback (most recent call last)" in text
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDRSCLIP_HOME", "/proc/no-such-folder")
+    SiteLog("north").write("nobody reads this")
