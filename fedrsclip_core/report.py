@@ -29,7 +29,8 @@ def final_table(results: Mapping[str, Any]) -> str:
     ]
     if results["status"] != "completed":
         lines.append(f"FAILED: {results['reason']}")
-    rows = [_row(title, results[key]) for title, key in _ROWS if results[key] is not None]
+    zero_shot = results["zero_shot"]["test"]
+    rows = [_row(title, results[key], zero_shot) for title, key in _ROWS if results[key]]
     if rows:
         lines += ["", *_table([_HEADER, *rows])]
     traffic, dropped = results["bytes"], results["dropped"]["total"]
@@ -65,7 +66,7 @@ def _accuracy(figures: Mapping[str, Any] | None) -> str:
     return "test: " + (", ".join(known) if known else "no test images")
 
 
-def _row(title: str, record: Mapping[str, Any]) -> tuple[str, ...]:
+def _row(title: str, record: Mapping[str, Any], zero_shot: float | None) -> tuple[str, ...]:
     test = record["test"]
     personal, own = test["personalized"], test["personalized_own"]
     mean = "-"
@@ -74,7 +75,7 @@ def _row(title: str, record: Mapping[str, Any]) -> tuple[str, ...]:
     sampled = ", sampled" if record["sampled"] else ""
     return (
         f"{title} ({record['round']}{sampled})",
-        _percent(test["zero_shot"]),
+        _percent(zero_shot),
         _percent(test["global"]),
         mean,
         _percent(personal["worst"] if personal else None),

@@ -15,9 +15,10 @@ from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.schema import Config
 from server_app import checkpoint, pictures, results, roster
 from server_app.exchange import Exchange
+from server_app.phase import Record
 from server_app.results import Results, RunState
 from server_app.start import initial_shared
-from server_app.strategy import Prompt, Record, SharedPromptStrategy
+from server_app.strategy import Prompt, SharedPromptStrategy
 
 app = ServerApp()
 
@@ -86,12 +87,15 @@ def _federate(
 ) -> None:
     config, federation = state.config, state.config.federation
     simulation = exchange.grid.run.primary_task_type == TaskType.SIMULATION
+    state.own_digests = {
+        "code": digests.code_digest(),
+        "config": digests.config_digest(config),
+    }
     standard = roster.Standard(
         run_name=state.run_name,
-        code=digests.code_digest(),
-        config=digests.config_digest(config),
         n_ctx=config.prompt.n_ctx,
         simulation=simulation,
+        **state.own_digests,
     )
     nodes = roster.wait_for_nodes(exchange, config, simulation=simulation, echo=echo)
     state.roster = roster.identify(exchange, nodes, standard, federation.connect_timeout)
@@ -147,6 +151,6 @@ def _finish(
 def _reason(error: BaseException) -> str:
     if isinstance(error, FedRSCLIPError):
         return str(error)
-    if isinstance(error, KeyboardInterrupt | SystemExit):
+    if not isinstance(error, Exception):  # an interrupt, or Flower's own sign that it was stopped
         return "the run was stopped"
     return f"an internal error of the server ({type(error).__name__}): see the run's log"

@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Error, Message, RecordDict
@@ -92,6 +92,15 @@ class Exchange:
             if self._clock() >= expires or self._pull(message_id) is not None:
                 del self._unanswered[node_id]
         return set(self.grid.get_node_ids()) - self._unanswered.keys()
+
+    def wait_for(self, node_ids: Collection[int], number: int, timeout: float) -> set[int]:
+        """Wait until ``number`` of the nodes are free, at most ``timeout`` seconds."""
+        deadline = self._clock() + timeout
+        while True:
+            free = self.free_nodes() & set(node_ids)
+            if len(free) >= number or self._clock() >= deadline:
+                return free
+            self._sleep(_LAST_PAUSE)
 
     def ask(self, messages: Sequence[Message], timeout: float) -> dict[int, Reply]:
         """Send at most one message to each node and wait for the replies.

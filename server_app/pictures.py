@@ -1,19 +1,23 @@
 """The two pictures of a run: who holds which classes, and accuracy over rounds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedrsclip_core import fileio
 from server_app.labels import class_names
+from server_app.phase import Record
 from server_app.results import RunState
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+Values = NDArray[np.float64]
 
 _BLUE, _ORANGE, _GREY = "#2166ac", "#d95f02", "#666666"
 
@@ -44,23 +48,10 @@ def draw_accuracy(state: RunState) -> "Figure":
 
     figure, axes = _figure(7.2, 4.2)
     records = [record for record in state.records if record["test"] is not None]
-    _line(axes, records, "global", "global (shared prompt alone)", _BLUE)
-    personal = [record for record in records if record["test"]["personalized"]]
-    if personal:
-        rounds = [record["round"] for record in personal]
-        figures = [record["test"]["personalized"] for record in personal]
-        mean = 100 * np.array([figure["mean"] for figure in figures])
-        worst = 100 * np.array([figure["worst"] for figure in figures])
-        best = 100 * np.array([figure["best"] for figure in figures])
-        axes.fill_between(rounds, worst, best, color=_ORANGE, alpha=0.15, linewidth=0)
-        axes.plot(
-            rounds,
-            mean,
-            "o-",
-            color=_ORANGE,
-            markersize=4,
-            label="personalized (mean, all clients)",
-        )
+    _global_curve(axes, records)
+    _personalized_curve(axes, records)
+    if any(record["sampled"] for record in records):
+        axes.plot([], [], "o", color=_GREY, fillstyle="none", label="only sampled clients")
     zero_shot = next((r["test"]["zero_shot"] for r in records if r["round"] == 0), None)
     if zero_shot is not None:
         axes.axhline(100 * zero_shot, color=_GREY, linestyle="--", label="zero-shot")
@@ -75,18 +66,44 @@ def draw_accuracy(state: RunState) -> "Figure":
     return figure
 
 
-def _line(axes: "Axes", records: list[dict[str, Any]], mode: str, label: str, color: str) -> None:
-    known = [record for record in records if record["test"][mode] is not None]
+def _global_curve(axes: "Axes", records: Sequence[Record]) -> None:
+    known = [record for record in records if record["test"]["global"] is not None]
     if known:
-        rounds = [record["round"] for record in known]
-        values = [100 * record["test"][mode] for record in known]
-        axes.plot(rounds, values, "s-", color=color, markersize=4, label=label)
+        values = np.array([record["test"]["global"] for record in known])
+        _curve(axes, known, values, "global (shared prompt alone)", _BLUE)
 
 
-def _heat_map(state: RunState, counts: np.ndarray[Any, Any]) -> "Figure":
+def _personalized_curve(axes: "Axes", records: Sequence[Record]) -> None:
+    known = [record for record in records if record["test"]["personalized"]]
+    if not known:
+        return
+    mean, worst, best = (
+        np.array([record["test"]["personalized"][name] for record in known])
+        for name in ("mean", "worst", "best")
+    )
+    rounds = [record["round"] for record in known]
+    axes.fill_between(rounds, 100 * worst, 100 * best, color=_ORANGE, alpha=0.15, linewidth=0)
+    _curve(axes, known, mean, "personalized (mean; worst to best client)", _ORANGE)
+
+
+def _curve(axes: "Axes", records: Sequence[Record], values: Values, label: str, color: str) -> None:
+    """Draw a line; rounds that only some clients evaluated get hollow markers."""
+    rounds = np.array([record["round"] for record in records])
+    sampled = np.array([bool(record["sampled"]) for record in records])
+    axes.plot(rounds, 100 * values, "-", color=color, label=label)
+    for some, style in ((sampled, "none"), (~sampled, "full")):
+        axes.plot(
+            rounds[some], 100 * values[some], "o", color=color, markersize=4.5, fillstyle=style
+        )
+
+
+def _heat_map(state: RunState, counts: NDArray[np.int64]) -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
     num_clients, num_classes = counts.shape
     figure, axes = _figure(2.2 + 0.42 * num_classes, 1.8 + 0.36 * num_clients)
-    image = axes.imshow(np.where(counts > 0, counts, np.nan), cmap="viridis_r", aspect="auto")
+    shown = np.where(counts > 0, counts, np.nan)
+    image = axes.imshow(shown, cmap="Blues", vmin=0, vmax=counts.max(), aspect="auto")
     axes.set_facecolor("#f4f4f4")
     names = class_names(state.config.data)
     if len(names) != num_classes:
@@ -104,7 +121,9 @@ def _heat_map(state: RunState, counts: np.ndarray[Any, Any]) -> "Figure":
             if count:
                 ink = "white" if dark[row, column] else "black"
                 axes.text(column, row, str(count), ha="center", va="center", fontsize=7, color=ink)
-    figure.colorbar(image, ax=axes, label="training images", pad=0.02)
+    figure.colorbar(image, ax=axes, label="training images", pad=0.02).ax.yaxis.set_major_locator(
+        MaxNLocator(integer=True)
+    )
     axes.set_title(_title(state))
     return figure
 

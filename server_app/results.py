@@ -9,14 +9,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fedrsclip_core import digests, fileio, paths
+from fedrsclip_core import fileio, paths
 from fedrsclip_core.config import to_yaml
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.messages import EVAL_PARTS
 from fedrsclip_core.schema import Config
 from server_app.metrics import client_accuracies
+from server_app.phase import Phase, Record
 from server_app.roster import Client, Roster
-from server_app.strategy import Phase, Prompt, Record
+from server_app.strategy import Prompt
 
 Results = dict[str, Any]
 
@@ -34,13 +35,11 @@ class RunState:
     shared: Prompt = None
     server_round: int = 0
     final: Phase | None = None
+    own_digests: Mapping[str, str] = field(default_factory=dict)
 
     def digests(self) -> dict[str, str | None]:
         """Return the digests by part; ``None`` where each site has its own or nobody said."""
-        values: dict[str, str | None] = {
-            "code": digests.code_digest(),
-            "config": digests.config_digest(self.config),
-        }
+        values: dict[str, str | None] = dict(self.own_digests)
         for part in ("clip", "classes", "split"):
             known = {client.identity.digests[part] for client in self.roster.clients} - {""}
             values[part] = known.pop() if len(known) == 1 else None

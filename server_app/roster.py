@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from fedrsclip_core.errors import RunError, WireError
+from fedrsclip_core import paths
+from fedrsclip_core.errors import ConfigError, RunError, WireError
 from fedrsclip_core.messages import (
     PROTOCOL_VERSION,
     QUERY_IDENTITY,
@@ -220,6 +221,10 @@ def _checked(clients: list[Client], standard: Standard, refused: dict[str, str])
 
 def _against_server(client: Client, standard: Standard) -> str:
     identity = client.identity
+    try:
+        paths.safe_name(identity.client_name, "its client-name")
+    except ConfigError as error:
+        return str(error)
     if identity.protocol != PROTOCOL_VERSION:
         return (
             f"it speaks protocol {identity.protocol}, the server {PROTOCOL_VERSION}: "

@@ -1,8 +1,6 @@
 """The round loop: what is sent, what may be aggregated, when a run has to end."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from flwr.app import Message
@@ -15,23 +13,11 @@ from fedrsclip_core.schema import Config
 from server_app import metrics
 from server_app.aggregation import Aggregator, build
 from server_app.exchange import Exchange, Reply, new_messages
+from server_app.phase import Phase, Record, add_traffic, new_record, trained
 from server_app.roster import Client
 from server_app.sampling import sample
 
 Prompt = NDArray[np.float32] | None
-Record = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One exchange with some clients: who was asked, whose answer counts, and its cost."""
-
-    asked: tuple[Client, ...]
-    valid: Mapping[str, RoundReply]
-    dropped: Mapping[str, str]
-    seconds: float
-    traffic: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    payload: tuple[int, int] = (0, 0)
 
 
 class SharedPromptStrategy:
@@ -103,9 +89,10 @@ class SharedPromptStrategy:
             ``federation.min_replies`` valid replies, or an evaluation of the start or end had.
         """
         num_rounds = self._config.federation.num_rounds
-        self._open = _new_record(0)
+        self._open = new_record(0)
         try:
             self._evaluate_all(0, shared, final=num_rounds == 0)
+            self._close()
             self._on_prompt(0, shared)
             for server_round in range(1, num_rounds + 1):
                 shared = self._round(server_round, shared)
@@ -121,7 +108,7 @@ class SharedPromptStrategy:
         if self._open is not None and phase.valid:
             self._open |= metrics.accuracies(phase.valid, len(self._clients))
         self._close()
-        self._open = _trained(_new_record(server_round), phase)
+        self._open = trained(new_record(server_round), phase)
         shared = self._aggregated(server_round, shared, phase)
         self._on_prompt(server_round, shared)
         federation = self._config.federation
@@ -138,8 +125,8 @@ class SharedPromptStrategy:
         return shared
 
     def _chosen(self, server_round: int) -> list[Client]:
-        free = self._exchange.free_nodes()
         by_partition = {client.partition_id: client for client in self._clients}
+        free = self._free_nodes()
         chosen = sample(
             list(by_partition),
             self._config.federation.fraction_train,
@@ -149,6 +136,11 @@ class SharedPromptStrategy:
             minimum=self._config.federation.min_replies,
         )
         return [by_partition[partition] for partition in chosen]
+
+    def _free_nodes(self) -> set[int]:
+        federation = self._config.federation
+        nodes = [client.node_id for client in self._clients]
+        return self._exchange.wait_for(nodes, federation.min_replies, federation.round_timeout)
 
     def _aggregated(self, server_round: int, shared: Prompt, phase: Phase) -> Prompt:
         """Return the next shared prompt, or the old one if the round failed."""
@@ -170,7 +162,7 @@ class SharedPromptStrategy:
     def _evaluate_all(self, server_round: int, shared: Prompt, *, final: bool) -> None:
         """Let all clients evaluate; the figures enter the open record."""
         assert self._open is not None
-        free = self._exchange.free_nodes()
+        free = self._free_nodes()
         everyone = [client for client in self._clients if client.node_id in free]
         phase = self._exchange_round(EVALUATE, server_round, shared, everyone, final=final)
         failure = self._too_few(phase)
@@ -181,7 +173,7 @@ class SharedPromptStrategy:
         self._open["eval_seconds"] = phase.seconds
         self._open["eval_dropped"] = dict(phase.dropped)
         self._open["final"] = final
-        _add_traffic(self._open["bytes"], phase)
+        add_traffic(self._open["bytes"], phase)
         if final:
             self.final = phase
 
@@ -257,49 +249,6 @@ class SharedPromptStrategy:
         record, self._open = self._open, None
         if record is not None:
             self._on_record(record)
-
-
-def _new_record(server_round: int) -> Record:
-    """Return a record in which nothing is known yet; every record has the same keys."""
-    return {
-        "round": server_round,
-        "seconds": 0.0,
-        "eval_seconds": None,
-        "final": False,
-        "failure": "",
-        "clients": {"asked": 0, "valid": 0, "dropped": {}},
-        "eval_dropped": {},
-        "num_examples": 0,
-        "loss": None,
-        "bytes": {"down": dict(_NO_BYTES), "up": dict(_NO_BYTES), "clients": {}},
-        **metrics.no_accuracies(),
-    }
-
-
-_NO_BYTES = {"payload": 0, "message": 0}
-
-
-def _trained(record: Record, phase: Phase) -> Record:
-    replies = list(phase.valid.values())
-    record["seconds"] = phase.seconds
-    record["clients"] = {
-        "asked": len(phase.asked),
-        "valid": len(replies),
-        "dropped": dict(phase.dropped),
-    }
-    record["num_examples"] = sum(reply.num_examples for reply in replies)
-    record["loss"] = metrics.mean_losses(replies)
-    _add_traffic(record["bytes"], phase)
-    return record
-
-
-def _add_traffic(total: Record, phase: Phase) -> None:
-    for index, direction in enumerate(("down", "up")):
-        total[direction]["payload"] += phase.payload[index]
-        for name, sizes in phase.traffic.items():
-            total[direction]["message"] += sizes[index]
-            client = total["clients"].setdefault(name, {"down": 0, "up": 0})
-            client[direction] += sizes[index]
 
 
 def _traffic(reply: Reply) -> tuple[int, int]:

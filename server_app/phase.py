@@ -1,0 +1,68 @@
+"""One exchange with some clients, and the record of a round that is made of such."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fedrsclip_core.messages import RoundReply
+from server_app import metrics
+from server_app.roster import Client
+
+Record = dict[str, Any]
+"""A line of ``metrics.jsonl``."""
+
+_NO_BYTES = {"payload": 0, "message": 0}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One exchange with some clients: who was asked, whose answer counts, and its cost."""
+
+    asked: tuple[Client, ...]
+    valid: Mapping[str, RoundReply]
+    dropped: Mapping[str, str]
+    seconds: float
+    traffic: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    payload: tuple[int, int] = (0, 0)
+
+
+def new_record(server_round: int) -> Record:
+    """Return a record in which nothing is known yet; every record has the same keys."""
+    return {
+        "round": server_round,
+        "seconds": 0.0,
+        "eval_seconds": None,
+        "final": False,
+        "failure": "",
+        "clients": {"asked": 0, "valid": 0, "dropped": {}},
+        "eval_dropped": {},
+        "num_examples": 0,
+        "loss": None,
+        "bytes": {"down": dict(_NO_BYTES), "up": dict(_NO_BYTES), "clients": {}},
+        **metrics.no_accuracies(),
+    }
+
+
+def trained(record: Record, phase: Phase) -> Record:
+    """Enter what a train message brought."""
+    replies = list(phase.valid.values())
+    record["seconds"] = phase.seconds
+    record["clients"] = {
+        "asked": len(phase.asked),
+        "valid": len(replies),
+        "dropped": dict(phase.dropped),
+    }
+    record["num_examples"] = sum(reply.num_examples for reply in replies)
+    record["loss"] = metrics.mean_losses(replies)
+    add_traffic(record["bytes"], phase)
+    return record
+
+
+def add_traffic(total: Record, phase: Phase) -> None:
+    """Add a phase's bytes to a record's ``bytes``."""
+    for index, direction in enumerate(("down", "up")):
+        total[direction]["payload"] += phase.payload[index]
+        for name, sizes in phase.traffic.items():
+            total[direction]["message"] += sizes[index]
+            client = total["clients"].setdefault(name, {"down": 0, "up": 0})
+            client[direction] += sizes[index]
