@@ -56,7 +56,7 @@ class ProcessTree:
 
     def members(self) -> list[int]:
         """Return the pids of the tree; remembers the groups that are new in it."""
-        table = _process_table()
+        table = process_table()
         known = 0
         while known != len(self._groups):
             known = len(self._groups)
@@ -102,7 +102,7 @@ def undisturbed() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _process_table() -> dict[int, tuple[int, int]]:
+def process_table() -> dict[int, tuple[int, int]]:
     """Return (parent, process group) of each living process."""
     if _PROC.is_dir():
         return dict(filter(None, map(_from_proc, _PROC.glob("[0-9]*"))))

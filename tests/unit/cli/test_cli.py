@@ -1,0 +1,91 @@
+"""The command: one sentence and a status for each mistake, never a traceback."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fedrsclip_core import check as checks
+from fedrsclip_core import launch
+from fedrsclip_core.cli import main
+from fedrsclip_core.config import compose
+from fedrsclip_core.errors import RunError
+
+pytestmark = pytest.mark.unit
+
+
+def test_config_prints_what_would_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "method=promptfl", "data.path=/images"]) == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["method"] == "promptfl"
+    assert printed["data"]["path"] == "/images"
+    assert printed["prompt"]["n_ctx"] == compose([]).prompt.n_ctx
+
+
+@pytest.mark.parametrize("command", ["run", "config"])
+def test_a_mistake_is_one_line_and_status_1(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "prompt.nctx=4"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("fedrsclip: prompt.nctx")
+    assert error.count("\n") == 1
+
+
+def test_an_interrupt_is_status_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "run", interrupted)
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    assert main(["run"]) == 130
+    assert "interrupted" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*args: object, **kwargs: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(launch, "run", full)
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    assert main(["run"]) == 1
+    assert "No space left" in capsys.readouterr().err
+
+
+def test_check_goes_on_after_a_problem() -> None:
+    lines: list[str] = []
+    status = checks.check(["data=folder", "data.path=/no/such/folder"], echo=lines.append)
+    assert status == 1
+    found = {line.split()[1].rstrip(":"): line.split()[0] for line in lines[:-1]}
+    assert found["packages"] == found["home"] == found["configuration"] == "ok"
+    assert found["data"] == "problem"
+    assert any("/no/such/folder" in line for line in lines)
+
+
+def test_check_names_a_wrong_key() -> None:
+    lines: list[str] = []
+    assert checks.check(["prompt.nctx=4"], echo=lines.append) == 1
+    assert any(line.startswith("problem  configuration: prompt.nctx") for line in lines)
+
+
+def test_check_names_the_cause_of_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = checks._version
+    monkeypatch.setattr(checks, "_version", lambda name: None if name == "torch" else known(name))
+    with pytest.raises(RunError, match=r"torch not installed.*uv sync"):
+        checks._packages()
+    monkeypatch.setattr(checks, "_version", lambda name: "1.30.0")
+    with pytest.raises(RunError, match=r"flwr is 1\.30\.0 but must be 1\.41"):
+        checks._packages()
+
+
+def test_check_names_a_home_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FEDRSCLIP_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(RunError, match="FEDRSCLIP_HOME"):
+        checks._home()

@@ -1,0 +1,129 @@
+"""What a launcher reads, writes and refuses, without starting Flower."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fedrsclip_core import launch, machine, preflight
+from fedrsclip_core.config import compose
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.launch import RunFolder
+from fedrsclip_core.schema import FederationConfig
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def no_preflight(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]:
+    """Let model and data pass, with the given class names."""
+
+    def use(class_names: list[str]) -> None:
+        monkeypatch.setattr(preflight, "check_for_simulation", lambda config: class_names)
+
+    for variable in preflight.SITE_VARIABLES.values():
+        monkeypatch.delenv(variable, raising=False)
+    return use
+
+
+def test_rounds_are_read_as_they_are_written(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"round": 0}\n')
+    folder = RunFolder(tmp_path)
+    assert list(folder.new_rounds()) == []
+    with metrics.open("a") as file:
+        file.write('{"round": 1}\n{"rou')
+        file.flush()
+        assert list(folder.new_rounds()) == [{"round": 1}]
+        assert list(folder.new_rounds()) == []
+        file.write('nd": 2}\n')
+    assert list(folder.new_rounds()) == [{"round": 2}]
+
+
+def test_results_of_an_earlier_attempt_do_not_count(tmp_path: Path) -> None:
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps({"status": "failed"}))
+    folder = RunFolder(tmp_path)
+    assert folder.results() is None
+    results.unlink()
+    assert not folder.has_results()
+    results.write_text(json.dumps({"status": "completed"}))
+    assert folder.results() == {"status": "completed"}
+
+
+def test_site_keys_stay_and_class_names_travel(
+    no_preflight: Callable[[list[str]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_preflight(["a class", "it's"])
+    monkeypatch.chdir(tmp_path)
+    submission = launch.prepare(["data=folder", "data.path=images", "seed=3"])
+    assert not any("data.path" in override for override in submission.overrides)
+    assert submission.environment["FEDRSCLIP_DATA_PATH"] == str(tmp_path / "images")
+    assert submission.environment["FEDRSCLIP_MODEL_PATH"] == ""
+    assert Path(submission.environment["FEDRSCLIP_HOME"]).is_absolute()
+    assert submission.config.data.class_names == ["a class", "it's"]
+    assert submission.config.data.path is None
+    assert submission.config.seed == 3
+
+
+def test_a_run_gets_a_name_unless_it_has_one(no_preflight: Callable[[list[str]], None]) -> None:
+    no_preflight([])
+    first = launch.prepare(["method=local"]).config.run.name
+    second = launch.prepare(["method=local"]).config.run.name
+    assert first is not None
+    assert first.startswith("local-demo_scenes-20")
+    assert first != second
+    assert launch.prepare(["run.name=mine"]).config.run.name == "mine"
+
+
+def test_the_environment_serves_where_no_override_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEDRSCLIP_DATA_PATH", "/elsewhere")
+    assert preflight.compose_here(["data=folder"]).data.path == "/elsewhere"
+    assert preflight.compose_here(["data=folder", "data.path=/here"]).data.path == "/here"
+    with pytest.raises(ConfigError, match=r"data\.path is not set"):
+        preflight.compose_here(["data=folder", "data.path=null"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["data=folder"], "data.path is not set"),
+        (["data=hub"], "data.hub_id is not set"),
+        (["model=local"], "model.path is not set"),
+    ],
+)
+def test_a_missing_site_key_is_named(
+    overrides: list[str], words: str, no_preflight: Callable[[list[str]], None]
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        preflight.compose_here(overrides)
+
+
+def test_site_partition_is_not_for_a_simulation() -> None:
+    config = compose(["data=uc_merced", "partition=site"])
+    with pytest.raises(ConfigError, match="partition=site"):
+        preflight.check_for_simulation(config)
+
+
+def test_more_than_the_machine_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_cpus", lambda: 2)
+    monkeypatch.setattr(machine, "available_gpus", lambda: 0)
+    machine.check_resources(FederationConfig(client_cpus=2))
+    with pytest.raises(ConfigError, match=r"federation\.client_cpus is 3 .* 2 CPUs"):
+        machine.check_resources(FederationConfig(client_cpus=3))
+    with pytest.raises(ConfigError, match=r"federation\.client_gpus is 0\.25 .* no CUDA device"):
+        machine.check_resources(FederationConfig(client_gpus=0.25))
+    with pytest.raises(ConfigError, match="hides the GPU"):
+        machine.check_resources(FederationConfig(device="cuda"))
+    monkeypatch.setattr(machine, "available_gpus", lambda: 1)
+    machine.check_resources(FederationConfig(client_gpus=0.25, device="cuda"))
+
+
+def test_ray_gets_no_more_room_than_there_are_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "available_cpus", lambda: 64)
+    config = compose(["federation.num_clients=3", "federation.client_cpus=2"])
+    settings = launch._federation_config(config).split()
+    assert "init-args-num-cpus=6" in settings
+    assert "num-supernodes=3" in settings
+    assert "client-resources-num-gpus=0.0" in settings
