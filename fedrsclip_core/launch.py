@@ -177,7 +177,8 @@ def _conclude(
         echo(f"results: {folder.folder}")
         return 0
     log = _keep_log(folder.folder.name, link, run_id)
-    reason = (results or {}).get("reason") or status.details or status.status
+    details = status.details.removeprefix("Simulation failed with exception: ")
+    reason = (results or {}).get("reason") or details or status.status
     echo(f"the run failed: {_with_cause(str(reason), log)} (log: {log})")
     return 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from fedrsclip_core import config as configuration
 from fedrsclip_core import paths
 from fedrsclip_core.clip import ClipFiles, find_clip
-from fedrsclip_core.errors import ConfigError, DataError
+from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.schema import Config
 
 SITE_VARIABLES = {
@@ -96,33 +96,16 @@ def check_data(config: Config) -> tuple[list[str], list[int]]:
     """
     import numpy as np
 
-    from fedrsclip_core.data.partition import partition
-    from fedrsclip_core.data.sources import open_source
-    from fedrsclip_core.data.splits import make_split
+    from fedrsclip_core.data.federated import open_client_data
 
-    source = open_source(config.data, _path(config.data.path), seed=config.seed, partition_id=0)
-    num_classes = len(source.class_names)
-    counts = np.bincount(source.labels, minlength=num_classes)
-    if not counts.any():
-        raise DataError("the data have no images")
-    split = make_split(
-        source.labels,
-        num_classes,
-        val_fraction=config.data.val_fraction,
-        test_fraction=config.data.test_fraction,
-        seed=config.seed,
-        fixed_test=source.fixed_test,
-        class_names=source.class_names,
+    data = open_client_data(
+        config,
+        _path(config.data.path),
+        partition_id=0,
+        num_partitions=config.federation.num_clients,
     )
-    partition(
-        source.labels,
-        num_classes,
-        split,
-        config.partition,
-        config.federation.num_clients,
-        config.seed,
-    )
-    return list(source.class_names), [int(count) for count in counts]
+    counts = np.bincount(data.source.labels, minlength=len(data.class_names))
+    return list(data.class_names), [int(count) for count in counts]
 
 
 def check_prompts(config: Config, files: ClipFiles, class_names: Sequence[str]) -> None:

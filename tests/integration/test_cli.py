@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -85,12 +85,20 @@ class Launched:
         return self._groups
 
 
+Launch = Callable[..., Launched]
+
+
 @pytest.fixture
-def launched(tmp_path: Path) -> Iterator[list[Launched]]:
-    """Processes that are ended whatever happens."""
-    processes: list[Launched] = []
-    yield processes
-    for one in processes:
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Start ``fedrsclip`` in a sub-folder; ended whatever happens."""
+    started: list[Launched] = []
+
+    def start(name: str, *arguments: str) -> Launched:
+        started.append(Launched(tmp_path / name, *arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
         if one.process.poll() is None:
             one.process.send_signal(signal.SIGTERM)
             one.process.wait(timeout=60)
@@ -102,10 +110,9 @@ def _results(one: Launched) -> dict[str, object]:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
-def test_two_runs_side_by_side(tmp_path: Path, launched: list[Launched]) -> None:
-    for seed in (1, 2):
-        launched.append(Launched(tmp_path / str(seed), "run", f"seed={seed}", *_SMALL))
-    for seed, one in zip((1, 2), launched, strict=True):
+def test_two_runs_side_by_side(launch: Launch) -> None:
+    runs = {seed: launch(str(seed), "run", f"seed={seed}", *_SMALL) for seed in (1, 2)}
+    for seed, one in runs.items():
         assert one.wait() == 0, one.output
         results = _results(one)
         assert (results["status"], results["seed"]) == ("completed", seed)
@@ -119,12 +126,11 @@ def test_two_runs_side_by_side(tmp_path: Path, launched: list[Launched]) -> None
         assert len(one.groups) >= 2
         assert one.left_behind() == []
         assert not (one.user_home / ".flwr").exists()
-    assert launched[0].groups.isdisjoint(launched[1].groups)
+    assert runs[1].groups.isdisjoint(runs[2].groups)
 
 
-def test_a_failed_run_is_status_1_with_its_reason(tmp_path: Path, launched: list[Launched]) -> None:
-    one = Launched(tmp_path, "run", *_SMALL, "federation.prepare_timeout=0.01")
-    launched.append(one)
+def test_a_failed_run_is_status_1_with_its_reason(launch: Launch) -> None:
+    one = launch("one", "run", *_SMALL, "federation.prepare_timeout=0.01")
     assert one.wait() == 1, one.output
     assert "the run failed: " in one.output
     assert "Traceback" not in one.output
@@ -135,11 +141,8 @@ def test_a_failed_run_is_status_1_with_its_reason(tmp_path: Path, launched: list
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
-def test_ctrl_c_in_the_middle_of_a_run_leaves_no_process(
-    tmp_path: Path, launched: list[Launched]
-) -> None:
-    one = Launched(tmp_path, "run", *_SMALL, "federation.num_rounds=10000")
-    launched.append(one)
+def test_ctrl_c_in_the_middle_of_a_run_leaves_no_process(launch: Launch) -> None:
+    one = launch("one", "run", *_SMALL, "federation.num_rounds=10000")
     one.wait_for("round   1 |")
     assert one.left_behind() != []
     one.process.send_signal(signal.SIGINT)
@@ -151,11 +154,8 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_no_process(
     assert list(one.home.glob("runs/*/config.yaml"))
 
 
-def test_nothing_is_started_for_a_run_that_cannot_work(
-    tmp_path: Path, launched: list[Launched]
-) -> None:
-    one = Launched(tmp_path, "run", "data=folder", "data.path=no-such-folder")
-    launched.append(one)
+def test_nothing_is_started_for_a_run_that_cannot_work(launch: Launch) -> None:
+    one = launch("one", "run", "data=folder", "data.path=no-such-folder")
     assert one.wait() == 1
     assert "no-such-folder" in one.output
     assert one.output.count("\n") == 1
