@@ -142,7 +142,7 @@ class Aggregator:
         try:
             with _quiet_flower(), np.errstate(all="ignore"):
                 arrays, _ = self.strategy.aggregate_train(server_round, _as_messages(replies))
-            return _as_prompt(arrays, shape)
+                return _as_prompt(arrays, shape)
         except Exception as error:
             name = type(self.strategy).__name__
             self.strategy = before

@@ -1,0 +1,117 @@
+"""Flower's aggregators: each runs, gives float32, and sees exactly what it should."""
+
+import numpy as np
+import pytest
+from flwr.supercore.task_identity import TaskIdentity
+from numpy.typing import NDArray
+
+from fedrsclip_core.errors import ConfigError, RunError
+from fedrsclip_core.messages import RoundReply
+from fedrsclip_core.schema import StrategyConfig
+from fedrsclip_core.validation import STRATEGY_PARAMETERS
+from server_app.aggregation import AGGREGATORS, Aggregator, build
+from tests.unit.server.fakes import Fakes, small_config
+
+pytestmark = pytest.mark.unit
+
+SHAPE = (4, 8)
+START = np.zeros(SHAPE, dtype=np.float32)
+NODES = [11, 12, 13]
+
+
+@pytest.fixture(autouse=True)
+def _task() -> None:
+    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1
+
+
+def replies(*values: float, weights: tuple[int, ...] = (10, 20, 30)) -> list[RoundReply]:
+    return [
+        RoundReply(num_examples=weight, seconds=0.0, shared=np.full(SHAPE, value, np.float32))
+        for value, weight in zip(values, weights, strict=False)
+    ]
+
+
+def one_round(
+    aggregator: Aggregator, shared: NDArray[np.float32], server_round: int, *values: float
+) -> NDArray[np.float32]:
+    grid = Fakes(small_config()).grid()
+    aggregator.configure(server_round, shared, NODES, grid)
+    return aggregator.aggregate(server_round, replies(*values), SHAPE)
+
+
+def test_the_closed_tables_agree() -> None:
+    assert AGGREGATORS.keys() == STRATEGY_PARAMETERS.keys()
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_every_aggregator_runs_and_gives_float32(name: str) -> None:
+    aggregator = Aggregator(build(StrategyConfig(name=name)))
+    shared = START
+    for server_round in (1, 2, 3):
+        shared = one_round(aggregator, shared, server_round, 1.0, 2.0, 3.0)
+        assert shared.dtype == np.float32
+        assert shared.shape == SHAPE
+        assert np.isfinite(shared).all()
+    assert not np.array_equal(shared, START)
+
+
+def test_fedavg_is_the_mean_weighted_by_examples() -> None:
+    shared = one_round(Aggregator(build(StrategyConfig())), START, 1, 1.0, 2.0, 6.0)
+    np.testing.assert_allclose(shared, (1 * 10 + 2 * 20 + 6 * 30) / 60, rtol=1e-6)
+
+
+def test_parameters_reach_flower_and_none_keeps_its_default() -> None:
+    strategy = build(StrategyConfig(name="fedadam", eta=0.5))
+    assert strategy.eta == 0.5  # type: ignore[attr-defined]
+    assert strategy.beta_2 == 0.99  # type: ignore[attr-defined]
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match="fedavg, fedprox"):
+        build(StrategyConfig(name="average"))
+
+
+def test_fedprox_weight_is_read_from_the_strategy() -> None:
+    grid = Fakes(small_config()).grid()
+    prox = Aggregator(build(StrategyConfig(name="fedprox", proximal_mu=0.25)))
+    assert prox.configure(1, START, NODES, grid) == 0.25
+    assert Aggregator(build(StrategyConfig())).configure(1, START, NODES, grid) == 0.0
+
+
+def test_fedavgm_momentum_continues_across_rounds() -> None:
+    config = StrategyConfig(name="fedavgm", server_momentum=0.5, server_learning_rate=1.0)
+    aggregator = Aggregator(build(config))
+    first = one_round(aggregator, START, 1, 1.0, 1.0, 1.0)
+    np.testing.assert_allclose(first, 1.0, rtol=1e-6)
+    # pseudo-gradient -1, momentum 0.5 * -1 - 1 = -1.5
+    second = one_round(aggregator, first, 2, 2.0, 2.0, 2.0)
+    np.testing.assert_allclose(second, 2.5, rtol=1e-6)
+
+
+def test_fedadam_moments_continue_across_rounds() -> None:
+    continued = Aggregator(build(StrategyConfig(name="fedadam")))
+    first = one_round(continued, START, 1, 1.0, 1.0, 1.0)
+    second = one_round(continued, first, 2, 2.0, 2.0, 2.0)
+    fresh = one_round(Aggregator(build(StrategyConfig(name="fedadam"))), first, 2, 2.0, 2.0, 2.0)
+    assert not np.allclose(second, fresh)
+
+
+def test_krum_takes_one_of_the_close_ones() -> None:
+    config = StrategyConfig(name="krum", num_malicious_nodes=1)
+    shared = one_round(Aggregator(build(config)), START, 1, 1.0, 1.1, 500.0)
+    assert shared.max() < 2
+
+
+def test_a_result_that_is_not_finite_fails_and_leaves_the_state() -> None:
+    aggregator = Aggregator(build(StrategyConfig(name="fedadam", eta=1e40)))
+    grid = Fakes(small_config()).grid()
+    aggregator.configure(1, START, NODES, grid)
+    with pytest.raises(RunError, match="FedAdam gave no shared prompt"):
+        aggregator.aggregate(1, replies(1.0, 2.0, 3.0), SHAPE)
+    assert aggregator.strategy.m_t is None  # type: ignore[attr-defined]
+
+
+def test_too_few_replies_for_bulyan_fail() -> None:
+    aggregator = Aggregator(build(StrategyConfig(name="bulyan", num_malicious_nodes=1)))
+    with pytest.raises(RunError, match="Bulyan"):
+        one_round(aggregator, START, 1, 1.0, 2.0, 3.0)

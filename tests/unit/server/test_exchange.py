@@ -1,0 +1,159 @@
+"""Bounded waits, guarded replies, and reasons without a client's own words."""
+
+import pytest
+from flwr.app import ConfigRecord, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
+
+from fedrsclip_core.messages import QUERY_IDENTITY, ClientFailure, FailureCode
+from fedrsclip_core.records import CONFIG, pack_identity_request
+from server_app.exchange import Exchange, failure_reason, new_messages, serialized_size
+from server_app.inprocess import InProcessGrid
+from tests.unit.server.fakes import Fakes, small_config
+
+pytestmark = pytest.mark.unit
+
+REQUEST = pack_identity_request("r", "c", "d")
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.sleeps: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+
+def exchange_of(grid: InProcessGrid) -> tuple[Exchange, Clock]:
+    clock = Clock()
+    return Exchange(grid, clock=clock, sleep=clock.sleep), clock
+
+
+def ask(exchange: Exchange, timeout: float = 5.0):  # type: ignore[no-untyped-def]
+    nodes = list(exchange.grid.get_node_ids())
+    return exchange.ask(new_messages(REQUEST, nodes, QUERY_IDENTITY), timeout)
+
+
+def test_all_replies_come_at_once_without_sleeping() -> None:
+    exchange, clock = exchange_of(Fakes(small_config()).grid())
+    replies = ask(exchange)
+    assert [reply.reason for reply in replies.values()] == ["", "", ""]
+    assert all(reply.bytes_down > 0 and reply.bytes_up > 0 for reply in replies.values())
+    assert clock.sleeps == []
+
+
+def test_a_silent_node_costs_the_timeout_and_no_more() -> None:
+    fakes = Fakes(small_config(), silent={(QUERY_IDENTITY, 1)})
+    exchange, clock = exchange_of(fakes.grid())
+    replies = list(ask(exchange).values())
+    assert [reply.reason for reply in replies] == ["", "timeout", ""]
+    assert clock.now == pytest.approx(105.0)
+    assert max(clock.sleeps) <= 0.5
+
+
+def test_messages_live_as_long_as_they_are_waited_for() -> None:
+    messages: list[Message] = []
+
+    class Watching(InProcessGrid):
+        def answer(self, message: Message) -> Message | None:
+            messages.append(message)
+            return super().answer(message)
+
+    exchange, _ = exchange_of(Watching(Fakes(small_config()).app(), [{"partition-id": 0}], {}))
+    ask(exchange, timeout=7.5)
+    assert [message.metadata.ttl for message in messages] == [7.5]
+
+
+def test_a_node_with_an_unanswered_message_is_not_free_until_it_answers() -> None:
+    fakes = Fakes(small_config(), silent={(QUERY_IDENTITY, 1)})
+    grid = fakes.grid()
+    exchange, clock = exchange_of(grid)
+    ask(exchange)
+    clock.now -= 1.0  # as if asking had ended before the message's time to live
+    late = next(node for node, open_ in exchange._unanswered.items() if open_)
+    assert exchange.free_nodes() == set(grid.get_node_ids()) - {late}
+    message_id = exchange._unanswered[late][0]
+    grid._replies[message_id] = Message(RecordDict(), late, "query")
+    assert late in exchange.free_nodes()
+
+
+def test_a_node_is_free_again_after_the_time_to_live() -> None:
+    fakes = Fakes(small_config(), silent={(QUERY_IDENTITY, 1)})
+    exchange, _ = exchange_of(fakes.grid())
+    ask(exchange)
+    assert len(exchange.free_nodes()) == 3
+
+
+def test_one_undecodable_reply_is_one_dropped_reply() -> None:
+    class Breaking(InProcessGrid):
+        def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+            replies = list(super().pull_messages(message_ids))
+            if replies and replies[0].metadata.src_node_id == 1001:
+                raise ValueError("secret bytes")
+            return replies
+
+    nodes = [{"partition-id": p} for p in range(3)]
+    exchange, _ = exchange_of(Breaking(Fakes(small_config()).app(), nodes, {}))
+    assert [reply.reason for reply in ask(exchange).values()] == ["", "unreadable", ""]
+
+
+def test_a_message_that_cannot_be_sent_is_unreachable() -> None:
+    class Offline(InProcessGrid):
+        def push_messages(self, messages):  # type: ignore[no-untyped-def]
+            return list(super().push_messages(list(messages)))[1:]
+
+    nodes = [{"partition-id": p} for p in range(2)]
+    exchange, clock = exchange_of(Offline(Fakes(small_config()).app(), nodes, {}))
+    assert [reply.reason for reply in ask(exchange).values()] == ["unreachable", ""]
+    assert clock.sleeps == []
+
+
+@pytest.mark.parametrize("code", list(FailureCode))
+def test_a_client_failure_arrives_as_its_code(code: FailureCode) -> None:
+    failure = ClientFailure(code)
+    deployment = f"{type(failure)}:<'{failure}'>"
+    simulation = (
+        "<class 'ray.exceptions.RayTaskError(ClientAppException)'>:<'ray::ClientAppActor.run() "
+        f"fedrsclip_core.messages.ClientFailure: {failure}\n\nThe above exception was the direct "
+        f"cause\nException ClientAppException occurred. Message: {failure}'>"
+    )
+    for reason in (deployment, simulation):
+        error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
+        assert failure_reason(error) == code.value
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "expected"),
+    [
+        (
+            ErrorCode.CLIENT_APP_RAISED_EXCEPTION,
+            "<class 'KeyError'>:<'/home/a/secret'>",
+            "internal",
+        ),
+        (ErrorCode.CLIENT_APP_RAISED_EXCEPTION, "ClientFailure'>:<'my-secret'>", "internal"),
+        (ErrorCode.CLIENT_APP_CRASHED, "ClientApp stopped responding.", "crashed"),
+        (ErrorCode.UNKNOWN, "ActorDiedError: The actor died", "crashed"),
+        (ErrorCode.NODE_UNAVAILABLE, "Error: Node Unavailable", "unreachable"),
+        (ErrorCode.MESSAGE_UNAVAILABLE, "expired", "timeout"),
+        (ErrorCode.LOAD_CLIENT_APP_EXCEPTION, "path", "app-not-loaded"),
+        (ErrorCode.UNKNOWN, None, "internal"),
+    ],
+)
+def test_other_errors_become_codes_without_their_text(
+    code: int, text: str | None, expected: str
+) -> None:
+    assert failure_reason(Error(code, text)) == expected
+
+
+def test_the_serialized_size_covers_the_content() -> None:
+    exchange, _ = exchange_of(Fakes(small_config()).grid())
+    small = Message(REQUEST, 1, QUERY_IDENTITY)
+    large = Message(RecordDict({CONFIG: ConfigRecord({"x": "a" * 5000})}), 1, QUERY_IDENTITY)
+    assert serialized_size(large) > 5000 > serialized_size(small) > 50
+    assert exchange.now() == 100.0

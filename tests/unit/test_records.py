@@ -1,0 +1,225 @@
+"""The wire contract accepts what it describes and nothing else."""
+
+import io
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from fedrsclip_core.errors import WireError
+from fedrsclip_core.messages import DIGEST_PARTS, Identity, RoundReply, RoundRequest
+from fedrsclip_core.records import (
+    ARRAYS,
+    CONFIG,
+    METRICS,
+    NUM_EXAMPLES,
+    SHARED_PROMPT,
+    aggregation_content,
+    pack_identity,
+    pack_identity_request,
+    pack_init,
+    pack_round_reply,
+    pack_round_request,
+    unpack_identity,
+    unpack_identity_request,
+    unpack_init,
+    unpack_round_reply,
+    unpack_round_request,
+)
+
+pytestmark = pytest.mark.unit
+
+SHAPE = (4, 8)
+SHARED = np.arange(32, dtype=np.float32).reshape(SHAPE)
+IDENTITY = Identity(
+    client_name="site-1",
+    partition_id=2,
+    num_partitions=3,
+    digests={part: f"{part}-digest" for part in DIGEST_PARTS},
+    n_ctx=4,
+    width=8,
+    num_train=70,
+    num_val=10,
+    num_test=20,
+    label_counts=(30, 0, 40),
+)
+REPLY = RoundReply(
+    num_examples=70,
+    seconds=1.5,
+    shared=SHARED,
+    num_steps=3,
+    losses={"loss": 1.25, "loss-dpac": 0.5},
+    correct={("test", "global"): 7, ("val", "personalized-own"): 2},
+    total={"val": 3, "test": 20},
+)
+
+
+def array_record(
+    data: bytes, shape: tuple[int, ...] = SHAPE, dtype: str = "float32"
+) -> ArrayRecord:
+    array = Array(dtype=dtype, shape=shape, stype="numpy.ndarray", data=data)
+    return ArrayRecord({SHARED_PROMPT: array})
+
+
+def npy(value: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, value)
+    return file.getvalue()
+
+
+def test_identity_round_trip() -> None:
+    assert unpack_identity(pack_identity(IDENTITY)) == IDENTITY
+    without = replace(IDENTITY, label_counts=())
+    assert unpack_identity(pack_identity(without)) == without
+
+
+def test_identity_request_round_trip() -> None:
+    assert unpack_identity_request(pack_identity_request("r", "c", "d")) == ("r", "c", "d")
+
+
+def test_identity_request_of_another_protocol_says_what_to_do() -> None:
+    content = pack_identity_request("r", "c", "d")
+    content[CONFIG]["protocol"] = 99
+    with pytest.raises(WireError, match=r"protocol 99.*install the same version"):
+        unpack_identity_request(content)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("num-train", -1), ("num-train", "70"), ("client-name", 7), ("label-counts", [1, -1])],
+)
+def test_identity_with_a_wrong_value_is_refused(key: str, value: object) -> None:
+    content = pack_identity(IDENTITY)
+    content[CONFIG][key] = value
+    with pytest.raises(WireError):
+        unpack_identity(content)
+
+
+def test_identity_with_an_extra_key_is_refused_by_its_name() -> None:
+    content = pack_identity(IDENTITY)
+    content[CONFIG]["home"] = "secret-path"
+    with pytest.raises(WireError, match="home") as caught:
+        unpack_identity(content)
+    assert "secret-path" not in str(caught.value)
+
+
+def test_init_round_trip() -> None:
+    assert unpack_init(pack_init(SHARED), SHAPE).tobytes() == SHARED.tobytes()
+
+
+def test_init_carries_arrays_only() -> None:
+    content = pack_init(SHARED)
+    content[METRICS] = MetricRecord({"x": 1})
+    with pytest.raises(WireError, match="records are"):
+        unpack_init(content, SHAPE)
+
+
+@pytest.mark.parametrize("shared", [SHARED, None])
+def test_round_request_round_trip(shared: np.ndarray | None) -> None:
+    request = RoundRequest(3, "run", shared, final=True, proximal_mu=0.5)
+    back = unpack_round_request(pack_round_request(request), None if shared is None else SHAPE)
+    assert replace(back, shared=None) == replace(request, shared=None)
+    assert (back.shared is None) == (shared is None)
+    if shared is not None and back.shared is not None:
+        np.testing.assert_array_equal(back.shared, shared)
+
+
+def test_round_reply_round_trip() -> None:
+    back = unpack_round_reply(pack_round_reply(REPLY, with_arrays=True), SHAPE)
+    assert replace(back, shared=None) == replace(REPLY, shared=None)
+    assert back.shared is not None
+    np.testing.assert_array_equal(back.shared, SHARED)
+
+
+def test_an_evaluation_carries_no_arrays() -> None:
+    content = pack_round_reply(REPLY, with_arrays=False)
+    assert list(content.keys()) == [METRICS]
+    assert unpack_round_reply(content, None).shared is None
+    with pytest.raises(WireError, match="records are"):
+        unpack_round_reply(pack_round_reply(REPLY, with_arrays=True), None)
+
+
+def test_local_training_carries_an_empty_request() -> None:
+    content = pack_round_request(RoundRequest(1, "run", None))
+    assert not content.array_records[ARRAYS]
+    with pytest.raises(WireError, match="arrays are"):
+        unpack_round_request(pack_round_request(RoundRequest(1, "run", SHARED)), None)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (ArrayRecord({}), "arrays are"),
+        (ArrayRecord({"private_prompt": Array(SHARED)}), "private_prompt"),
+        (ArrayRecord({SHARED_PROMPT: Array(SHARED), "more": Array(SHARED)}), "more"),
+        (ArrayRecord({SHARED_PROMPT: Array(SHARED.astype(np.float64))}), "float32"),
+        (ArrayRecord({SHARED_PROMPT: Array(SHARED.astype(np.float16))}), "float32"),
+        (ArrayRecord({SHARED_PROMPT: Array(SHARED.T.copy())}), "shape"),
+        (ArrayRecord({SHARED_PROMPT: Array(SHARED * np.float32(math.nan))}), "NaN"),
+        (ArrayRecord({SHARED_PROMPT: Array(SHARED + np.float32(math.inf))}), "NaN or infinity"),
+        (array_record(npy(np.zeros((1000, 1000), np.float32))), "bytes"),
+        (array_record(npy(np.zeros((2, 8), np.float32))), "not what its description says"),
+        (array_record(npy(np.zeros(SHAPE, np.float16))), "not what its description says"),
+        (array_record(npy(np.zeros(SHAPE, np.float32))[:-5]), "cannot be read"),
+        (array_record(b"PK\x05\x06" + bytes(18)), "shared prompt"),
+        (array_record(b"secret words"), "cannot be read"),
+    ],
+)
+def test_a_foreign_shared_prompt_is_refused(arrays: ArrayRecord, message: str) -> None:
+    content = pack_round_reply(REPLY, with_arrays=True)
+    content[ARRAYS] = arrays
+    with pytest.raises(WireError, match=message) as caught:
+        unpack_round_reply(content, SHAPE)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (NUM_EXAMPLES, -1),
+        (NUM_EXAMPLES, 1.5),
+        (NUM_EXAMPLES, [1, 2]),
+        ("seconds", math.inf),
+        ("loss", math.nan),
+        ("loss", 1),
+        ("image", 1.0),
+        ("test-global-correct", 21),
+        ("val-zero-shot-correct", 4),
+    ],
+)
+def test_a_foreign_metric_is_refused_by_its_name(key: str, value: object) -> None:
+    content = pack_round_reply(REPLY, with_arrays=False)
+    content[METRICS][key] = value
+    with pytest.raises(WireError, match=key):
+        unpack_round_reply(content, None)
+
+
+@pytest.mark.parametrize("key", [NUM_EXAMPLES, "num-steps", "seconds"])
+def test_a_missing_metric_is_named(key: str) -> None:
+    content = pack_round_reply(REPLY, with_arrays=False)
+    del content[METRICS][key]
+    with pytest.raises(WireError, match=key):
+        unpack_round_reply(content, None)
+
+
+@pytest.mark.parametrize("name", [ARRAYS, METRICS, "extra"])
+def test_records_of_another_name_or_kind_are_refused(name: str) -> None:
+    content = pack_round_reply(REPLY, with_arrays=True)
+    content[name] = ConfigRecord({"text": "free"})
+    with pytest.raises(WireError, match=name):
+        unpack_round_reply(content, SHAPE)
+
+
+def test_counts_without_a_total_are_refused() -> None:
+    content = RecordDict({METRICS: MetricRecord({NUM_EXAMPLES: 1, "num-steps": 0, "seconds": 0.0})})
+    content[METRICS]["test-global-correct"] = 1
+    with pytest.raises(WireError, match="test-global-correct"):
+        unpack_round_reply(content, None)
+
+
+def test_the_aggregator_sees_the_prompt_and_its_weight_only() -> None:
+    content = aggregation_content(REPLY)
+    assert dict(content[METRICS]) == {NUM_EXAMPLES: 70}
+    assert list(content[ARRAYS].keys()) == [SHARED_PROMPT]
