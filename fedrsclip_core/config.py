@@ -240,7 +240,7 @@ def _parsed(text: str) -> "Override":
 
 def _check_option(group: str, value: object) -> None:
     options = _groups()[group]
-    if value is None and group == "experiment":
+    if value is None and group in ("experiment", "tuned"):
         return
     if value not in options:
         raise ConfigError(

@@ -53,6 +53,14 @@ def test_every_other_option_composes(group: str, option: str) -> None:
     assert compose([f"{group}={option}"])
 
 
+def test_tuned_values_belong_to_a_recipe_and_a_method() -> None:
+    for option in _options("tuned"):
+        experiment, method = option.rsplit("-", 1)
+        overrides = [f"experiment={experiment}", f"method={method}"]
+        assert configuration.choices(overrides)["tuned"] == option
+        assert compose(overrides)
+
+
 def test_methods_differ_where_they_should() -> None:
     promptfl = compose(["experiment=uc_merced", "method=promptfl"])
     assert (promptfl.prompt.shared, promptfl.prompt.private) == (True, False)
@@ -71,8 +79,8 @@ def test_every_key_in_the_yaml_files_has_a_comment_above() -> None:
         assert lines[0].startswith("#"), path
         for before, line in pairwise(lines):
             key = re.match(r"\s*(\w+):", line)
-            sections = {"defaults", "run", "partition", "federation", "prompt"}
-            if key and key[1] not in sections:
+            sections = {"defaults", *vars(Config())}
+            if key and (line[0] == " " or key[1] not in sections):
                 assert before.lstrip().startswith("#"), f"{path.name}: {line}"
 
 
