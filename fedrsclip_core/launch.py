@@ -1,14 +1,11 @@
 """`fedrsclip run`: one simulated federation from overrides to results, leaving nothing behind."""
 
-import json
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fedrsclip_core import config as configuration
 from fedrsclip_core import machine, paths, preflight, report
@@ -23,6 +20,7 @@ from fedrsclip_core.superlink import (
     scratch_folder,
     tail,
 )
+from fedrsclip_core.watch import RunFolder, SiteLogs
 
 _TAIL_SECONDS = 0.2
 _STATUS_SECONDS = 5.0
@@ -35,48 +33,6 @@ class Submission:
     config: Config
     overrides: tuple[str, ...]
     environment: dict[str, str]
-
-
-class RunFolder:
-    """Reads what a server writes into a run's folder, from now on."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._metrics = folder / "metrics.jsonl"
-        self._offset = self._metrics.stat().st_size if self._metrics.is_file() else 0
-        self._old_results = self._results_time()
-
-    def new_rounds(self) -> Iterator[dict[str, Any]]:
-        """Yield the records that were added to ``metrics.jsonl`` since the last call."""
-        if not self._metrics.is_file():
-            return
-        with self._metrics.open("rb") as file:
-            file.seek(self._offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return
-                self._offset += len(line)
-                with suppress(json.JSONDecodeError):
-                    yield json.loads(line)
-
-    def results(self) -> dict[str, Any] | None:
-        """Return ``results.json`` if it was written since this object was made."""
-        if not self.has_results():
-            return None
-        text = (self.folder / "results.json").read_text(encoding="utf-8")
-        return dict(json.loads(text))
-
-    def has_results(self) -> bool:
-        """Whether ``results.json`` was written since this object was made."""
-        return self._results_time() not in (None, self._old_results)
-
-    def pictures(self) -> list[Path]:
-        """Return the pictures in the folder."""
-        return sorted(self.folder.glob("*.png"))
-
-    def _results_time(self) -> int | None:
-        path = self.folder / "results.json"
-        return path.stat().st_mtime_ns if path.is_file() else None
 
 
 def prepare(overrides: Sequence[str]) -> Submission:
@@ -115,6 +71,7 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
     config = submission.config
     assert config.run.name is not None
     folder = RunFolder(paths.runs_dir().resolve() / config.run.name)
+    logs = SiteLogs(paths.logs_dir().resolve())
     echo(_headline(config))
     with scratch_folder() as scratch:
         link = SuperLink(scratch, submission.environment)
@@ -128,7 +85,13 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
             }
             run_id = link.submit(app, run_config, _federation_config(config))
             status = _follow(link, run_id, folder, echo)
-            return _conclude(status, folder, link, run_id, echo)
+            if status.status == "finished:completed" and _show_results(folder, echo):
+                return 0
+            log = _keep_log(config.run.name, link, run_id)
+            echo(f"the run failed: {_reason(status, folder, log)} (log: {log})")
+            for sentence in logs.failures():
+                echo(sentence)
+            return 1
         finally:
             with undisturbed():
                 if run_id is not None and status is None and link.running:
@@ -159,28 +122,18 @@ def _follow(
             time.sleep(_TAIL_SECONDS)
 
 
-def _conclude(
-    status: RunStatus,
-    folder: RunFolder,
-    link: SuperLink,
-    run_id: str,
-    echo: Callable[[str], None],
-) -> int:
+def _show_results(folder: RunFolder, echo: Callable[[str], None]) -> bool:
+    """Print table and pictures of a completed run; return whether it is one."""
     results = folder.results()
-    completed = results is not None and results.get("status") == "completed"
-    if results is not None and completed and status.status == "finished:completed":
-        echo("")
-        echo(report.final_table(results))
-        echo("")
-        for picture in folder.pictures():
-            echo(f"picture: {picture}")
-        echo(f"results: {folder.folder}")
-        return 0
-    log = _keep_log(folder.folder.name, link, run_id)
-    details = status.details.removeprefix("Simulation failed with exception: ")
-    reason = (results or {}).get("reason") or details or status.status
-    echo(f"the run failed: {_with_cause(str(reason), log)} (log: {log})")
-    return 1
+    if results is None or results.get("status") != "completed":
+        return False
+    echo("")
+    echo(report.final_table(results))
+    echo("")
+    for picture in folder.pictures():
+        echo(f"picture: {picture}")
+    echo(f"results: {folder.folder}")
+    return True
 
 
 def _keep_log(name: str, link: SuperLink, run_id: str) -> Path:
@@ -193,8 +146,10 @@ def _keep_log(name: str, link: SuperLink, run_id: str) -> Path:
     return target
 
 
-def _with_cause(reason: str, log: Path) -> str:
-    """Add the cause that Flower hides behind a general sentence."""
+def _reason(status: RunStatus, folder: RunFolder, log: Path) -> str:
+    details = status.details.removeprefix("Simulation failed with exception: ")
+    reason = str((folder.results() or {}).get("reason") or details or status.status)
+    # Flower hides this one behind a general sentence.
     if "ActorPool is empty" in log.read_text(encoding="utf-8", errors="replace"):
         return (
             f"{reason.rstrip('.')}: Ray could start no client with the CPUs and GPUs that "

@@ -9,8 +9,8 @@ import pytest
 from fedrsclip_core import launch, machine, preflight
 from fedrsclip_core.config import compose
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.launch import RunFolder
 from fedrsclip_core.schema import FederationConfig
+from fedrsclip_core.watch import RunFolder, SiteLogs
 
 pytestmark = pytest.mark.unit
 
@@ -50,6 +50,17 @@ def test_results_of_an_earlier_attempt_do_not_count(tmp_path: Path) -> None:
     assert not folder.has_results()
     results.write_text(json.dumps({"status": "completed"}))
     assert folder.results() == {"status": "completed"}
+
+
+def test_failures_of_clients_are_collected_from_their_logs(tmp_path: Path) -> None:
+    first, second = tmp_path / "client-000.log", tmp_path / "client-001.log"
+    first.write_text("2026-01-01T00:00:00Z train failed: an old story\n")
+    logs = SiteLogs(tmp_path)
+    with first.open("a") as file:
+        file.write("2026-01-01T00:00:01Z query.prepare failed: no room left\nTraceback\n")
+        file.write("  x failed: inside a traceback\n")
+    second.write_text("2026-01-01T00:00:01Z query.prepare failed: no room left\n")
+    assert logs.failures() == ["client-000: no room left"]
 
 
 def test_site_keys_stay_and_class_names_travel(

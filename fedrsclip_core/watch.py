@@ -1,0 +1,78 @@
+"""What a running federation writes on this machine, read while it is written."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+_FAILED = " failed: "
+_MAX_SENTENCES = 5
+
+
+class RunFolder:
+    """Reads what a server writes into a run's folder, from now on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._metrics = folder / "metrics.jsonl"
+        self._offset = self._metrics.stat().st_size if self._metrics.is_file() else 0
+        self._old_results = self._results_time()
+
+    def new_rounds(self) -> Iterator[dict[str, Any]]:
+        """Yield the records that were added to ``metrics.jsonl`` since the last call."""
+        if not self._metrics.is_file():
+            return
+        with self._metrics.open("rb") as file:
+            file.seek(self._offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._offset += len(line)
+                with suppress(json.JSONDecodeError):
+                    yield json.loads(line)
+
+    def results(self) -> dict[str, Any] | None:
+        """Return ``results.json`` if it was written since this object was made."""
+        if not self.has_results():
+            return None
+        text = (self.folder / "results.json").read_text(encoding="utf-8")
+        return dict(json.loads(text))
+
+    def has_results(self) -> bool:
+        """Whether ``results.json`` was written since this object was made."""
+        return self._results_time() not in (None, self._old_results)
+
+    def pictures(self) -> list[Path]:
+        """Return the pictures in the folder."""
+        return sorted(self.folder.glob("*.png"))
+
+    def _results_time(self) -> int | None:
+        path = self.folder / "results.json"
+        return path.stat().st_mtime_ns if path.is_file() else None
+
+
+class SiteLogs:
+    """Reads what the clients of this machine log about themselves, from now on.
+
+    A client tells the server a code and keeps the sentence; in a simulation its log lies here.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._offsets = {path: path.stat().st_size for path in self._logs()}
+
+    def failures(self) -> list[str]:
+        """Return the different sentences with which clients failed, each with its first client."""
+        sentences: dict[str, str] = {}
+        for path in self._logs():
+            with path.open("rb") as file:
+                file.seek(self._offsets.get(path, 0))
+                for line in file.read().decode(errors="replace").splitlines():
+                    _, failed, sentence = line.partition(_FAILED)
+                    if failed and not line.startswith(" "):
+                        sentences.setdefault(sentence, path.stem)
+        return [f"{name}: {text}" for text, name in sentences.items()][:_MAX_SENTENCES]
+
+    def _logs(self) -> list[Path]:
+        return sorted(self._folder.glob("client-*.log"))
