@@ -39,6 +39,16 @@ SHARED_PROMPT = "shared_prompt"
 PROXIMAL_MU = "proximal-mu"
 NUM_EXAMPLES = "num-examples"
 
+IDENTITY_COUNTS = (
+    "partition-id",
+    "num-partitions",
+    "n-ctx",
+    "width",
+    "num-train",
+    "num-val",
+    "num-test",
+)
+
 
 def pack_identity_request(run_name: str, code_digest: str, config_digest: str) -> RecordDict:
     """Build a ``query.identity``, ``query.prepare`` or ``query.init`` request."""
@@ -59,7 +69,7 @@ def unpack_identity_request(content: RecordDict) -> tuple[str, str, str]:
             f"the server speaks protocol {config['protocol']}, this client {PROTOCOL_VERSION}: "
             "install the same version at both"
         )
-    return str(config["run-name"]), str(config["code"]), str(config["config"])
+    return config["run-name"], config["code"], config["config"]
 
 
 def pack_identity(identity: Identity) -> RecordDict:
@@ -67,15 +77,9 @@ def pack_identity(identity: Identity) -> RecordDict:
     record: dict[str, ConfigRecordValues] = {
         "protocol": identity.protocol,
         "client-name": identity.client_name,
-        "partition-id": identity.partition_id,
-        "num-partitions": identity.num_partitions,
-        "n-ctx": identity.n_ctx,
-        "width": identity.width,
-        "num-train": identity.num_train,
-        "num-val": identity.num_val,
-        "num-test": identity.num_test,
         "label-counts": list(identity.label_counts),
     }
+    record |= {name: getattr(identity, _field(name)) for name in IDENTITY_COUNTS}
     record |= {f"digest-{part}": identity.digests[part] for part in DIGEST_PARTS}
     return RecordDict({CONFIG: ConfigRecord(record)})
 
@@ -88,28 +92,19 @@ def unpack_identity(content: RecordDict) -> Identity:
     WireError
         If a key is missing, unknown or of another type, or a count is negative.
     """
-    sizes = ("partition-id", "num-partitions", "n-ctx", "width")
-    counts = (*sizes, "num-train", "num-val", "num-test")
-    schema: dict[str, type] = dict.fromkeys(("protocol", *counts), int)
+    schema: dict[str, type] = dict.fromkeys(("protocol", *IDENTITY_COUNTS), int)
     schema |= {"client-name": str, "label-counts": list}
     schema |= {f"digest-{part}": str for part in DIGEST_PARTS}
     config = _only_config(content, schema)
-    numbers = {name: int(config[name]) for name in counts}
-    label_counts = tuple(config["label-counts"])
-    if min(numbers.values()) < 0 or any(type(n) is not int or n < 0 for n in label_counts):
+    numbers = [*(config[name] for name in IDENTITY_COUNTS), *config["label-counts"]]
+    if any(type(number) is not int or number < 0 for number in numbers):
         raise WireError("an identity holds a negative count")
     return Identity(
-        client_name=str(config["client-name"]),
-        partition_id=numbers["partition-id"],
-        num_partitions=numbers["num-partitions"],
-        digests={part: str(config[f"digest-{part}"]) for part in DIGEST_PARTS},
-        n_ctx=numbers["n-ctx"],
-        width=numbers["width"],
-        num_train=numbers["num-train"],
-        num_val=numbers["num-val"],
-        num_test=numbers["num-test"],
-        label_counts=label_counts,
-        protocol=int(config["protocol"]),
+        client_name=config["client-name"],
+        digests={part: config[f"digest-{part}"] for part in DIGEST_PARTS},
+        label_counts=tuple(config["label-counts"]),
+        protocol=config["protocol"],
+        **{_field(name): config[name] for name in IDENTITY_COUNTS},
     )
 
 
@@ -187,15 +182,14 @@ def pack_round_request(request: RoundRequest) -> RecordDict:
 def unpack_round_request(content: RecordDict, shape: tuple[int, int] | None) -> RoundRequest:
     """Read and check a train or evaluate request at the client."""
     _only_records(content, {ARRAYS: ArrayRecord, CONFIG: ConfigRecord})
-    config = content.config_records[CONFIG]
     schema = {"server-round": int, "run-name": str, "final": bool, PROXIMAL_MU: float}
-    values = _typed(config, schema)
+    values = _typed(content.config_records[CONFIG], schema)
     return RoundRequest(
-        server_round=int(values["server-round"]),
-        run_name=str(values["run-name"]),
+        server_round=values["server-round"],
+        run_name=values["run-name"],
         shared=unpack_shared(content.array_records[ARRAYS], shape),
-        final=bool(values["final"]),
-        proximal_mu=float(values[PROXIMAL_MU]),
+        final=values["final"],
+        proximal_mu=values[PROXIMAL_MU],
     )
 
 
@@ -231,14 +225,9 @@ def unpack_round_reply(content: RecordDict, shape: tuple[int, int] | None) -> Ro
     WireError
         If anything is outside the schema.
     """
-    expected: dict[str, type] = {METRICS: MetricRecord}
-    if shape is not None:
-        expected[ARRAYS] = ArrayRecord
-    _only_records(content, expected)
+    arrays: dict[str, type] = {ARRAYS: ArrayRecord} if shape else {}
+    _only_records(content, {METRICS: MetricRecord, **arrays})
     numbers = _checked_metrics(content.metric_records[METRICS])
-    shared = None
-    if shape is not None:
-        shared = unpack_shared(content.array_records[ARRAYS], shape)
     total = {p: int(numbers[f"{p}-total"]) for p in EVAL_PARTS if f"{p}-total" in numbers}
     correct = {
         (part, mode): int(numbers[key])
@@ -252,7 +241,7 @@ def unpack_round_reply(content: RecordDict, shape: tuple[int, int] | None) -> Ro
     return RoundReply(
         num_examples=int(numbers[NUM_EXAMPLES]),
         seconds=float(numbers["seconds"]),
-        shared=shared,
+        shared=unpack_shared(content.array_records[ARRAYS], shape) if shape else None,
         num_steps=int(numbers["num-steps"]),
         losses={term: float(numbers[term]) for term in LOSS_TERMS if term in numbers},
         correct=correct,
@@ -306,6 +295,10 @@ def _typed(record: ConfigRecord, schema: Mapping[str, type]) -> dict[str, Any]:
         if type(record[name]) is not kind:
             raise WireError(f"{name} is not of type {kind.__name__}")
     return dict(record)
+
+
+def _field(key: str) -> str:
+    return key.replace("-", "_")
 
 
 def _names(names: Iterable[str]) -> str:
