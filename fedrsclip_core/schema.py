@@ -77,6 +77,7 @@ class DataConfig:
     label_column: str = "label"
     class_names: list[str] = field(default_factory=list)
     class_words: dict[str, str] = field(default_factory=dict)
+    near_duplicates: list[list[str]] = field(default_factory=list)
     images_per_class: int = 100
     val_fraction: float = 0.1
     test_fraction: float = 0.2

@@ -1,0 +1,207 @@
+"""A folder of images: ``<root>/<class>/*`` or ``<root>/{train,test}/<class>/*``."""
+
+import difflib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip_core.data.images import SUFFIXES, decode
+from fedrsclip_core.errors import DataError
+from fedrsclip_core.fileio import sha256_of_file
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_PARTS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    class_name: str
+    in_test: bool
+
+
+class FolderSource:
+    """JPEG, PNG and TIFF files below one folder, in class order and then by name.
+
+    Parameters
+    ----------
+    root : Path
+        The data folder.
+    class_names : Sequence[str]
+        The federation's classes; a site may lack some. Empty: the folder names, sorted.
+    near_duplicates : Sequence[Sequence[str]]
+        Groups of ``<class>/<file name without suffix>`` that show the same place.
+
+    Attributes
+    ----------
+    class_names : list[str]
+        The federation's classes.
+    labels : NDArray[np.int64]
+        ``(N,)`` indices into ``class_names``.
+    fixed_test : NDArray[np.bool_] or None
+        ``(N,)``, true below ``test``; ``None`` without such a folder.
+    groups : list[list[int]]
+        Near-duplicates that are here, as indices.
+
+    Raises
+    ------
+    DataError
+        If there is no such folder, no image, or a class folder that the federation does not know.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        class_names: Sequence[str] = (),
+        near_duplicates: Sequence[Sequence[str]] = (),
+    ) -> None:
+        if not root.is_dir():
+            raise DataError(
+                f"there is no data folder {root}: give data.path a folder with one folder of "
+                "images per class"
+            )
+        self._root = root.resolve()
+        folders = _class_folders(self._root)
+        self.class_names = list(class_names) or sorted({path.name for path, _ in folders})
+        for path, _ in folders:
+            _check_known(path, self.class_names)
+        files = [_File(image, path.name, test) for path, test in folders for image in _images(path)]
+        if not files:
+            raise DataError(
+                f"there is no JPEG, PNG or TIFF image in the class folders of {root}: data.path "
+                "must hold <class>/<image> or {train,test}/<class>/<image>"
+            )
+        if not class_names:
+            _check_filled(self._root, self.class_names, files)
+        number = {name: c for c, name in enumerate(self.class_names)}
+        self._files = sorted(files, key=lambda f: (number[f.class_name], f.in_test, f.path.name))
+        self.labels: NDArray[np.int64] = np.array(
+            [number[file.class_name] for file in self._files], dtype=np.int64
+        )
+        in_test = np.array([file.in_test for file in self._files])
+        self.fixed_test: NDArray[np.bool_] | None = in_test if in_test.any() else None
+        self._near_duplicates = near_duplicates
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @cached_property
+    def groups(self) -> list[list[int]]:
+        """Near-duplicates that are here, as indices."""
+        here: dict[str, list[int]] = {}
+        for i, file in enumerate(self._files):
+            here.setdefault(f"{file.class_name}/{file.path.stem}", []).append(i)
+        found = [
+            [i for name in group for i in here.get(name, [])] for group in self._near_duplicates
+        ]
+        return [group for group in found if len(group) > 1]
+
+    def stat_key(self, i: int) -> str:
+        """Path, size, modification time and inode: the file's identity without reading it.
+
+        Raises
+        ------
+        DataError
+            If the file has gone.
+        """
+        path = self._files[i].path
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})") from error
+        return f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+
+    def content_hash(self, i: int) -> str:
+        """sha256 of the file's bytes.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read.
+        """
+        try:
+            return sha256_of_file(self._files[i].path)
+        except OSError as error:
+            raise DataError(f"cannot be read ({error.strerror})") from error
+
+    def image(self, i: int) -> "Image":
+        """Decode an image as RGB.
+
+        Raises
+        ------
+        DataError
+            If it is unreadable or truncated.
+        """
+        return decode(self._files[i].path)
+
+    def describe(self, i: int) -> str:
+        """Path below the data folder, for the site's own log."""
+        return str(self._files[i].path.relative_to(self._root))
+
+
+def _class_folders(root: Path) -> list[tuple[Path, bool]]:
+    """Class folders and whether they lie below ``test``."""
+    folders = _folders(root)
+    names = {folder.name for folder in folders}
+    if not names & set(_PARTS):
+        found = [(folder, False) for folder in folders]
+    elif stray := sorted(names - set(_PARTS)):
+        raise DataError(
+            f"{root} has train or test and beside it {stray[0]}: with train and test all class "
+            "folders belong below these two"
+        )
+    else:
+        found = [(c, part.name == "test") for part in folders for c in _folders(part)]
+    if not found:
+        raise DataError(
+            f"{root} has no class folders: data.path must hold <class>/<image> or "
+            "{train,test}/<class>/<image>"
+        )
+    return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(Path(entry.path) for entry in _visible(folder) if entry.is_dir())
+
+
+def _images(folder: Path) -> list[Path]:
+    return [
+        Path(entry.path)
+        for entry in _visible(folder)
+        if entry.name.lower().endswith(SUFFIXES) and entry.is_file()
+    ]
+
+
+def _visible(folder: Path) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"the folder {folder} cannot be listed ({error.strerror})") from error
+
+
+def _check_known(folder: Path, class_names: Sequence[str]) -> None:
+    if folder.name in class_names:
+        return
+    near = difflib.get_close_matches(folder.name, class_names, n=1)
+    hint = f"call it {near[0]}, as the federation does" if near else "move it away"
+    raise DataError(
+        f"the federation has no class {folder.name!r}, but there is a folder {folder}: {hint}, or "
+        "add the name to data.class_names at every site"
+    )
+
+
+def _check_filled(root: Path, class_names: Sequence[str], files: Sequence[_File]) -> None:
+    if empty := sorted(set(class_names) - {file.class_name for file in files}):
+        raise DataError(
+            f"the class folder {empty[0]} in {root} has no JPEG, PNG or TIFF image: fill it or "
+            "take it away"
+        )

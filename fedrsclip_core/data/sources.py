@@ -1,0 +1,102 @@
+"""Where one client's images come from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip_core.errors import DataError
+from fedrsclip_core.schema import DataConfig
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class ImageSource(Protocol):
+    """Labelled images that are read one by one.
+
+    Attributes
+    ----------
+    class_names : list[str]
+        The federation's classes, in order.
+    labels : NDArray[np.int64]
+        ``(N,)`` indices into ``class_names``.
+    fixed_test : NDArray[np.bool_] or None
+        ``(N,)``, true for images of a given test part; ``None`` if none is given.
+    """
+
+    class_names: list[str]
+    labels: NDArray[np.int64]
+    fixed_test: NDArray[np.bool_] | None
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """Near-duplicates, as indices; a split keeps them together."""
+
+    def __len__(self) -> int: ...
+
+    def stat_key(self, i: int) -> str:
+        """Cheap identity of image ``i``: another one if the image may have changed."""
+
+    def content_hash(self, i: int) -> str:
+        """sha256 of what image ``i`` is decoded from; DataError if it cannot be read."""
+
+    def image(self, i: int) -> "Image":
+        """Image ``i`` as RGB; DataError if it is unreadable."""
+
+    def describe(self, i: int) -> str:
+        """Name of image ``i`` for the site's own log; it never leaves the site."""
+
+
+def open_source(
+    data: DataConfig,
+    path: Path | None,
+    *,
+    seed: int,
+    partition_id: int,
+    own_images: bool = False,
+) -> ImageSource:
+    """Open the images that a configuration names.
+
+    Parameters
+    ----------
+    data : DataConfig
+        ``name`` is ``demo_scenes``, ``folder`` or ``hub``.
+    path : Path or None
+        The site's data folder; for ``hub`` a local copy instead of ``data.hub_id``.
+    seed : int
+        Of the demo scenes.
+    partition_id : int
+        Whose domain shift the demo scenes show.
+    own_images : bool
+        The client's scenes are nobody else's (partition ``site``), rather than its part of a set
+        that all clients share out.
+
+    Raises
+    ------
+    DataError
+        If there is nothing usable.
+    """
+    if data.name == "demo_scenes":
+        from fedrsclip_core.data.scenes import SceneSource
+
+        count = data.images_per_class
+        first = partition_id * count if own_images else 0
+        return SceneSource(data.class_names, count, seed=seed, domain=partition_id, first=first)
+    if data.name == "folder":
+        from fedrsclip_core.data.folder import FolderSource
+
+        if path is None:
+            raise DataError(
+                "no data folder is given: set data.path, or data-path in the node configuration, "
+                "or FEDRSCLIP_DATA_PATH"
+            )
+        return FolderSource(path, data.class_names, data.near_duplicates)
+    from fedrsclip_core.data.hub import HubSource
+    from fedrsclip_core.data.hub_index import HubSpec
+
+    if path is None and data.hub_id is None:
+        raise DataError("no data set is given: set data.hub_id, or data.path to a local copy")
+    columns = (data.image_column, data.label_column)
+    return HubSource(HubSpec(data.hub_id, data.hub_revision, path, *columns), data.class_names)

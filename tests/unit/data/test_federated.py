@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedrsclip_core.data.federated import open_client_data
+from fedrsclip_core.data.sources import open_source
+from fedrsclip_core.errors import DataError
+from fedrsclip_core.schema import Config, DataConfig, PartitionConfig
+from tests.unit.data.helpers import make_folder
+
+pytestmark = pytest.mark.unit
+
+
+def config_of(scheme: str, **data: object) -> Config:
+    return Config(data=DataConfig(**data), partition=PartitionConfig(scheme))  # type: ignore[arg-type]
+
+
+def test_clients_share_out_a_folder(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"beach": 10, "lake": 10, "river": 10})
+    config = config_of("heterogeneous", name="folder")
+    clients = [
+        open_client_data(config, tmp_path, partition_id=k, num_partitions=3) for k in range(3)
+    ]
+    dealt = [np.concatenate(list(client.split.parts.values())) for client in clients]
+    assert sorted(np.concatenate(dealt).tolist()) == list(range(30))
+    assert len({client.split_digest for client in clients}) == 1
+    assert clients[0].split_digest
+    assert clients[0].class_names == ["beach", "lake", "river"]
+
+
+def test_site_keeps_its_folder_to_itself(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"beach": 10})
+    config = config_of("site", name="folder", class_names=["beach", "lake"])
+    client = open_client_data(config, tmp_path, partition_id=1, num_partitions=2)
+    assert [len(part) for part in client.split.parts.values()] == [7, 1, 2]
+    assert client.split_digest == ""
+    assert client.class_names == ["beach", "lake"]
+
+
+def test_near_duplicates_stay_together(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"beach": 10})
+    group = ["beach/beach00", "beach/beach01"]
+    for seed in range(10):
+        config = config_of("site", name="folder", class_names=["beach"], near_duplicates=[group])
+        config.seed = seed
+        client = open_client_data(config, tmp_path, partition_id=0, num_partitions=1)
+        assert sum(0 in part for part in client.split.parts.values()) == 1
+        assert any({0, 1} <= set(part.tolist()) for part in client.split.parts.values())
+
+
+def test_demo_scenes_differ_between_clients(tmp_path: Path) -> None:
+    config = config_of("uniform", images_per_class=10)
+    clients = [open_client_data(config, None, partition_id=k, num_partitions=2) for k in (0, 1)]
+    assert clients[0].split_digest == clients[1].split_digest
+    assert clients[0].source.stat_key(0) != clients[1].source.stat_key(0)
+    # A scene is one client's only, also where each client has a whole set of its own.
+    config = config_of("site", images_per_class=10)
+    sites = [open_client_data(config, None, partition_id=k, num_partitions=2) for k in (0, 1)]
+    names = [{site.source.describe(i) for i in range(len(site.source))} for site in sites]
+    assert not names[0] & names[1]
+
+
+def test_class_with_one_image_is_named(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"beach": 10, "river": 1})
+    with pytest.raises(DataError, match="class river has 1 image"):
+        open_client_data(
+            config_of("uniform", name="folder"), tmp_path, partition_id=0, num_partitions=2
+        )
+
+
+def test_more_clients_than_images(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"beach": 5})
+    with pytest.raises(DataError, match="20 clients but only 3 training images"):
+        open_client_data(
+            config_of("uniform", name="folder"), tmp_path, partition_id=0, num_partitions=20
+        )
+
+
+def test_partition_that_does_not_exist() -> None:
+    with pytest.raises(DataError, match="partition 4 does not exist"):
+        open_client_data(config_of("uniform"), None, partition_id=4, num_partitions=4)
+
+
+@pytest.mark.parametrize(("name", "key"), [("folder", "data.path"), ("hub", "data.hub_id")])
+def test_nothing_given(name: str, key: str) -> None:
+    with pytest.raises(DataError, match=f"set {key}"):
+        open_source(DataConfig(name=name), None, seed=0, partition_id=0)
