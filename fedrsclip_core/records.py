@@ -39,15 +39,8 @@ SHARED_PROMPT = "shared_prompt"
 PROXIMAL_MU = "proximal-mu"
 NUM_EXAMPLES = "num-examples"
 
-IDENTITY_COUNTS = (
-    "partition-id",
-    "num-partitions",
-    "n-ctx",
-    "width",
-    "num-train",
-    "num-val",
-    "num-test",
-)
+_SIZES = ("partition-id", "num-partitions", "n-ctx", "width")
+IDENTITY_COUNTS = (*_SIZES, "num-train", "num-val", "num-test")
 
 
 def pack_identity_request(run_name: str, code_digest: str, config_digest: str) -> RecordDict:
