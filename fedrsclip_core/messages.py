@@ -39,9 +39,9 @@ class FailureCode(StrEnum):
 class ClientFailure(Exception):  # noqa: N818 - Flower prints the class name at the server
     """The only exception that leaves a handler: a code of the closed list, no text, no cause."""
 
-    def __init__(self, code: FailureCode) -> None:
-        super().__init__(code.value)
-        self.code = code
+    def __init__(self, code: FailureCode | str) -> None:
+        self.code = FailureCode(code)  # a text when unpickled
+        super().__init__(self.code.value)
 
 
 @dataclass(frozen=True)
