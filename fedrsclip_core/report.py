@@ -15,6 +15,10 @@ def round_line(record: Mapping[str, Any]) -> str:
         loss = (record["loss"] or {}).get("loss")
         parts.append(f"loss {loss:.3f}" if loss is not None else "no loss")
     parts.append(_accuracy(record["test"]) + (" (sampled)" if record["sampled"] else ""))
+    sizes = record["bytes"]
+    if sizes["clients"]:
+        down, up = (sizes[d]["message"] / len(sizes["clients"]) for d in ("down", "up"))
+        parts.append(f"{_size(down)} down, {_size(up)} up per client")
     parts.append(f"{record['seconds'] + (record['eval_seconds'] or 0.0):.1f} s")
     if record["failure"]:
         parts.append("failed")
@@ -33,18 +37,27 @@ def final_table(results: Mapping[str, Any]) -> str:
     rows = [_row(title, results[key], zero_shot) for title, key in _ROWS if results[key]]
     if rows:
         lines += ["", *_table([_HEADER, *rows])]
-    traffic, dropped = results["bytes"], results["dropped"]["total"]
-    lines += [
-        "",
-        f"sent to clients {_size(traffic['down']['message'])}, received "
-        f"{_size(traffic['up']['message'])} (shared prompts alone: "
-        f"{_size(traffic['up']['payload'])}), {results['seconds']:.1f} s",
-    ]
+    lines += ["", *_costs(results)]
+    dropped = results["dropped"]["total"]
     if dropped:
         lines.append(f"dropped replies: {dropped}")
     if results["refused"]:
         lines.append(f"refused clients: {', '.join(results['refused'])}")
     return "\n".join(lines)
+
+
+def _costs(results: Mapping[str, Any]) -> list[str]:
+    traffic = results["bytes"]
+    mean = traffic["per_client_round"]
+    lines = [f"time: {results['seconds']:.1f} s"]
+    if mean["down"] is not None:
+        lines.append(
+            f"bytes per client and round: {mean['down']:.0f} down, {mean['up']:.0f} up; in all "
+            f"{_size(traffic['down']['message'])} down, {_size(traffic['up']['message'])} up, of "
+            f"which shared prompts {_size(traffic['down']['payload'])} and "
+            f"{_size(traffic['up']['payload'])}"
+        )
+    return lines
 
 
 _ROWS = (("start", "initial"), ("last round", "last"), ("best on validation", "val_best"))
@@ -98,8 +111,7 @@ def _percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f}"
 
 
-def _size(count: int) -> str:
-    size = float(count)
+def _size(size: float) -> str:
     for unit in ("B", "kB", "MB"):
         if size < 1000:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,5 +1,6 @@
 """The server's part of a run: configuration, clients, rounds, results."""
 
+import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from flwr.supercore.constant import TaskType
 
 from fedrsclip_core import digests, fileio, report
 from fedrsclip_core.config import from_run_config
-from fedrsclip_core.errors import FedRSCLIPError
+from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.schema import Config
 from server_app import checkpoint, pictures, results, roster
 from server_app.exchange import Exchange
@@ -21,6 +22,8 @@ from server_app.start import initial_shared
 from server_app.strategy import Prompt, SharedPromptStrategy
 
 app = ServerApp()
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -75,10 +78,17 @@ def run(
     start = time.monotonic()
     try:
         _federate(Exchange(grid), state, folder, echo)
+        summary = _finish(folder, state, None, time.monotonic() - start, echo)
     except BaseException as error:
-        _finish(folder, state, _reason(error), time.monotonic() - start, echo)
-        raise
-    summary = _finish(folder, state, None, time.monotonic() - start, echo)
+        failure = _as_run_error(error)
+        try:
+            _finish(folder, state, _reason(failure), time.monotonic() - start, echo)
+        except OSError as unwritten:
+            echo(f"the results of the failed run were not written ({unwritten.strerror})")
+        if failure is error:
+            raise
+        raise failure from None
+    echo(f"figures and pictures: {folder}")
     return RunOutcome(folder, summary, state.shared)
 
 
@@ -101,7 +111,9 @@ def _federate(
     state.roster = roster.identify(exchange, nodes, standard, federation.connect_timeout)
     roster.require(state.roster, federation.min_clients)
     echo(f"{len(state.roster.clients)} clients: preparing their image features")
-    state.roster = roster.prepare(exchange, state.roster, standard, federation.prepare_timeout)
+    state.roster = roster.prepare(
+        exchange, state.roster, standard, federation.prepare_timeout, echo
+    )
     for name, reason in state.roster.refused.items():
         echo(f"client {name} is refused: {reason}")
     roster.require(state.roster, federation.min_clients)
@@ -146,6 +158,16 @@ def _finish(
         echo(report.final_table(summary))
     fileio.write_json(folder / "results.json", summary)
     return summary
+
+
+def _as_run_error(error: BaseException) -> BaseException:
+    """Put a full or read-only disk into a sentence."""
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+        return RunError(
+            f"the run's folder cannot be written ({error.strerror}): free some space there, or "
+            "point FEDRSCLIP_HOME elsewhere, and start the run again under another run.name"
+        )
+    return error
 
 
 def _reason(error: BaseException) -> str:

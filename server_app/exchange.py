@@ -18,6 +18,7 @@ UNREADABLE = "unreadable"
 CRASHED = "crashed"
 
 _FIRST_PAUSE, _LAST_PAUSE = 0.05, 0.5
+_PROGRESS_EVERY = 30.0
 _CODE = re.compile(r"(?:ClientFailure'>:<'|ClientFailure: |Message: )([a-z-]{1,40})")
 _CODES_BY_ERROR = {
     ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "app-not-loaded",
@@ -102,7 +103,12 @@ class Exchange:
                 return free
             self._sleep(_LAST_PAUSE)
 
-    def ask(self, messages: Sequence[Message], timeout: float) -> dict[int, Reply]:
+    def ask(
+        self,
+        messages: Sequence[Message],
+        timeout: float,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[int, Reply]:
         """Send at most one message to each node and wait for the replies.
 
         Parameters
@@ -111,6 +117,8 @@ class Exchange:
             To different nodes; their time to live is set to ``timeout``.
         timeout : float
             Seconds until what has not come is given up.
+        progress : Callable[[int, int], None], optional
+            Is told from time to time how many of how many replies are there.
 
         Returns
         -------
@@ -126,16 +134,20 @@ class Exchange:
             node_id: Reply(None, TIMEOUT if node_id in waiting else UNREACHABLE, sizes[node_id], 0)
             for node_id in sizes
         }
-        pause = _FIRST_PAUSE
+        pause, told = _FIRST_PAUSE, self._clock()
         while waiting:
             for node_id, message_id in list(waiting.items()):
                 answer = self._pull(message_id)
                 if answer is not None:
                     del waiting[node_id]
                     replies[node_id] = _as_reply(answer, sizes[node_id])
-            if not waiting or self._clock() >= deadline:
+            now = self._clock()
+            if not waiting or now >= deadline:
                 break
-            self._sleep(min(pause, max(0.0, deadline - self._clock())))
+            if progress is not None and now - told >= _PROGRESS_EVERY:
+                told = now
+                progress(len(messages) - len(waiting), len(messages))
+            self._sleep(min(pause, deadline - now))
             pause = min(1.5 * pause, _LAST_PAUSE)
         self._unanswered |= {node_id: (name, deadline) for node_id, name in waiting.items()}
         return replies

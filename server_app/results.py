@@ -159,7 +159,9 @@ def _bytes(records: Sequence[Record]) -> Results:
             client = clients.setdefault(name, {"down": 0, "up": 0})
             for direction, size in sizes.items():
                 client[direction] += size
-    return totals | {"clients": clients}
+    exchanges = sum(len(record["bytes"]["clients"]) for record in records)
+    mean = {d: totals[d]["message"] / exchanges if exchanges else None for d in totals}
+    return totals | {"clients": clients, "per_client_round": mean}
 
 
 def _versions() -> Mapping[str, str | None]:

@@ -129,11 +129,17 @@ def identify(
     return _query(exchange, QUERY_IDENTITY, nodes, standard, timeout, {})
 
 
-def prepare(exchange: Exchange, roster: Roster, standard: Standard, timeout: float) -> Roster:
+def prepare(
+    exchange: Exchange, roster: Roster, standard: Standard, timeout: float, echo: Echo
+) -> Roster:
     """Let the clients encode their images and check what they say afterwards."""
+
+    def progress(done: int, total: int) -> None:
+        echo(f"preparing image features: {done} of {total} clients are ready")
+
     nodes = [client.node_id for client in roster.clients]
     labels = {client.node_id: client.name for client in roster.clients}
-    prepared = _query(exchange, QUERY_PREPARE, nodes, standard, timeout, labels)
+    prepared = _query(exchange, QUERY_PREPARE, nodes, standard, timeout, labels, progress)
     return Roster(prepared.clients, {**roster.refused, **prepared.refused})
 
 
@@ -162,9 +168,10 @@ def _query(
     standard: Standard,
     timeout: float,
     labels: Mapping[int, str],
+    progress: Callable[[int, int], None] | None = None,
 ) -> Roster:
     request = pack_identity_request(standard.run_name, standard.code, standard.config)
-    replies = exchange.ask(new_messages(request, nodes, message_type), timeout)
+    replies = exchange.ask(new_messages(request, nodes, message_type), timeout, progress)
     clients: list[Client] = []
     refused: dict[str, str] = {}
     for number, (node_id, reply) in enumerate(replies.items()):

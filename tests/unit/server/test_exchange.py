@@ -57,6 +57,15 @@ def test_a_silent_node_costs_the_timeout_and_no_more() -> None:
     assert max(clock.sleeps) <= 0.5
 
 
+def test_a_long_wait_is_told_now_and_then() -> None:
+    fakes = Fakes(small_config(), silent={(QUERY_IDENTITY, 1)})
+    exchange, _ = exchange_of(fakes.grid())
+    told: list[tuple[int, int]] = []
+    messages = new_messages(REQUEST, list(exchange.grid.get_node_ids()), QUERY_IDENTITY)
+    exchange.ask(messages, 100.0, lambda done, total: told.append((done, total)))
+    assert told == [(2, 3)] * 3
+
+
 def test_messages_live_as_long_as_they_are_waited_for() -> None:
     messages: list[Message] = []
 

@@ -1,5 +1,6 @@
 """Whole runs with scripted clients: what is sent, dropped, aggregated and written."""
 
+import errno
 import json
 import os
 import subprocess
@@ -426,6 +427,37 @@ def test_an_interrupt_is_recorded_and_passed_on() -> None:
     results = json.loads((paths.runs_dir() / "test-run" / "results.json").read_text())
     assert results["reason"] == "the run was stopped"
     assert results["initial"]["round"] == 0
+
+
+def test_a_full_disk_in_the_middle_is_a_sentence_and_loses_no_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    append = server.results.append_record
+
+    def full(folder: Path, record: dict[str, Any]) -> None:
+        if record["round"] == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(folder, record)
+
+    monkeypatch.setattr(server.results, "append_record", full)
+    results = failed(Fakes(small_config()), "cannot be written.*free some space")
+    assert results["initial"]["round"] == 0
+    folder = paths.runs_dir() / "test-run"
+    assert [record["round"] for record in records(folder)] == [0]
+    assert json.loads((folder / "checkpoint" / "state.json").read_text())["round"] == 1
+
+
+def test_results_that_cannot_be_written_do_not_hide_the_reason(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(path: Path, value: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(server.fileio, "write_json", full)
+    lines: list[str] = []
+    with pytest.raises(RunError, match="cannot be written"):
+        go(Fakes(small_config()), lines)
+    assert any("were not written" in line for line in lines)
 
 
 def test_another_start_of_the_shared_prompt_names_the_odd_client() -> None:
