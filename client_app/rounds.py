@@ -1,0 +1,209 @@
+"""What a client does in a train or evaluate message."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import numpy as np
+from flwr.app import Metadata
+
+from client_app.failures import LateError, NonFiniteError
+from client_app.private_store import PrivateStore, open_store, start_from
+from client_app.runtime import PARTS, Runtime, release_image_encoder
+from client_app.site_log import SiteLog
+from fedrsclip_core import paths
+from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.errors import ConfigError, WireError
+from fedrsclip_core.messages import EVAL_PARTS, RoundReply, RoundRequest
+from fedrsclip_core.prompts import ClientState, initial_gate
+
+LAST_ROUND = 999_999
+_SAME = 1e-3
+"""Prompts closer than this (max abs) are one prompt: sending the shared would send the private."""
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """The end of a message's time to live, by the wall clock that Flower's metadata uses."""
+
+    at: float
+
+    @classmethod
+    def of(cls, metadata: Metadata) -> "Deadline":
+        """Read it from a message."""
+        return cls(metadata.created_at + metadata.ttl)
+
+    def check(self, before: str) -> None:
+        """Raise :class:`LateError` if it is over."""
+        late = time.time() - self.at
+        if late > 0:
+            raise LateError(
+                f"the message's time was over {late:.1f} s ago, {before}: nothing was written; "
+                "raise federation.round_timeout if this site is slow, and check its clock"
+            )
+
+
+def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: SiteLog) -> RoundReply:
+    """Evaluate what arrived, train both prompts, store the private one.
+
+    Parameters
+    ----------
+    runtime : Runtime
+        This client.
+    request : RoundRequest
+        The checked message.
+    deadline : Deadline
+        After it nothing is trained or written.
+    log : SiteLog
+        Takes a line on the result.
+
+    Raises
+    ------
+    LateError, NonFiniteError, FedRSCLIPError
+        With nothing written.
+    """
+    from fedrsclip_core.training import train_round
+
+    config, start = runtime.config, time.perf_counter()
+    _check_round(request, first=1)
+    if not config.prompt.shared and not config.prompt.private:
+        raise WireError("a train message arrived but the method has no prompt to train")
+    deadline.check("before training")
+    sets = _feature_sets(runtime, log)
+    with _private_store(runtime, request.run_name, log) as store:
+        state = _stored_or_start(runtime, store, request.server_round - 1, log)
+        counts = _evaluated(runtime, request, state, sets)
+        outcome = train_round(
+            runtime.text.encoder,
+            request.shared,
+            state,
+            sets["train"],
+            config,
+            server_round=request.server_round,
+            client_name=runtime.site.client_name,
+            proximal_mu=request.proximal_mu,
+        )
+        _check_finite(outcome.losses, outcome.shared, outcome.state.private, outcome.state.gate)
+        deadline.check("after training")
+        if store is not None:
+            store.save(outcome.state, request.server_round)
+    seconds = time.perf_counter() - start
+    log.write(
+        f"run {request.run_name}, round {request.server_round}: {outcome.num_steps} steps in "
+        f"{seconds:.1f} s, loss {outcome.losses['loss']:.4f}"
+    )
+    return replace(
+        counts,
+        seconds=seconds,
+        shared=outcome.shared,
+        num_steps=outcome.num_steps,
+        losses=outcome.losses,
+    )
+
+
+def evaluate(runtime: Runtime, request: RoundRequest, log: SiteLog) -> RoundReply:
+    """Count correct answers of the received shared prompt with the stored private one.
+
+    The final evaluation with ``prompt.finetune_epochs`` first tunes a private copy of the shared
+    prompt; ``personalized`` then means that copy.
+    """
+    start = time.perf_counter()
+    _check_round(request, first=0)
+    sets = _feature_sets(runtime, log)
+    with _private_store(runtime, request.run_name, log) as store:
+        state = _stored_or_start(runtime, store, request.server_round, log)
+    counts = _evaluated(runtime, request, state, sets)
+    return replace(counts, seconds=time.perf_counter() - start)
+
+
+def _check_round(request: RoundRequest, *, first: int) -> None:
+    paths.safe_name(request.run_name, "the run's name")
+    if not first <= request.server_round <= LAST_ROUND:
+        raise WireError(f"server-round is {request.server_round}")
+
+
+def _feature_sets(runtime: Runtime, log: SiteLog) -> dict[str, FeatureSet]:
+    sets = {part: runtime.features(part, log) for part in PARTS}
+    release_image_encoder()
+    return sets
+
+
+@contextmanager
+def _private_store(runtime: Runtime, run_name: str, log: SiteLog) -> Iterator[PrivateStore | None]:
+    """Open the private store, if the method has a private prompt."""
+    if not runtime.config.prompt.private:
+        yield None
+        return
+    federation, client = runtime.config.federation.name, runtime.site.client_name
+    with open_store(federation, run_name, client, runtime.private_format, log.write) as store:
+        yield store
+
+
+def _stored_or_start(
+    runtime: Runtime, store: PrivateStore | None, before_round: int, log: SiteLog
+) -> ClientState:
+    """Return the newest stored state up to a round, else the start that the configuration names."""
+    if store is None:
+        return ClientState(None)
+    state = store.load(before_round)
+    return _start(runtime, log) if state is None else state
+
+
+def _start(runtime: Runtime, log: SiteLog) -> ClientState:
+    prompt, name = runtime.config.prompt, runtime.site.client_name
+    gate = None
+    if runtime.private_format.gate_size:
+        gate = initial_gate(prompt.fusion, prompt.beta, len(runtime.words))
+    source = runtime.config.run.private_init_from
+    if source is not None:
+        federation = runtime.config.federation.name
+        state = start_from(federation, source, name, runtime.private_format)
+        log.write(f"the private prompt starts from run {source}")
+        fits = state.gate is not None and gate is not None and state.gate.shape == gate.shape
+        return state if fits else ClientState(state.private, gate)
+    seed = runtime.config.seed
+    private = runtime.start_prompt(prompt.private_init, "private", seed, name)
+    if prompt.shared:
+        shared = runtime.start_prompt(prompt.shared_init, "shared", seed)
+        if np.abs(private - shared).max() < _SAME:
+            raise ConfigError(
+                f"prompt.private_init and prompt.shared_init are both {prompt.private_init!r}: "
+                "equal prompts stay equal, and sending the shared one would send the private one; "
+                "set prompt.private_init=random or other words"
+            )
+    return ClientState(private, gate)
+
+
+def _evaluated(
+    runtime: Runtime, request: RoundRequest, state: ClientState, sets: Mapping[str, FeatureSet]
+) -> RoundReply:
+    """Classify val and test in every mode; a reply without training."""
+    from fedrsclip_core.evaluation import count_correct, text_features
+    from fedrsclip_core.training import finetune
+
+    config, text, train_set = runtime.config, runtime.text, sets["train"]
+    beta = config.prompt.beta
+    texts = text_features(text.encoder, request.shared, state, beta, text.zero_shot)
+    if request.final and config.prompt.finetune_epochs and request.shared is not None:
+        name = runtime.site.client_name
+        tuned = finetune(text.encoder, request.shared, train_set, config, client_name=name)
+        _check_finite({}, tuned.private)
+        texts["personalized"] = text_features(text.encoder, None, tuned, beta)["personalized"]
+    own_classes = np.zeros(len(runtime.words), dtype=bool)
+    own_classes[train_set.labels] = True
+    counts = count_correct(texts, {part: sets[part] for part in EVAL_PARTS}, own_classes)
+    return RoundReply(
+        num_examples=len(train_set), seconds=0.0, correct=counts.correct, total=counts.total
+    )
+
+
+def _check_finite(losses: Mapping[str, float], *arrays: object) -> None:
+    finite = all(math.isfinite(value) for value in losses.values()) and all(
+        np.isfinite(array).all() for array in arrays if isinstance(array, np.ndarray)
+    )
+    if not finite:
+        raise NonFiniteError(
+            "training gave NaN or infinity, nothing was written: lower optimizer.lr"
+        )

@@ -1,0 +1,315 @@
+"""What one message needs of this site, each part made when first asked for.
+
+In a simulation one process serves many messages of several clients: what was opened stays open,
+text tower and image encoder are there once per process. In a deployment each message is a new
+process, so nothing is imported before it is needed.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client_app.failures import DeviceError
+from client_app.private_store import PrivateFormat
+from client_app.site import Site, read_site
+from client_app.site_log import SiteLog
+from fedrsclip_core import paths
+from fedrsclip_core.clip import ClipFiles, find_clip
+from fedrsclip_core.config import from_run_config
+from fedrsclip_core.data.features import FeatureCache
+from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.federated import ClientData, open_client_data
+from fedrsclip_core.data.names import words_for
+from fedrsclip_core.digests import class_digest, code_digest, config_digest
+from fedrsclip_core.errors import ConfigError, DataError, FedRSCLIPError, ModelError
+from fedrsclip_core.fileio import sha256_of
+from fedrsclip_core.messages import EVAL_PARTS, Identity
+from fedrsclip_core.prompts import initial_prompt
+from fedrsclip_core.schema import Config
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from fedrsclip_core.clip import ImageEncoder
+    from fedrsclip_core.text_encoder import PackedTextEncoder
+
+PARTS = ("train", *EVAL_PARTS)
+_ENCODE_BATCH = 32
+_MAX_CACHE_BYTES = 8 * 2**30
+_MAX_OPENED = 256
+_DEVICE = re.compile(r"(cpu|mps|cuda(?::(\d+))?)")
+
+_OPENED: "OrderedDict[tuple[str, str, Site], Runtime]" = OrderedDict()
+"""The process cache: runtimes by configuration digest, home and site; the oldest leaves first."""
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """The frozen text side: what encodes prompts, and the template's unit features."""
+
+    encoder: "PackedTextEncoder"
+    zero_shot: NDArray[np.float32]  # (n_cls, dim)
+
+
+class Runtime:
+    """One client's view of one run's configuration.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    site : Site
+        The site's facts.
+    """
+
+    def __init__(self, config: Config, site: Site) -> None:
+        self.config = config
+        self.site = site
+        self._features: dict[str, FeatureSet] = {}
+
+    @cached_property
+    def files(self) -> ClipFiles:
+        """The CLIP's files."""
+        with _model_errors():
+            return find_clip(self.config.model, self.site.model_path)
+
+    @cached_property
+    def data(self) -> ClientData:
+        """The client's images and their split."""
+        return open_client_data(
+            self.config,
+            self.site.data_path,
+            partition_id=self.site.partition_id,
+            num_partitions=self.site.num_partitions,
+        )
+
+    @cached_property
+    def words(self) -> tuple[str, ...]:
+        """The class names as the text encoder reads them."""
+        return tuple(words_for(self.data.class_names, self.config.data.class_words))
+
+    @cached_property
+    def class_digest(self) -> str:
+        """Digest of class names and words."""
+        return class_digest(self.data.class_names, self.words)
+
+    @cached_property
+    def device(self) -> str:
+        """The torch device."""
+        return pick_device(self.site.device)
+
+    @property
+    def text(self) -> TextModel:
+        """The text tower of this CLIP and these classes; one per process."""
+        prompt = self.config.prompt
+        return _text_model(self.files, self.words, prompt.n_ctx, prompt.template, self.device)
+
+    def start_prompt(self, init: str, *key: str | int) -> NDArray[np.float32]:
+        """Start a prompt ``(n_ctx, width)`` as ``prompt.shared_init`` or ``private_init`` says."""
+        prompt = self.config.prompt
+        with _model_errors():
+            return initial_prompt(self.files, init, prompt.n_ctx, prompt.init_std, *key)
+
+    @property
+    def shared_shape(self) -> tuple[int, int] | None:
+        """The shared prompt's ``(n_ctx, width)``; ``None`` where the method has none."""
+        return (self.config.prompt.n_ctx, self.files.width) if self.config.prompt.shared else None
+
+    @property
+    def private_format(self) -> PrivateFormat:
+        """What this client's private files must fit."""
+        prompt = self.config.prompt
+        sizes = {"fixed": 0, "gate": 1, "class_gate": len(self.words)}
+        gate_size = sizes[prompt.fusion] if prompt.shared else 0
+        return PrivateFormat(
+            clip=self.files.fingerprint,
+            classes=self.class_digest,
+            n_ctx=prompt.n_ctx,
+            width=self.files.width,
+            gate_size=gate_size,
+        )
+
+    def features(self, part: str, log: SiteLog) -> FeatureSet:
+        """Return the features of ``"train"``, ``"val"`` or ``"test"``, encoding what is missing.
+
+        Raises
+        ------
+        DataError
+            If too many images cannot be read, or none is left to train on.
+        """
+        if part not in self._features:
+            self._features[part] = self._encoded(part, log)
+        return self._features[part]
+
+    def identity(self) -> Identity:
+        """Say who this client is; after the preparation without unreadable images."""
+        labels = {part: self._labels(part) for part in PARTS}
+        counts: tuple[int, ...] = ()
+        if self.config.privacy.share_label_counts:
+            per_class = np.bincount(labels["train"], minlength=len(self.data.class_names))
+            counts = tuple(int(n) for n in per_class)
+        return Identity(
+            client_name=self.site.client_name,
+            partition_id=self.site.partition_id,
+            num_partitions=self.site.num_partitions,
+            digests=self.digests(),
+            n_ctx=self.config.prompt.n_ctx,
+            width=self.files.width,
+            num_train=len(labels["train"]),
+            num_val=len(labels["val"]),
+            num_test=len(labels["test"]),
+            label_counts=counts,
+        )
+
+    def digests(self) -> dict[str, str]:
+        """Return what the federation must agree on, by part."""
+        return {
+            "code": code_digest(),
+            "config": config_digest(self.config),
+            "clip": sha256_of(self.files.fingerprint, self.files.preprocessing),
+            "classes": self.class_digest,
+            "split": self.data.split_digest,
+        }
+
+    def _labels(self, part: str) -> NDArray[np.int64]:
+        if part in self._features:
+            return self._features[part].labels
+        indices: NDArray[np.int64] = getattr(self.data.split, part)
+        return np.asarray(self.data.source.labels[indices], dtype=np.int64)
+
+    def _encoded(self, part: str, log: SiteLog) -> FeatureSet:
+        indices = getattr(self.data.split, part)
+        cache = FeatureCache(
+            paths.features_dir(), self.files.encoder_key, self.files.dim, _MAX_CACHE_BYTES
+        )
+        features, kept = cache.features(
+            self.data.source,
+            indices,
+            self._encode,
+            batch_size=_ENCODE_BATCH,
+            max_unreadable=self.config.data.max_unreadable,
+            on_event=log.write,
+        )
+        if part == "train" and not len(kept):
+            raise DataError(
+                f"client {self.site.client_name} has no readable training image: check the images "
+                "under data-path and the partition"
+            )
+        return FeatureSet(features, self.data.source.labels[kept])
+
+    def _encode(self, images: "list[Image]") -> NDArray[np.float32]:
+        return _image_encoder(self.files, self.device).encode(images)
+
+
+def open_runtime(node_config: Mapping[str, object], run_config: Mapping[str, object]) -> Runtime:
+    """Return the runtime of this client in this run, opened earlier or now.
+
+    Raises
+    ------
+    ConfigError
+        If the run's configuration or the node's is unusable.
+    """
+    config = _composed(tuple(sorted((name, str(value)) for name, value in run_config.items())))
+    site = read_site(node_config, num_clients=config.federation.num_clients)
+    key = (config_digest(config), str(paths.home()), site)
+    runtime = _OPENED.pop(key, None) or Runtime(config, site)
+    _OPENED[key] = runtime
+    while len(_OPENED) > _MAX_OPENED:
+        _OPENED.popitem(last=False)
+    return runtime
+
+
+def pick_device(wanted: str | None) -> str:
+    """Return the torch device to use: the one asked for, else CUDA if there is one, else the CPU.
+
+    Raises
+    ------
+    ConfigError
+        If ``wanted`` is no device's name.
+    DeviceError
+        If it is not there.
+    """
+    import torch
+
+    if wanted is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    named = _DEVICE.fullmatch(wanted)
+    if named is None:
+        raise ConfigError(f"device is {wanted!r}: choose cpu, cuda, cuda:<n> or mps")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted.startswith("cuda") and int(named[2] or 0) >= found:
+        raise DeviceError(
+            f"device is {wanted} but torch sees {found} CUDA devices: set another device in the "
+            "node configuration or FEDRSCLIP_DEVICE, or in a simulation give clients a share by "
+            "federation.client_gpus"
+        )
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device is mps but torch has none here: set device to cpu")
+    return wanted
+
+
+def use_threads(number: int) -> None:
+    """Fix torch's threads: sums in another order give other bits."""
+    import torch
+
+    torch.set_num_threads(number)
+
+
+def release_image_encoder() -> None:
+    """Give back the image tower's memory: training needs features only."""
+    _image_encoder.cache_clear()
+
+
+@contextmanager
+def _model_errors() -> Iterator[None]:
+    """Turn whatever damaged files provoke in the libraries that read them into a ModelError."""
+    try:
+        yield
+    except FedRSCLIPError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"the CLIP's files cannot be read ({type(error).__name__}: {error}): copy them anew"
+        ) from error
+
+
+@lru_cache(maxsize=4)
+def _composed(run_config: tuple[tuple[str, str], ...]) -> Config:
+    return from_run_config(dict(run_config))
+
+
+@lru_cache(maxsize=1)
+def _image_encoder(files: ClipFiles, device: str) -> "ImageEncoder":
+    from fedrsclip_core.clip import ImageEncoder
+
+    with _model_errors():
+        return ImageEncoder(files, device)
+
+
+@lru_cache(maxsize=2)
+def _text_model(
+    files: ClipFiles, words: tuple[str, ...], n_ctx: int, template: str, device: str
+) -> TextModel:
+    import torch
+
+    from fedrsclip_core.classifier import unit
+    from fedrsclip_core.text_encoder import PackedTextEncoder
+    from fedrsclip_core.text_tower import load_text_tower
+    from fedrsclip_core.tokens import tokenize_prompts, tokenize_template
+
+    with _model_errors():
+        prompts = tokenize_prompts(files, words, n_ctx)
+        templates = tokenize_template(files, words, template)
+        ids = sorted({*prompts.ids, *templates.ids})
+        tower = load_text_tower(files, ids, device=device)
+    empty = torch.empty(1, 0, files.width, device=device)
+    with torch.inference_mode():
+        zero_shot = unit(PackedTextEncoder(tower, templates)(empty))[0]  # (n_cls, dim)
+    return TextModel(PackedTextEncoder(tower, prompts), zero_shot.cpu().numpy())

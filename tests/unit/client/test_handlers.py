@@ -1,0 +1,375 @@
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from numpy.typing import NDArray
+
+from fedrsclip_core import paths
+from fedrsclip_core.errors import FedRSCLIPError
+from fedrsclip_core.messages import ClientFailure, FailureCode, RoundReply
+from fedrsclip_core.records import unpack_identity, unpack_init, unpack_round_reply
+from tests.unit.client.site_folder import CLASSES, RUN, SHAPE, Client, shared_prompt
+
+pytestmark = pytest.mark.unit
+
+
+def fails(code: FailureCode, ask: Callable[[], object], *, because: str) -> None:
+    """The server learns the code; the site's log has the sentence."""
+    with pytest.raises(ClientFailure) as caught:
+        ask()
+    log = "".join(p.read_text(encoding="utf-8") for p in paths.logs_dir().glob("*.log"))
+    assert caught.value.code == code, log
+    assert because in log
+
+
+def trained(client: Client, server_round: int, shared: NDArray[np.float32] | None) -> RoundReply:
+    shape = None if shared is None else SHAPE
+    return unpack_round_reply(client.train(server_round, shared).content, shape)
+
+
+def evaluated(message: Message) -> RoundReply:
+    return unpack_round_reply(message.content, None)
+
+
+def test_identity_says_who_and_what(client: Client) -> None:
+    identity = unpack_identity(client.query("identity").content)
+    assert (identity.client_name, identity.partition_id, identity.num_partitions) == (
+        "client-0",
+        0,
+        2,
+    )
+    assert (identity.n_ctx, identity.width) == SHAPE
+    assert (identity.num_train, identity.num_val, identity.num_test) == (9, 3, 3)
+    assert identity.label_counts == (3, 3, 3)
+    assert all(len(digest) == 64 for digest in identity.digests.values())
+    assert unpack_identity(client.query("prepare").content) == identity
+
+
+def test_identity_encodes_nothing(client: Client) -> None:
+    client.query("identity")
+    assert not paths.features_dir().exists()
+
+
+def test_label_counts_are_a_setting(client: Client) -> None:
+    client.overrides = ("privacy.share_label_counts=false",)
+    assert unpack_identity(client.query("identity").content).label_counts == ()
+
+
+def test_the_split_of_a_site_is_its_own_business(client: Client) -> None:
+    client.overrides = ("partition=site", f"data.class_names=[{','.join(CLASSES)}]")
+    identity = unpack_identity(client.query("identity").content)
+    assert identity.digests["split"] == ""
+    assert identity.num_train == 18
+
+
+def test_other_digests_are_told_at_once_and_refused_later(client: Client) -> None:
+    client.query("identity", code="0" * 64)
+    log = (paths.logs_dir() / "client-0.log").read_text(encoding="utf-8")
+    assert "will refuse this client: it runs other code" in log
+    for action in ("prepare", "init"):
+        for part in ("code", "config"):
+            fails(
+                FailureCode.CONFIGURATION,
+                lambda a=action, p=part: client.query(a, **{p: "0" * 64}),
+                because="install the same version" if part == "code" else "another configuration",
+            )
+
+
+def test_init_is_the_words_embedding(client: Client, clip_folder: Path) -> None:
+    from transformers import CLIPModel, CLIPTokenizer
+
+    start = unpack_init(client.query("init").content, SHAPE)
+    ids = CLIPTokenizer.from_pretrained(clip_folder)("a photo of a")["input_ids"][1:-1]
+    table = CLIPModel.from_pretrained(clip_folder).text_model.embeddings.token_embedding.weight
+    assert len(ids) == 4
+    np.testing.assert_array_equal(start, table.detach().numpy()[ids])
+
+
+def test_training_moves_both_prompts_and_stores_the_private_one(client: Client) -> None:
+    shared = shared_prompt()
+    reply = trained(client, 1, shared)
+    assert reply.num_examples == 9 and reply.num_steps == 2
+    assert reply.total == {"val": 3, "test": 3}
+    modes = {"zero-shot", "global", "personalized", "personalized-own"}
+    assert {mode for _, mode in reply.correct} == modes
+    assert {"loss", "loss-fused", "loss-dpac", "loss-cmfac"} <= reply.losses.keys()
+    assert reply.shared is not None and not np.array_equal(reply.shared, shared)
+    first = client.stored(1).private
+    trained(client, 2, reply.shared)
+    second = client.stored(2).private
+    assert first is not None and second is not None and not np.array_equal(first, second)
+
+
+def test_no_message_is_near_a_private_prompt(client: Client) -> None:
+    client.overrides = ("optimizer.local_epochs=3",)
+    shared = shared_prompt()
+    for server_round in range(1, 5):
+        received = shared
+        reply = trained(client, server_round, received)
+        assert reply.shared is not None
+        shared = reply.shared
+        for number in range(1, server_round + 1):
+            if number <= server_round - 3:
+                continue
+            private = client.stored(number).private
+            for sent in (received, shared):
+                assert np.abs(sent - private).max() > 1e-3
+
+
+def test_two_runs_are_equal_in_bits(client: Client) -> None:
+    def run(name: str) -> tuple[bytes, bytes]:
+        shared = shared_prompt()
+        for server_round in (1, 2):
+            message = client.train(server_round, shared, run=name)
+            reply = unpack_round_reply(message.content, SHAPE)
+            assert reply.shared is not None
+            shared = reply.shared
+        private = client.stored(2, name).private
+        assert private is not None
+        return shared.tobytes(), private.tobytes()
+
+    assert run("run-1") == run("run-2")
+
+
+def test_clients_start_from_different_private_prompts(client: Client) -> None:
+    other = replace(client, node={"partition-id": 1})
+    other_name = replace(client, node={"client-name": "north"})
+    for one in (client, other, other_name):
+        one.overrides = ("optimizer.lr=1e-9",)
+        trained(one, 1, shared_prompt())
+    starts = [
+        client.stored(1).private,
+        replace(client, node={"client-name": "north"}).stored(1).private,
+    ]
+    assert starts[0] is not None and starts[1] is not None
+    assert np.abs(starts[0] - starts[1]).max() > 1e-3
+    assert paths.private_dir("demo", RUN, "client-1").is_dir()
+
+
+def test_a_repeated_round_starts_from_the_round_before(client: Client) -> None:
+    reply = trained(client, 1, shared_prompt())
+    once = trained(client, 2, reply.shared)
+    stored = client.stored(2).private
+    again = trained(client, 2, reply.shared)
+    assert once.shared is not None and again.shared is not None and stored is not None
+    np.testing.assert_array_equal(once.shared, again.shared)
+    np.testing.assert_array_equal(stored, client.stored(2).private)
+
+
+def test_evaluation_uses_the_private_prompt_of_its_round(client: Client) -> None:
+    client.overrides = ("optimizer.local_epochs=5", "prompt.beta=1.0")
+    start = evaluated(client.evaluate(0, shared_prompt()))
+    reply = trained(client, 1, shared_prompt())
+    assert reply.correct == start.correct  # evaluated as received, before any training
+    after = evaluated(client.evaluate(1, reply.shared))
+    following = trained(client, 2, reply.shared)
+    assert after.correct == following.correct
+    assert not client.evaluate(1, reply.shared).content.array_records
+
+
+@pytest.mark.parametrize(
+    ("method", "shared", "modes", "stores"),
+    [
+        ("promptfl", True, {"zero-shot", "global", "personalized", "personalized-own"}, False),
+        ("local", False, {"zero-shot", "personalized", "personalized-own"}, True),
+        ("ensemble", True, {"zero-shot", "global", "personalized", "personalized-own"}, True),
+    ],
+)
+def test_methods_send_and_store_what_they_have(
+    client: Client, method: str, shared: bool, modes: set[str], stores: bool
+) -> None:
+    client.overrides = (f"method={method}",)
+    sent = shared_prompt() if shared else None
+    reply = trained(client, 1, sent)
+    assert (reply.shared is not None) == shared
+    assert {mode for _, mode in reply.correct} == modes
+    assert client.folder().exists() == stores
+
+
+def test_zero_shot_only_evaluates(client: Client) -> None:
+    client.overrides = ("method=zero_shot", "federation.num_rounds=0")
+    reply = evaluated(client.evaluate(0, None, final=True))
+    assert {mode for _, mode in reply.correct} == {"zero-shot"}
+    fails(FailureCode.PROTOCOL, lambda: client.train(1, None), because="no prompt to train")
+
+
+def test_zero_shot_weights_are_the_templates_features(client: Client, clip_folder: Path) -> None:
+    import torch
+    from transformers import CLIPModel, CLIPTokenizer
+
+    from client_app.runtime import open_runtime
+
+    texts = [f"a satellite photo of a {name}." for name in CLASSES]
+    tokens = CLIPTokenizer.from_pretrained(clip_folder)(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        output = CLIPModel.from_pretrained(clip_folder).get_text_features(**tokens)
+    wanted = torch.nn.functional.normalize(output.pooler_output, dim=-1).numpy()
+    context = client.context
+    runtime = open_runtime(context.node_config, context.run_config)
+    np.testing.assert_allclose(runtime.text.zero_shot, wanted, atol=1e-5)
+
+
+def test_the_gate_is_learned_and_stored(client: Client) -> None:
+    client.overrides = ("prompt.fusion=class_gate",)
+    trained(client, 1, shared_prompt())
+    gate = client.stored(1).gate
+    assert gate is not None and gate.shape == (3,) and not np.all(gate == gate[0])
+
+
+def test_finetuning_happens_in_the_final_evaluation_only(client: Client) -> None:
+    client.overrides = (
+        "method=promptfl_ft",
+        "prompt.finetune_epochs=30",
+        "prompt.finetune_lr=0.01",
+        "data.val_fraction=0.4",
+    )
+    before = evaluated(client.evaluate(1, shared_prompt()))
+    final = evaluated(client.evaluate(1, shared_prompt(), final=True))
+    assert before.correct["val", "personalized"] == before.correct["val", "global"]
+    assert final.correct["val", "global"] == before.correct["val", "global"]
+    assert final.correct["val", "personalized"] > final.correct["val", "global"]
+
+
+def test_another_runs_private_prompt_is_the_start_if_asked_for(client: Client) -> None:
+    client.train(1, shared_prompt(), run="earlier")
+    wanted = client.stored(1, "earlier").private
+    following = replace(
+        client, overrides=("run.private_init_from=earlier", "optimizer.private_lr=1e-12")
+    )
+    trained(following, 1, shared_prompt())
+    np.testing.assert_array_equal(following.stored(1).private, wanted)
+    trained(following, 2, shared_prompt())
+    missing = replace(client, overrides=("run.private_init_from=never",))
+    fails(
+        FailureCode.PRIVATE_STORE,
+        lambda: missing.train(1, shared_prompt(), run="run-8"),
+        because="holds no private prompt",
+    )
+
+
+def test_equal_starts_are_refused(client: Client) -> None:
+    client.overrides = ("prompt.private_init='a photo of a'",)
+    fails(
+        FailureCode.CONFIGURATION,
+        lambda: client.train(1, shared_prompt()),
+        because="sending the shared one would send the private one",
+    )
+
+
+def test_fedprox_pulls_towards_what_was_received(client: Client) -> None:
+    client.overrides = ("method=fedprox", "optimizer.local_epochs=10")
+
+    def distance(mu: float) -> float:
+        received = shared_prompt()
+        message = client.train(1, received, proximal_mu=mu)
+        sent = unpack_round_reply(message.content, SHAPE).shared
+        assert sent is not None
+        return float(np.linalg.norm(sent - received))
+
+    assert distance(2.0) < 0.9 * distance(0.0)
+
+
+def test_a_late_message_is_not_trained(client: Client) -> None:
+    late = pytest.MonkeyPatch()
+    fails(
+        FailureCode.LATE,
+        lambda: client.train(1, shared_prompt(), ttl=1e-9),
+        because="before training",
+    )
+    assert not client.folder().exists()
+    late.undo()
+
+
+def test_a_result_that_is_late_is_not_written(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fedrsclip_core import training
+
+    original = training.train_round
+
+    def slow(*args: object, **kwargs: object) -> object:
+        import time
+
+        outcome = original(*args, **kwargs)  # type: ignore[arg-type]
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + 10_000)
+        return outcome
+
+    monkeypatch.setattr(training, "train_round", slow)
+    fails(FailureCode.LATE, lambda: client.train(1, shared_prompt()), because="after training")
+    assert not list(client.folder().glob("*.safetensors"))
+
+
+def test_what_training_spoils_is_not_written(client: Client) -> None:
+    client.overrides = ("optimizer.lr=1e38",)
+    fails(FailureCode.NON_FINITE, lambda: client.train(1, shared_prompt()), because="lower")
+    assert not list(client.folder().glob("*.safetensors"))
+
+
+def test_a_missing_device_is_said(client: Client) -> None:
+    client.node = {"device": "cuda:99"}
+    fails(FailureCode.DEVICE, lambda: client.query("prepare"), because="device is cuda:99 but")
+    client.node = {"device": "abacus"}
+    fails(FailureCode.CONFIGURATION, lambda: client.query("prepare"), because="'abacus'")
+
+
+@pytest.mark.parametrize("number", [0, -1, 1_000_000])
+def test_rounds_out_of_range_are_refused(client: Client, number: int) -> None:
+    fails(
+        FailureCode.PROTOCOL,
+        lambda: client.train(number, shared_prompt()),
+        because=f"server-round is {number}",
+    )
+
+
+def test_a_run_name_is_no_path(client: Client) -> None:
+    fails(
+        FailureCode.CONFIGURATION,
+        lambda: client.train(1, shared_prompt(), run="../../elsewhere"),
+        because="the run's name",
+    )
+
+
+def test_a_failure_survives_pickling(client: Client) -> None:
+    """Ray may pickle what a handler raises."""
+    import pickle
+
+    with pytest.raises(ClientFailure) as caught:
+        client.train(0, shared_prompt())
+    assert str(pickle.loads(pickle.dumps(caught.value))) == "protocol"
+    assert caught.value.__cause__ is None and caught.value.__context__ is None
+    assert not isinstance(caught.value, FedRSCLIPError)
+
+
+WARM = """
+import sys
+from pathlib import Path
+from tests.unit.client.site_folder import Client, shared_prompt
+client = Client(Path(sys.argv[1]), Path(sys.argv[2]))
+client.query("identity")
+early = {"torch", "transformers", "datasets", "PIL"} & sys.modules.keys()
+client.train(1, shared_prompt())
+client.evaluate(1, shared_prompt(), final=True)
+late = {"transformers", "datasets", "PIL", "torchvision", "matplotlib"} & sys.modules.keys()
+print(sorted(early), sorted(late))
+"""
+
+
+def test_warm_messages_import_only_what_they_need(client: Client) -> None:
+    client.query("prepare")
+    assert client.data is not None and client.clip is not None
+    done = subprocess.run(
+        [sys.executable, "-c", WARM, str(client.data), str(client.clip)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
+        env=dict(os.environ),
+    )
+    assert done.stdout.split("\n")[0] == "[] []"

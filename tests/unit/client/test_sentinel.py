@@ -1,0 +1,322 @@
+"""Nothing private leaves: real handlers, success and every failure, searched byte by byte.
+
+Marked are the private prompt and gate, the images' pixels and features, and every path and file
+name of the site. Searched are the serialized bytes of each reply and its objects, what Flower
+and Ray make of an exception, and the process's output.
+"""
+
+import errno
+import os
+import sqlite3
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Message
+from flwr.common.serde import message_to_proto
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from numpy.typing import NDArray
+
+from client_app.private_store import open_store
+from fedrsclip_core import paths
+from fedrsclip_core.messages import ClientFailure, FailureCode
+from fedrsclip_core.prompts import ClientState
+from fedrsclip_core.records import ARRAYS
+from tests.tiny_clip import make_tiny_clip
+from tests.unit.client.site_folder import RUN, Client, make_images, shared_prompt
+
+pytestmark = pytest.mark.unit
+
+MARK = "ZZsecretZZ"
+WINDOW = 16
+NEAR = 1e-3
+
+
+def marked_prompt() -> NDArray[np.float32]:
+    """Return small floats whose low bytes nobody else has."""
+    words = np.arange(4 * 32, dtype=np.uint32) * np.uint32(2654435761)
+    return (np.uint32(0x3C000000) | (words & np.uint32(0x00FFFFFF))).view(np.float32).reshape(4, 32)
+
+
+def windows(data: bytes, size: int = WINDOW) -> set[bytes]:
+    return {data[i : i + size] for i in range(len(data) - size + 1)}
+
+
+def telling(data: bytes) -> set[bytes]:
+    """Return the windows that are not nearly constant, as zeros or a white image would be."""
+    return {window for window in windows(data) if len(set(window)) > 6}
+
+
+@dataclass
+class Watch:
+    """Collects what leaves the site and compares it with what must not."""
+
+    client: Client
+    sent: list[bytes] = field(default_factory=list)
+    arrays: list[NDArray[Any]] = field(default_factory=list)
+    codes: list[FailureCode] = field(default_factory=list)
+
+    def ask(self, ask: Callable[[], Message]) -> None:
+        """Run a handler and keep every byte that Flower would send for it."""
+        try:
+            reply = ask()
+        except ClientFailure as failure:
+            self.codes.append(failure.code)
+            self._failed(failure)
+            return
+        self.sent.append(message_to_proto(reply).SerializeToString())
+        self.sent += [part.deflate() for part in get_all_nested_objects(reply).values()]
+        for record in reply.content.array_records.values():
+            assert set(reply.content.array_records) == {ARRAYS}
+            self.arrays += [array.numpy() for array in record.values()]
+
+    def _failed(self, failure: ClientFailure) -> None:
+        assert failure.__cause__ is None and failure.__context__ is None
+        assert failure.args == (failure.code.value,) and not getattr(failure, "__notes__", None)
+        texts = [str(failure), repr(failure), str(type(failure)) + ":<'" + str(failure) + "'>"]
+        texts += traceback.format_exception(failure)
+        self.sent += [text.encode() for text in texts]
+
+    def check(self, states: list[ClientState], pixels: list[bytes], features: list[bytes]) -> None:
+        forbidden: set[bytes] = set()
+        numbers: set[bytes] = set()
+        for state in states:
+            assert state.private is not None
+            forbidden |= telling(state.private.tobytes())
+            values = [*state.private.ravel(), *([] if state.gate is None else state.gate)]
+            numbers |= {np.float64(value).tobytes() for value in values}
+            numbers |= {repr(float(value)).encode() for value in values}
+        for data in (*pixels, *features):
+            forbidden |= telling(data)
+        assert len(forbidden) > 1000
+        for data in self.sent:
+            assert not windows(data) & forbidden
+            assert not any(number in data for number in numbers)
+            assert MARK.encode() not in data
+        for array in self.arrays:
+            for state in states:
+                assert np.abs(array - state.private).max() > NEAR
+
+
+@pytest.fixture
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    root = tmp_path / f"site-{MARK}"
+    monkeypatch.setenv("FEDRSCLIP_HOME", str(root / "home"))
+    images = make_images(root / "images", prefix=f"scene-{MARK}")
+    clip = make_tiny_clip(root / "clip")
+    yield Watch(Client(images, clip, overrides=("prompt.fusion=gate",)))
+
+
+def planted(watch: Watch, server_round: int, run: str = RUN) -> ClientState:
+    """Put a marked private prompt where round ``server_round`` would have left it."""
+    state = ClientState(marked_prompt(), np.array([0.6180339], np.float32))
+    with open_store("demo", run, "client-0", watch.client.format, lambda _: None) as store:
+        store.save(state, server_round)
+    return state
+
+
+def site_bytes(watch: Watch) -> tuple[list[bytes], list[bytes]]:
+    """Return the site's pixels and cached features."""
+    from PIL import Image
+
+    assert watch.client.data is not None
+    files = sorted(watch.client.data.rglob("*.png"))
+    pixels = [np.asarray(Image.open(file)).tobytes() for file in files]
+    pixels += [file.read_bytes() for file in files]
+    context = watch.client.context
+    from client_app.runtime import PARTS, open_runtime
+    from client_app.site_log import SiteLog
+
+    runtime = open_runtime(context.node_config, context.run_config)
+    sets = [runtime.features(part, SiteLog("client-0")) for part in PARTS]
+    return pixels, [part.features.tobytes() for part in sets]
+
+
+def test_the_search_finds_what_it_looks_for(watch: Watch) -> None:
+    """A leak of any kind must turn this red."""
+    state = ClientState(marked_prompt(), np.array([0.6180339], np.float32))
+    assert state.private is not None and state.gate is not None
+    row = state.private[2, :8].tobytes()
+    for leak in (
+        b"\x93NUMPY" + row,
+        b"x" + np.float64(state.private[3, 3]).tobytes(),
+        b"gate: " + np.float64(state.gate[0]).tobytes(),
+        f"no file /a/{MARK}/b".encode(),
+    ):
+        watch.sent = [leak]
+        with pytest.raises(AssertionError):
+            watch.check([state], [os.urandom(4096)], [])
+    watch.sent, watch.arrays = [], [state.private + np.float32(NEAR / 2)]
+    with pytest.raises(AssertionError):
+        watch.check([state], [os.urandom(4096)], [])
+
+
+def test_a_whole_run_sends_nothing_private(watch: Watch, capfd: pytest.CaptureFixture[str]) -> None:
+    client = watch.client
+    for action in ("identity", "prepare", "init"):
+        watch.ask(lambda a=action: client.query(a))  # type: ignore[misc]
+    states = [planted(watch, 1)]
+    shared = shared_prompt()
+    for server_round in (2, 3, 4):
+        watch.arrays.append(shared)
+        watch.ask(lambda r=server_round, s=shared: client.train(r, s))  # type: ignore[misc]
+        shared = watch.arrays[-1]
+        states.append(client.stored(server_round))
+    watch.ask(lambda: client.evaluate(4, shared, final=True))
+    assert not watch.codes and len(states) == 4
+    pixels, features = site_bytes(watch)
+    watch.check(states, pixels, features)
+    printed = capfd.readouterr()
+    assert MARK not in printed.out + printed.err
+
+
+def no_images(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    assert client.data is not None
+    return lambda: replace(client, data=client.data / f"{MARK}-missing").query("identity")  # type: ignore[operator]
+
+
+def unreadable_images(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    assert client.data is not None
+    broken = make_images(client.data.parent / "broken", prefix=MARK)
+    for file in broken.rglob("*.png"):
+        file.write_bytes(f"no picture {MARK} {file}".encode())
+    return lambda: replace(client, data=broken).query("prepare")
+
+
+def other_configuration(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    return lambda: replace(client, overrides=(f"{MARK}.key=1",)).query("identity", config="0" * 64)
+
+
+def bad_node(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    return lambda: replace(client, node={"client-name": f"../{MARK}"}).query("identity")
+
+
+def no_model(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    assert client.clip is not None
+    return lambda: replace(client, clip=client.clip / MARK).query("identity")  # type: ignore[operator]
+
+
+def damaged_model(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    assert client.clip is not None
+    damaged = make_tiny_clip(client.clip.parent / f"damaged-{MARK}")
+    (damaged / "model.safetensors").write_bytes(b"damaged")
+    other = replace(client, clip=damaged)
+    return lambda: other.train(2, shared_prompt())
+
+
+def damaged_private_file(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    newest = max(client.folder().glob("*.safetensors"))
+    newest.write_bytes(newest.read_bytes()[:-3])
+    return lambda: client.train(2, shared_prompt())
+
+
+def locked_private_folder(client: Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Message]:
+    def ask() -> Message:
+        with open_store("demo", RUN, "client-0", client.format, lambda _: None):
+            return client.train(2, shared_prompt())
+
+    return ask
+
+
+def wrong_shape(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    return lambda: client.train(2, np.zeros((5, 32), np.float32))
+
+
+def not_finite_request(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    return lambda: client.train(2, np.full((4, 32), np.nan, np.float32))
+
+
+def late(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    return lambda: client.train(2, shared_prompt(), ttl=1e-9)
+
+
+def full_disk(client: Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Message]:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", f"/{MARK}/private")
+
+    client.query("prepare")
+    monkeypatch.setattr(os, "fsync", full)
+    return lambda: client.train(2, shared_prompt())
+
+
+def no_device(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    return lambda: replace(client, node={"device": "cuda:99"}).query("prepare")
+
+
+def not_finite(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    return lambda: replace(client, overrides=(*client.overrides, "optimizer.lr=1e38")).train(
+        2, shared_prompt()
+    )
+
+
+def bug(client: Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Message]:
+    from fedrsclip_core import training
+
+    def broken(*args: object, **kwargs: object) -> None:
+        state = args[2]
+        assert isinstance(state, ClientState)
+        error = sqlite3.OperationalError(f"{MARK} {state.private!r}")
+        error.add_note(f"{MARK} in a note")
+        raise KeyError(f"{MARK} {state}") from error
+
+    monkeypatch.setattr(training, "train_round", broken)
+    return lambda: client.train(2, shared_prompt())
+
+
+FAILURES: list[
+    tuple[Callable[[Client, pytest.MonkeyPatch], Callable[[], Message]], FailureCode]
+] = [
+    (other_configuration, FailureCode.CONFIGURATION),
+    (bad_node, FailureCode.CONFIGURATION),
+    (no_images, FailureCode.DATA),
+    (unreadable_images, FailureCode.DATA),
+    (no_model, FailureCode.MODEL),
+    (damaged_model, FailureCode.MODEL),
+    (damaged_private_file, FailureCode.PRIVATE_STORE),
+    (locked_private_folder, FailureCode.PRIVATE_STORE),
+    (wrong_shape, FailureCode.PROTOCOL),
+    (not_finite_request, FailureCode.PROTOCOL),
+    (late, FailureCode.LATE),
+    (full_disk, FailureCode.DISK),
+    (no_device, FailureCode.DEVICE),
+    (not_finite, FailureCode.NON_FINITE),
+    (bug, FailureCode.INTERNAL),
+]
+
+
+def test_every_code_is_reached() -> None:
+    assert {code for _, code in FAILURES} == set(FailureCode)
+
+
+@pytest.mark.parametrize(
+    ("arrange", "code"), FAILURES, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_a_failure_tells_its_code_and_nothing_else(
+    watch: Watch,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arrange: Callable[[Client, pytest.MonkeyPatch], Callable[[], Message]],
+    code: FailureCode,
+) -> None:
+    state = planted(watch, 1)
+    with monkeypatch.context() as patch:
+        watch.ask(arrange(watch.client, patch))
+    assert watch.codes == [code], _log()
+    pixels, features = site_bytes(watch)
+    watch.check([state], pixels, features)
+    printed = capfd.readouterr()
+    assert MARK not in printed.out + printed.err
+
+
+def test_the_site_log_has_the_whole_story(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(watch, 1)
+    watch.ask(bug(watch.client, monkeypatch))
+    assert MARK in _log() and "KeyError" in _log() and "OperationalError" in _log()
+
+
+def _log() -> str:
+    return "".join(path.read_text(encoding="utf-8") for path in paths.logs_dir().glob("*.log"))
