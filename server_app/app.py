@@ -15,6 +15,7 @@ from fedrsclip_core.config import from_run_config
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.schema import Config
 from server_app import checkpoint, pictures, results, roster
+from server_app.admission import Standard
 from server_app.exchange import Exchange
 from server_app.phase import Record
 from server_app.results import Results, RunState
@@ -101,7 +102,7 @@ def _federate(
         "code": digests.code_digest(),
         "config": digests.config_digest(config),
     }
-    standard = roster.Standard(
+    standard = Standard(
         run_name=state.run_name,
         n_ctx=config.prompt.n_ctx,
         simulation=simulation,
@@ -138,7 +139,7 @@ def _federate(
         exchange,
         clients,
         config,
-        state.run_name,
+        standard,
         on_record=on_record,
         on_prompt=on_prompt,
         echo=echo,

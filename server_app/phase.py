@@ -6,7 +6,7 @@ from typing import Any
 
 from fedrsclip_core.messages import RoundReply
 from server_app import metrics
-from server_app.roster import Client
+from server_app.admission import Client
 
 Record = dict[str, Any]
 """A line of ``metrics.jsonl``."""

@@ -14,9 +14,10 @@ from fedrsclip_core.config import to_yaml
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.messages import EVAL_PARTS
 from fedrsclip_core.schema import Config
+from server_app.admission import Client
 from server_app.metrics import client_accuracies
 from server_app.phase import Phase, Record
-from server_app.roster import Client, Roster
+from server_app.roster import Roster
 from server_app.strategy import Prompt
 
 Results = dict[str, Any]

@@ -1,56 +1,23 @@
-"""Who takes part: waits for nodes, asks who they are, refuses those that run something else."""
+"""Who is there: waits for nodes, asks who they are, lets them prepare, finds those that return."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from fedrsclip_core import paths
-from fedrsclip_core.errors import ConfigError, RunError, WireError
+from fedrsclip_core.errors import RunError, WireError
 from fedrsclip_core.messages import (
-    PROTOCOL_VERSION,
     QUERY_IDENTITY,
     QUERY_PREPARE,
     Identity,
 )
 from fedrsclip_core.records import pack_identity_request, unpack_identity
 from fedrsclip_core.schema import Config
+from server_app.admission import Client, Standard, admitted
 from server_app.exchange import Exchange, new_messages
 
 Echo = Callable[[str], None]
 
 _SETTLED = {"simulation": 2.0, "deployment": 10.0}
 _PROGRESS_EVERY = 15.0
-
-_ADVICE = {
-    "code": "install the same version of fedrsclip there",
-    "config": "submit the run again, and install the same version of fedrsclip there",
-    "clip": "give it the same CLIP by model.path, model.hub_id and model.revision",
-    "classes": "all sites must use the same data.class_names and data.class_words",
-    "split": "give it the same images by data.path, or use partition=site",
-}
-_STALE = (
-    "the simulated clients run another {part} than the server: a Flower daemon that was started "
-    "earlier still uses an old copy; stop the process flower-superlink and start the run again "
-    "(and reinstall fedrsclip if it is not installed in editable mode)"
-)
-
-
-@dataclass(frozen=True)
-class Client:
-    """A node and what it says of itself."""
-
-    node_id: int
-    identity: Identity
-
-    @property
-    def name(self) -> str:
-        """The client's own name, stable over runs."""
-        return self.identity.client_name
-
-    @property
-    def partition_id(self) -> int:
-        """The client's place in the federation."""
-        return self.identity.partition_id
 
 
 @dataclass(frozen=True)
@@ -59,17 +26,6 @@ class Roster:
 
     clients: tuple[Client, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Standard:
-    """What the server compares clients with."""
-
-    run_name: str
-    code: str
-    config: str
-    n_ctx: int
-    simulation: bool
 
 
 def wait_for_nodes(
@@ -143,6 +99,40 @@ def prepare(
     return Roster(prepared.clients, {**roster.refused, **prepared.refused})
 
 
+def with_returned(
+    exchange: Exchange,
+    clients: Sequence[Client],
+    standard: Standard,
+    timeout: float,
+    strangers: set[int],
+) -> tuple[Client, ...]:
+    """Find clients that went away and came back: a restarted node has a new node id.
+
+    Nodes that are nobody's return enter ``strangers`` and are not asked again.
+    """
+    online = set(exchange.grid.get_node_ids())
+    lost = {client.name: client for client in clients if client.node_id not in online}
+    unknown = sorted(online - {client.node_id for client in clients} - strangers)
+    if not lost or not unknown:
+        return tuple(clients)
+    strangers.update(unknown)
+    found = _query(exchange, QUERY_IDENTITY, unknown, standard, timeout, {})
+    node_ids = {
+        client.name: client.node_id
+        for client in found.clients
+        if client.name in lost and _is_same(client.identity, lost[client.name].identity)
+    }
+    strangers.difference_update(node_ids.values())
+    return tuple(
+        replace(client, node_id=node_ids.get(client.name, client.node_id)) for client in clients
+    )
+
+
+def _is_same(new: Identity, old: Identity) -> bool:
+    digests = all(new.digests[part] in ("", old.digests[part]) for part in new.digests)
+    return digests and (new.partition_id, new.width) == (old.partition_id, old.width)
+
+
 def require(roster: Roster, min_clients: int) -> None:
     """Refuse to go on with fewer than ``min_clients``.
 
@@ -183,89 +173,4 @@ def _query(
             clients.append(Client(node_id, unpack_identity(reply.content)))
         except WireError as error:
             refused[label] = f"its answer to {message_type} is outside the contract: {error}"
-    accepted = _checked(clients, standard, refused)
-    return Roster(tuple(accepted), refused)
-
-
-def _checked(clients: list[Client], standard: Standard, refused: dict[str, str]) -> list[Client]:
-    """Return the clients that may take part, in partition order; the others enter ``refused``."""
-    clients = sorted(clients, key=lambda client: (client.partition_id, client.name))
-    clients = _without(clients, refused, lambda client: _against_server(client, standard))
-    names = Counter(client.name for client in clients)
-    partitions = Counter(client.partition_id for client in clients)
-
-    def double(client: Client) -> str:
-        if names[client.name] > 1:
-            return f"{names[client.name]} clients have this name: give each its own client-name"
-        if partitions[client.partition_id] > 1:
-            return f"another client has partition-id {client.partition_id} too: each needs its own"
-        return ""
-
-    clients = _without(clients, refused, double)
-    for part in ("clip", "classes", "split"):
-        values = [client.identity.digests[part] for client in clients]
-        common = _most_common([value for value in values if value])
-        clients = _without(
-            clients,
-            refused,
-            lambda client, part=part, common=common: (  # type: ignore[misc]
-                f"its {part} differs from the other clients': {_ADVICE[part]}"
-                if client.identity.digests[part] not in ("", common)
-                else ""
-            ),
-        )
-    width = _most_common([str(client.identity.width) for client in clients])
-    return _without(
-        clients,
-        refused,
-        lambda client: (
-            f"its text width is {client.identity.width}, the others' is {width}: {_ADVICE['clip']}"
-            if str(client.identity.width) != width
-            else ""
-        ),
-    )
-
-
-def _against_server(client: Client, standard: Standard) -> str:
-    identity = client.identity
-    try:
-        paths.safe_name(identity.client_name, "its client-name")
-    except ConfigError as error:
-        return str(error)
-    if identity.protocol != PROTOCOL_VERSION:
-        return (
-            f"it speaks protocol {identity.protocol}, the server {PROTOCOL_VERSION}: "
-            f"{_ADVICE['code']}"
-        )
-    for part, own in (("code", standard.code), ("config", standard.config)):
-        if identity.digests[part] == own:
-            continue
-        if standard.simulation:
-            raise RunError(_STALE.format(part="configuration" if part == "config" else part))
-        return f"its {part} differs from the server's: {_ADVICE[part]}"
-    if identity.n_ctx != standard.n_ctx:
-        return (
-            f"its prompt has n_ctx {identity.n_ctx}, the run's {standard.n_ctx}: {_ADVICE['code']}"
-        )
-    return ""
-
-
-def _without(
-    clients: list[Client], refused: dict[str, str], objection: Callable[[Client], str]
-) -> list[Client]:
-    kept = []
-    for client in clients:
-        reason = objection(client)
-        if not reason:
-            kept.append(client)
-            continue
-        label = client.name
-        if label in refused:
-            label = f"{client.name} (partition {client.partition_id})"
-        refused[label] = reason
-    return kept
-
-
-def _most_common(values: Sequence[str]) -> str:
-    """Return the most frequent value; among equals the first, so the lowest partition's."""
-    return Counter(values).most_common(1)[0][0] if values else ""
+    return Roster(admitted(clients, standard, refused), refused)

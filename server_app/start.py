@@ -11,8 +11,8 @@ from fedrsclip_core.messages import QUERY_INIT
 from fedrsclip_core.prompts import RANDOM_INIT, random_prompt
 from fedrsclip_core.records import pack_identity_request, unpack_init
 from fedrsclip_core.schema import Config
+from server_app.admission import Client, Standard
 from server_app.exchange import Exchange, new_messages
-from server_app.roster import Client, Standard
 
 
 def initial_shared(

@@ -11,10 +11,11 @@ from fedrsclip_core.messages import EVALUATE, TRAIN, RoundReply, RoundRequest
 from fedrsclip_core.records import pack_round_request, unpack_round_reply
 from fedrsclip_core.schema import Config
 from server_app import metrics
+from server_app.admission import Client, Standard
 from server_app.aggregation import Aggregator, build
 from server_app.exchange import Exchange, Reply, new_messages
 from server_app.phase import Phase, Record, add_traffic, new_record, trained
-from server_app.roster import Client
+from server_app.roster import with_returned
 from server_app.sampling import sample
 
 Prompt = NDArray[np.float32] | None
@@ -36,8 +37,8 @@ class SharedPromptStrategy:
         The federation in partition order.
     config : Config
         The run's configuration.
-    run_name : str
-        Travels in each request.
+    standard : Standard
+        What a client that returns under another node id is compared with.
     on_record : Callable[[Record], None]
         Receives each round's record once its evaluation is known.
     on_prompt : Callable[[int, Prompt], None]
@@ -51,7 +52,7 @@ class SharedPromptStrategy:
         exchange: Exchange,
         clients: Sequence[Client],
         config: Config,
-        run_name: str,
+        standard: Standard,
         *,
         on_record: Callable[[Record], None],
         on_prompt: Callable[[int, Prompt], None],
@@ -60,7 +61,8 @@ class SharedPromptStrategy:
         self._exchange = exchange
         self._clients = tuple(clients)
         self._config = config
-        self._run_name = run_name
+        self._standard = standard
+        self._strangers: set[int] = set()
         self._on_record = on_record
         self._on_prompt = on_prompt
         self._echo = echo
@@ -125,8 +127,8 @@ class SharedPromptStrategy:
         return shared
 
     def _chosen(self, server_round: int) -> list[Client]:
-        by_partition = {client.partition_id: client for client in self._clients}
         free = self._free_nodes()
+        by_partition = {client.partition_id: client for client in self._clients}
         chosen = sample(
             list(by_partition),
             self._config.federation.fraction_train,
@@ -138,7 +140,15 @@ class SharedPromptStrategy:
         return [by_partition[partition] for partition in chosen]
 
     def _free_nodes(self) -> set[int]:
+        """Return the nodes that can be asked now, also those that came back."""
         federation = self._config.federation
+        self._clients = with_returned(
+            self._exchange,
+            self._clients,
+            self._standard,
+            federation.connect_timeout,
+            self._strangers,
+        )
         nodes = [client.node_id for client in self._clients]
         return self._exchange.wait_for(nodes, federation.min_replies, federation.round_timeout)
 
@@ -241,7 +251,7 @@ class SharedPromptStrategy:
             proximal_mu = self._aggregator.configure(
                 server_round, shared, nodes, self._exchange.grid
             )
-        request = RoundRequest(server_round, self._run_name, shared, final, proximal_mu)
+        request = RoundRequest(server_round, self._standard.run_name, shared, final, proximal_mu)
         return new_messages(pack_round_request(request), nodes, message_type)
 
     def _close(self) -> None:

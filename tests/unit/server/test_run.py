@@ -5,14 +5,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from safetensors import safe_open
 
 from fedrsclip_core import paths
@@ -32,6 +32,7 @@ from fedrsclip_core.report import final_table, round_line
 from fedrsclip_core.schema import Config
 from server_app import app as server
 from server_app.app import RunOutcome, run
+from server_app.inprocess import InProcessGrid
 from tests.unit.server.fakes import WIDTH, Fakes, Handler, small_config
 
 pytestmark = pytest.mark.unit
@@ -384,6 +385,35 @@ def test_a_missing_reply_is_a_timeout() -> None:
 
 
 # --- runs that cannot go on -------------------------------------------------------------------
+
+
+class Restarting(InProcessGrid):
+    """Node 1001 goes away before round 2's train message and is back as 2001 before round 4's."""
+
+    rounds = 0
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        if messages and messages[0].metadata.message_type == TRAIN:
+            self.rounds += 1
+        if self.rounds == 1 and 1001 in self._contexts:
+            ids = list(super().push_messages(messages))
+            self._gone = self._contexts.pop(1001)
+            return ids
+        if self.rounds == 3 and 2001 not in self._contexts:
+            self._contexts[2001] = self._gone
+            self._contexts[3001] = self._contexts[1000]  # a stranger who uses another's name
+        return super().push_messages(messages)
+
+
+def test_a_client_that_restarts_takes_part_again() -> None:
+    fakes = Fakes(small_config(num_rounds=5))
+    nodes = [{"partition-id": p, "num-partitions": 3} for p in range(3)]
+    grid = Restarting(fakes.app(), nodes, {})
+    outcome = run(grid, fakes.config, run_id=7, echo=lambda line: None)
+    asked = [record["clients"]["asked"] for record in records(outcome.folder)]
+    assert asked == [0, 3, 2, 2, 3, 3]
+    assert outcome.results["dropped"]["total"] == 0
 
 
 def test_too_few_replies_for_several_rounds_end_the_run_with_a_checkpoint() -> None:

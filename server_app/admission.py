@@ -1,0 +1,159 @@
+"""Which clients may take part: all must run the same thing on the same terms."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fedrsclip_core import paths
+from fedrsclip_core.errors import ConfigError, RunError
+from fedrsclip_core.messages import PROTOCOL_VERSION, Identity
+
+T = TypeVar("T")
+
+_ADVICE = {
+    "code": "install the same version of fedrsclip there",
+    "config": "submit the run again, and install the same version of fedrsclip there",
+    "clip": "give it the same CLIP by model.path, model.hub_id and model.revision",
+    "classes": "all sites must use the same data.class_names and data.class_words",
+    "split": "give it the same images by data.path, or use partition=site",
+}
+_STALE = (
+    "the simulated clients run another {part} than the server: a Flower daemon that was started "
+    "earlier still uses an old copy; stop the process flower-superlink and start the run again "
+    "(and reinstall fedrsclip if it is not installed in editable mode)"
+)
+
+
+@dataclass(frozen=True)
+class Client:
+    """A node and what it says of itself."""
+
+    node_id: int
+    identity: Identity
+
+    @property
+    def name(self) -> str:
+        """The client's own name, stable over runs."""
+        return self.identity.client_name
+
+    @property
+    def partition_id(self) -> int:
+        """The client's place in the federation."""
+        return self.identity.partition_id
+
+
+@dataclass(frozen=True)
+class Standard:
+    """What the server compares clients with."""
+
+    run_name: str
+    code: str
+    config: str
+    n_ctx: int
+    simulation: bool
+
+
+Objection = Callable[[Client], str]
+"""Says why a client may not take part; empty if it may."""
+
+
+def admitted(
+    clients: Sequence[Client], standard: Standard, refused: dict[str, str]
+) -> tuple[Client, ...]:
+    """Return the clients that may take part, in partition order; the others enter ``refused``.
+
+    Raises
+    ------
+    RunError
+        If a simulated client runs other code or another configuration than the server.
+    """
+    kept = sorted(clients, key=lambda client: (client.partition_id, client.name))
+    kept = _without(kept, refused, lambda client: _against_server(client, standard))
+    kept = _without(kept, refused, _double(kept))
+    for part in ("clip", "classes", "split"):
+        kept = _without(kept, refused, _other_digest(kept, part))
+    return tuple(_without(kept, refused, _other_width(kept)))
+
+
+def _double(clients: Sequence[Client]) -> Objection:
+    names = Counter(client.name for client in clients)
+    partitions = Counter(client.partition_id for client in clients)
+
+    def objection(client: Client) -> str:
+        if names[client.name] > 1:
+            return f"{names[client.name]} clients have this name: give each its own client-name"
+        if partitions[client.partition_id] > 1:
+            return f"another client has partition-id {client.partition_id} too: each needs its own"
+        return ""
+
+    return objection
+
+
+def _other_digest(clients: Sequence[Client], part: str) -> Objection:
+    known = [client.identity.digests[part] for client in clients]
+    common = _most_common([digest for digest in known if digest])
+
+    def objection(client: Client) -> str:
+        if client.identity.digests[part] in ("", common):
+            return ""
+        return f"its {part} differs from the other clients': {_ADVICE[part]}"
+
+    return objection
+
+
+def _other_width(clients: Sequence[Client]) -> Objection:
+    common = _most_common([client.identity.width for client in clients])
+
+    def objection(client: Client) -> str:
+        width = client.identity.width
+        if width == common:
+            return ""
+        return f"its text width is {width}, the others' is {common}: {_ADVICE['clip']}"
+
+    return objection
+
+
+def _against_server(client: Client, standard: Standard) -> str:
+    identity = client.identity
+    try:
+        paths.safe_name(identity.client_name, "its client-name")
+    except ConfigError as error:
+        return str(error)
+    if identity.protocol != PROTOCOL_VERSION:
+        return (
+            f"it speaks protocol {identity.protocol}, the server {PROTOCOL_VERSION}: "
+            f"{_ADVICE['code']}"
+        )
+    for part, own in (("code", standard.code), ("config", standard.config)):
+        if identity.digests[part] == own:
+            continue
+        if standard.simulation:
+            raise RunError(_STALE.format(part="configuration" if part == "config" else part))
+        return f"its {part} differs from the server's: {_ADVICE[part]}"
+    if identity.n_ctx != standard.n_ctx:
+        return (
+            f"its prompt has n_ctx {identity.n_ctx}, the run's {standard.n_ctx}: {_ADVICE['code']}"
+        )
+    return ""
+
+
+def _without(
+    clients: Sequence[Client], refused: dict[str, str], objection: Objection
+) -> list[Client]:
+    kept = []
+    for client in clients:
+        reason = objection(client)
+        if not reason:
+            kept.append(client)
+            continue
+        label = client.name
+        if label in refused:
+            label = f"{client.name} (partition {client.partition_id})"
+        refused[label] = reason
+    return kept
+
+
+def _most_common(values: Sequence[T]) -> T | None:
+    """Return the most frequent value; among equals the first, so the lowest partition's."""
+    return Counter(values).most_common(1)[0][0] if values else None
