@@ -1,6 +1,7 @@
 """Every way in which a message can fail, reduced to a code of the closed list."""
 
 import errno
+import sqlite3
 
 from fedrsclip_core.errors import (
     ConfigError,
@@ -35,7 +36,7 @@ _CODES: tuple[tuple[type[FedRSCLIPError], FailureCode], ...] = (
     (DeviceError, FailureCode.DEVICE),
     (NonFiniteError, FailureCode.NON_FINITE),
 )
-_DISK_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def code_of(error: BaseException) -> FailureCode:
@@ -45,7 +46,7 @@ def code_of(error: BaseException) -> FailureCode:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in _DISK_ERRNOS:
+        if _is_full_disk(cause):
             return FailureCode.DISK
         # Named, not imported: this module must not need torch.
         if type(cause).__name__ in ("OutOfMemoryError", "AcceleratorError"):
@@ -54,4 +55,10 @@ def code_of(error: BaseException) -> FailureCode:
     for kind, code in _CODES:
         if isinstance(error, kind):
             return code
-    return FailureCode.INTERNAL
+    return FailureCode.DISK if isinstance(error, OSError) else FailureCode.INTERNAL
+
+
+def _is_full_disk(error: BaseException) -> bool:
+    if isinstance(error, sqlite3.Error):
+        return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+    return isinstance(error, OSError) and error.errno in _FULL_DISK

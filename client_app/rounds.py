@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from flwr.app import Metadata
 
+from client_app.encoders import release_image_encoder
 from client_app.failures import LateError, NonFiniteError
 from client_app.private_store import PrivateStore, open_store, start_from
-from client_app.runtime import PARTS, Runtime, release_image_encoder
+from client_app.runtime import PARTS, Runtime
 from client_app.site_log import SiteLog
 from fedrsclip_core import paths
 from fedrsclip_core.data.featureset import FeatureSet

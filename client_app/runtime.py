@@ -5,18 +5,21 @@ text tower and image encoder are there once per process. In a deployment each me
 process, so nothing is imported before it is needed.
 """
 
-import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from client_app.failures import DeviceError
+from client_app.encoders import (
+    TextModel,
+    image_encoder,
+    model_errors,
+    pick_device,
+    text_model,
+)
 from client_app.private_store import PrivateFormat
 from client_app.site import Site, read_site
 from client_app.site_log import SiteLog
@@ -28,7 +31,7 @@ from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.data.federated import ClientData, open_client_data
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.digests import class_digest, code_digest, config_digest
-from fedrsclip_core.errors import ConfigError, DataError, FedRSCLIPError, ModelError
+from fedrsclip_core.errors import DataError
 from fedrsclip_core.fileio import sha256_of
 from fedrsclip_core.messages import EVAL_PARTS, Identity
 from fedrsclip_core.prompts import initial_prompt
@@ -37,25 +40,13 @@ from fedrsclip_core.schema import Config
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fedrsclip_core.clip import ImageEncoder
-    from fedrsclip_core.text_encoder import PackedTextEncoder
-
 PARTS = ("train", *EVAL_PARTS)
 _ENCODE_BATCH = 32
 _MAX_CACHE_BYTES = 8 * 2**30
 _MAX_OPENED = 256
-_DEVICE = re.compile(r"(cpu|mps|cuda(?::(\d+))?)")
 
 _OPENED: "OrderedDict[tuple[str, str, Site], Runtime]" = OrderedDict()
 """The process cache: runtimes by configuration digest, home and site; the oldest leaves first."""
-
-
-@dataclass(frozen=True)
-class TextModel:
-    """The frozen text side: what encodes prompts, and the template's unit features."""
-
-    encoder: "PackedTextEncoder"
-    zero_shot: NDArray[np.float32]  # (n_cls, dim)
 
 
 class Runtime:
@@ -77,7 +68,7 @@ class Runtime:
     @cached_property
     def files(self) -> ClipFiles:
         """The CLIP's files."""
-        with _model_errors():
+        with model_errors():
             return find_clip(self.config.model, self.site.model_path)
 
     @cached_property
@@ -109,12 +100,12 @@ class Runtime:
     def text(self) -> TextModel:
         """The text tower of this CLIP and these classes; one per process."""
         prompt = self.config.prompt
-        return _text_model(self.files, self.words, prompt.n_ctx, prompt.template, self.device)
+        return text_model(self.files, self.words, prompt.n_ctx, prompt.template, self.device)
 
     def start_prompt(self, init: str, *key: str | int) -> NDArray[np.float32]:
         """Start a prompt ``(n_ctx, width)`` as ``prompt.shared_init`` or ``private_init`` says."""
         prompt = self.config.prompt
-        with _model_errors():
+        with model_errors():
             return initial_prompt(self.files, init, prompt.n_ctx, prompt.init_std, *key)
 
     @property
@@ -196,6 +187,7 @@ class Runtime:
             batch_size=_ENCODE_BATCH,
             max_unreadable=self.config.data.max_unreadable,
             on_event=log.write,
+            progress=log.progress(f"{part} images that have their features"),
         )
         if part == "train" and not len(kept):
             raise DataError(
@@ -205,7 +197,7 @@ class Runtime:
         return FeatureSet(features, self.data.source.labels[kept])
 
     def _encode(self, images: "list[Image]") -> NDArray[np.float32]:
-        return _image_encoder(self.files, self.device).encode(images)
+        return image_encoder(self.files, self.device).encode(images)
 
 
 def open_runtime(node_config: Mapping[str, object], run_config: Mapping[str, object]) -> Runtime:
@@ -226,90 +218,6 @@ def open_runtime(node_config: Mapping[str, object], run_config: Mapping[str, obj
     return runtime
 
 
-def pick_device(wanted: str | None) -> str:
-    """Return the torch device to use: the one asked for, else CUDA if there is one, else the CPU.
-
-    Raises
-    ------
-    ConfigError
-        If ``wanted`` is no device's name.
-    DeviceError
-        If it is not there.
-    """
-    import torch
-
-    if wanted is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    named = _DEVICE.fullmatch(wanted)
-    if named is None:
-        raise ConfigError(f"device is {wanted!r}: choose cpu, cuda, cuda:<n> or mps")
-    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if wanted.startswith("cuda") and int(named[2] or 0) >= found:
-        raise DeviceError(
-            f"device is {wanted} but torch sees {found} CUDA devices: set another device in the "
-            "node configuration or FEDRSCLIP_DEVICE, or in a simulation give clients a share by "
-            "federation.client_gpus"
-        )
-    if wanted == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device is mps but torch has none here: set device to cpu")
-    return wanted
-
-
-def use_threads(number: int) -> None:
-    """Fix torch's threads: sums in another order give other bits."""
-    import torch
-
-    torch.set_num_threads(number)
-
-
-def release_image_encoder() -> None:
-    """Give back the image tower's memory: training needs features only."""
-    _image_encoder.cache_clear()
-
-
-@contextmanager
-def _model_errors() -> Iterator[None]:
-    """Turn whatever damaged files provoke in the libraries that read them into a ModelError."""
-    try:
-        yield
-    except FedRSCLIPError:
-        raise
-    except Exception as error:
-        raise ModelError(
-            f"the CLIP's files cannot be read ({type(error).__name__}: {error}): copy them anew"
-        ) from error
-
-
 @lru_cache(maxsize=4)
 def _composed(run_config: tuple[tuple[str, str], ...]) -> Config:
     return from_run_config(dict(run_config))
-
-
-@lru_cache(maxsize=1)
-def _image_encoder(files: ClipFiles, device: str) -> "ImageEncoder":
-    from fedrsclip_core.clip import ImageEncoder
-
-    with _model_errors():
-        return ImageEncoder(files, device)
-
-
-@lru_cache(maxsize=2)
-def _text_model(
-    files: ClipFiles, words: tuple[str, ...], n_ctx: int, template: str, device: str
-) -> TextModel:
-    import torch
-
-    from fedrsclip_core.classifier import unit
-    from fedrsclip_core.text_encoder import PackedTextEncoder
-    from fedrsclip_core.text_tower import load_text_tower
-    from fedrsclip_core.tokens import tokenize_prompts, tokenize_template
-
-    with _model_errors():
-        prompts = tokenize_prompts(files, words, n_ctx)
-        templates = tokenize_template(files, words, template)
-        ids = sorted({*prompts.ids, *templates.ids})
-        tower = load_text_tower(files, ids, device=device)
-    empty = torch.empty(1, 0, files.width, device=device)
-    with torch.inference_mode():
-        zero_shot = unit(PackedTextEncoder(tower, templates)(empty))[0]  # (n_cls, dim)
-    return TextModel(PackedTextEncoder(tower, prompts), zero_shot.cpu().numpy())

@@ -4,10 +4,14 @@ It is a file because in a simulation Ray forwards what a client prints to the se
 """
 
 import os
+import time
 import traceback
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from fedrsclip_core import paths
+
+_PROGRESS_EVERY = 30.0
 
 
 class SiteLog:
@@ -32,6 +36,18 @@ class SiteLog:
                 file.write(line.encode(errors="backslashreplace"))
         except OSError:
             return
+
+    def progress(self, what: str) -> Callable[[int, int], None]:
+        """Return a callback ``(done, total)`` that writes a line now and then and at the end."""
+        written = float("-inf")
+
+        def report(done: int, total: int) -> None:
+            nonlocal written
+            if done == total or time.monotonic() - written >= _PROGRESS_EVERY:
+                written = time.monotonic()
+                self.write(f"{what}: {done} of {total}")
+
+        return report
 
     def failure(self, what: str, error: BaseException) -> None:
         """Append the sentence of ``error`` and its traceback."""

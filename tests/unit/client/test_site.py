@@ -72,6 +72,15 @@ def test_the_log_keeps_sentence_and_traceback_for_the_owner() -> None:
     assert path.stat().st_mode & 0o777 == 0o600
 
 
+def test_progress_is_not_a_line_per_batch() -> None:
+    report = SiteLog("north").progress("images encoded")
+    for done in range(1, 1001):
+        report(done, 1000)
+    lines = (paths.logs_dir() / "north.log").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2
+    assert lines[1].endswith("images encoded: 1000 of 1000")
+
+
 def test_a_log_that_cannot_be_written_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDRSCLIP_HOME", "/proc/no-such-folder")
     SiteLog("north").write("nobody reads this")

@@ -1,0 +1,126 @@
+"""The frozen CLIP's two sides, loaded once per process, and the device they run on."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client_app.failures import DeviceError
+from fedrsclip_core.clip import ClipFiles, ImageEncoder
+from fedrsclip_core.errors import ConfigError, FedRSCLIPError, ModelError
+
+if TYPE_CHECKING:
+    from fedrsclip_core.text_encoder import PackedTextEncoder
+
+_DEVICE = re.compile(r"(cpu|mps|cuda(?::(\d+))?)")
+
+
+@dataclass(frozen=True)
+class TextModel:
+    """The frozen text side: what encodes prompts, and the template's unit features."""
+
+    encoder: "PackedTextEncoder"
+    zero_shot: NDArray[np.float32]  # (n_cls, dim)
+
+
+def pick_device(wanted: str | None) -> str:
+    """Return the torch device to use: the one asked for, else CUDA if there is one, else the CPU.
+
+    Raises
+    ------
+    ConfigError
+        If ``wanted`` is no device's name.
+    DeviceError
+        If it is not there.
+    """
+    import torch
+
+    if wanted is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    named = _DEVICE.fullmatch(wanted)
+    if named is None:
+        raise ConfigError(f"device is {wanted!r}: choose cpu, cuda, cuda:<n> or mps")
+    found = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted.startswith("cuda") and int(named[2] or 0) >= found:
+        raise DeviceError(
+            f"device is {wanted} but torch sees {found} CUDA devices: set another device in the "
+            "node configuration or FEDRSCLIP_DEVICE, or in a simulation give clients a share by "
+            "federation.client_gpus"
+        )
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device is mps but torch has none here: set device to cpu")
+    return wanted
+
+
+def use_threads(number: int) -> None:
+    """Fix torch's threads: sums in another order give other bits."""
+    import torch
+
+    torch.set_num_threads(number)
+
+
+def release_image_encoder() -> None:
+    """Give back the image tower's memory: training needs features only."""
+    image_encoder.cache_clear()
+
+
+@contextmanager
+def model_errors() -> Iterator[None]:
+    """Turn whatever damaged files provoke in the libraries that read them into a ModelError."""
+    try:
+        yield
+    except FedRSCLIPError:
+        raise
+    except Exception as error:
+        raise ModelError(
+            f"the CLIP's files cannot be read ({type(error).__name__}: {error}): copy them anew"
+        ) from error
+
+
+@lru_cache(maxsize=1)
+def image_encoder(files: ClipFiles, device: str) -> ImageEncoder:
+    """Load the image side, or return the one that is loaded.
+
+    Raises
+    ------
+    ModelError
+        If the files cannot be read.
+    """
+    with model_errors():
+        return ImageEncoder(files, device)
+
+
+@lru_cache(maxsize=2)
+def text_model(
+    files: ClipFiles, words: tuple[str, ...], n_ctx: int, template: str, device: str
+) -> TextModel:
+    """Load the text side for these classes, or return one that is loaded.
+
+    Raises
+    ------
+    ConfigError
+        If a prompt is too long for the text encoder.
+    ModelError
+        If the files cannot be read.
+    """
+    import torch
+
+    from fedrsclip_core.classifier import unit
+    from fedrsclip_core.text_encoder import PackedTextEncoder
+    from fedrsclip_core.text_tower import load_text_tower
+    from fedrsclip_core.tokens import tokenize_prompts, tokenize_template
+
+    with model_errors():
+        prompts = tokenize_prompts(files, words, n_ctx)
+        templates = tokenize_template(files, words, template)
+        ids = sorted({*prompts.ids, *templates.ids})
+        tower = load_text_tower(files, ids, device=device)
+    empty = torch.empty(1, 0, files.width, device=device)
+    with torch.inference_mode():
+        zero_shot = unit(PackedTextEncoder(tower, templates)(empty))[0]  # (n_cls, dim)
+    return TextModel(PackedTextEncoder(tower, prompts), zero_shot.cpu().numpy())
