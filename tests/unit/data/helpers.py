@@ -1,4 +1,5 @@
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 from PIL import Image
@@ -13,8 +14,8 @@ def save_image(path: Path, seed: int = 0, mode: str = "RGB") -> None:
 
 def make_folder(root: Path, counts: dict[str, int], suffix: str = ".png") -> Path:
     """Make ``<root>/<class>/<class><nn>`` images, all different."""
-    for c, (name, count) in enumerate(counts.items()):
+    for name, count in counts.items():
         (root / name).mkdir(parents=True, exist_ok=True)
         for i in range(count):
-            save_image(root / name / f"{name}{i:02d}{suffix}", seed=1000 * c + i)
+            save_image(root / name / f"{name}{i:02d}{suffix}", seed=crc32(name.encode()) + i)
     return root

@@ -1,0 +1,240 @@
+"""Each image is encoded once per encoder and preprocessing; afterwards its feature is on disk.
+
+An image is known by its content hash, and the hash by the file's stat: a second run on the same
+data reads no image, hashes nothing and encodes nothing.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip_core.data.feature_store import FeatureStore, KnownImage, Vector
+from fedrsclip_core.data.sources import ImageSource
+from fedrsclip_core.errors import DataError
+from fedrsclip_core.fileio import sha256_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Encode = Callable[[list["Image"]], NDArray[np.float32]]
+Progress = Callable[[int, int], None]
+
+_FORMAT = "fedrsclip features 1"
+
+
+class FeatureCache:
+    """The features of one encoder on one machine.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds a file per encoder.
+    encoder_key : str
+        Names encoder and preprocessing.
+    dim : int
+        Length of a feature.
+    max_bytes : int
+        Bound of the file.
+    """
+
+    def __init__(self, folder: Path, encoder_key: str, dim: int, max_bytes: int) -> None:
+        self._identity = f"{_FORMAT} {encoder_key} {dim}"
+        self._folder = folder
+        self._stem = sha256_of(self._identity)[:32]
+        self._dim = dim
+        self._max_bytes = max_bytes
+
+    def features(
+        self,
+        source: ImageSource,
+        indices: Sequence[int] | NDArray[np.int64],
+        encode: Encode,
+        *,
+        batch_size: int,
+        max_unreadable: float,
+        on_event: Callable[[str], None],
+        progress: Progress | None = None,
+    ) -> tuple[Vector, NDArray[np.int64]]:
+        """Return the features of images, encoding those that are missing.
+
+        Every encoded batch is committed, so that an interrupted call goes on where it stopped.
+
+        Parameters
+        ----------
+        source : ImageSource
+            The images.
+        indices : Sequence[int]
+            Which of them.
+        encode : Callable
+            RGB images to ``(len(images), dim)`` float32; called for missing features only.
+        batch_size : int
+            Images per call of ``encode``.
+        max_unreadable : float
+            Fraction of ``indices`` that may be unreadable.
+        on_event : Callable[[str], None]
+            Told about skipped images and repaired entries, for the site's own log.
+        progress : Callable[[int, int], None] or None
+            Told after each batch how many of how many images are done.
+
+        Returns
+        -------
+        tuple[NDArray[np.float32], NDArray[np.int64]]
+            ``(N, dim)`` features and the ``(N,)`` indices that could be read, in the given order.
+
+        Raises
+        ------
+        DataError
+            If too many images are unreadable, or the cache cannot be written, e.g. on a full
+            disk; it then still holds every earlier batch.
+        """
+        wanted = [int(i) for i in indices]
+        with FeatureStore(
+            self._folder, self._stem, self._identity, self._dim, self._max_bytes, on_event
+        ) as store:
+            call = _Call(source, store, encode, self._dim, _Skipped(source, wanted, max_unreadable))
+            call.look_up(wanted)
+            missing = [i for i in wanted if i not in call.found and i not in call.skipped.reasons]
+            for start in range(0, len(missing), batch_size):
+                batch = missing[start : start + batch_size]
+                call.encode_batch(batch)
+                if progress is not None:
+                    progress(len(wanted) - len(missing) + start + len(batch), len(wanted))
+        call.skipped.report(on_event)
+        kept = [i for i in wanted if i in call.found]
+        features = np.zeros((len(kept), self._dim), dtype=np.float32)
+        for row, i in enumerate(kept):
+            features[row] = call.found[i]
+        return features, np.array(kept, dtype=np.int64)
+
+
+@dataclass
+class _Skipped:
+    """Unreadable images, and how many of them are too many."""
+
+    source: ImageSource
+    wanted: list[int]
+    allowed: float
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def add(self, i: int, reason: str) -> None:
+        self.reasons[i] = reason
+        if len(self.reasons) > self.allowed * len(self.wanted):
+            names = [f"{self.source.describe(i)} {why}" for i, why in self.reasons.items()]
+            raise DataError(
+                f"{len(names)} of {len(self.wanted)} images are unreadable, more than "
+                f"data.max_unreadable={self.allowed:g} allows: {'; '.join(names[:3])}"
+                f"{' ...' if len(names) > 3 else ''}; repair them or take them away"
+            )
+
+    def report(self, on_event: Callable[[str], None]) -> None:
+        for i, reason in self.reasons.items():
+            on_event(f"skipped {self.source.describe(i)}: {reason}")
+        if self.reasons:
+            on_event(f"skipped {len(self.reasons)} of {len(self.wanted)} images as unreadable")
+
+
+@dataclass
+class _Call:
+    """The state of one call of :meth:`FeatureCache.features`."""
+
+    source: ImageSource
+    store: FeatureStore
+    encode: Encode
+    dim: int
+    skipped: _Skipped
+    found: dict[int, Vector] = field(default_factory=dict)
+    stats: dict[int, bytes] = field(default_factory=dict)
+    contents: dict[int, bytes] = field(default_factory=dict)
+
+    def look_up(self, wanted: list[int]) -> None:
+        """Find features and known problems of images whose files are unchanged."""
+        for i in wanted:
+            try:
+                self.stats[i] = _digest(self.source.stat_key(i))
+            except DataError as error:
+                self.skipped.add(i, str(error))
+        known = self.store.known_images(list(self.stats.values()))
+        for i, stat in self.stats.items():
+            image = known.get(stat)
+            if image is not None and image.problem:
+                self.skipped.add(i, image.problem)
+            elif image is not None:
+                self.contents[i] = image.content
+        self._take_vectors(list(self.contents))
+
+    def encode_batch(self, batch: list[int]) -> None:
+        """Encode a batch, as far as no equal image is known, and commit it."""
+        new = [i for i in batch if i not in self.contents]
+        readable = [i for i in batch if i in self.contents or self._hash(i)]
+        self._take_vectors([i for i in readable if i in new])
+        images: dict[bytes, Image] = {}
+        known: dict[bytes, KnownImage] = {}
+        for i in readable:
+            content = self.contents[i]
+            known[self.stats[i]] = KnownImage(content)
+            if i in self.found or content in images:
+                continue
+            try:
+                images[content] = self.source.image(i)
+            except DataError as error:
+                known[self.stats[i]] = KnownImage(content, str(error))
+        for i in readable:
+            self._drop_if_changed(i, known, images)
+        vectors = self._encoded(images)
+        self.store.write(known, vectors)
+        for i in readable:
+            image = known.get(self.stats[i])
+            if image is not None and image.problem:
+                self.skipped.add(i, image.problem)
+            elif image is not None and image.content in vectors:
+                self.found[i] = vectors[image.content]
+            elif i not in self.found:
+                self.skipped.add(i, "changed while it was read")
+
+    def _take_vectors(self, candidates: list[int]) -> None:
+        vectors = self.store.vectors(list({self.contents[i] for i in candidates}))
+        for i in candidates:
+            if self.contents[i] in vectors:
+                self.found[i] = vectors[self.contents[i]]
+
+    def _hash(self, i: int) -> bool:
+        try:
+            self.contents[i] = bytes.fromhex(self.source.content_hash(i))
+        except DataError as error:
+            # Not remembered: access rights or a network share may be back tomorrow.
+            self.skipped.add(i, str(error))
+            return False
+        return True
+
+    def _drop_if_changed(
+        self, i: int, known: dict[bytes, KnownImage], images: "dict[bytes, Image]"
+    ) -> None:
+        """Forget an image whose file changed between hash and pixels: they may not fit."""
+        try:
+            same = _digest(self.source.stat_key(i)) == self.stats[i]
+        except DataError:
+            same = False
+        if not same:
+            known.pop(self.stats[i], None)
+            images.pop(self.contents[i], None)
+
+    def _encoded(self, images: "dict[bytes, Image]") -> dict[bytes, Vector]:
+        if not images:
+            return {}
+        vectors = np.asarray(self.encode(list(images.values())), dtype=np.float32)
+        if vectors.shape != (len(images), self.dim) or not np.isfinite(vectors).all():
+            raise DataError(
+                f"the image encoder returned {vectors.shape} for {len(images)} images, or values "
+                f"that are not finite; expected are {self.dim} finite numbers per image"
+            )
+        return dict(zip(images, vectors, strict=True))
+
+
+def _digest(stat_key: str) -> bytes:
+    # File names need not be valid UTF-8.
+    return hashlib.blake2b(stat_key.encode(errors="surrogateescape"), digest_size=16).digest()

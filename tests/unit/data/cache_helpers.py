@@ -1,0 +1,85 @@
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fedrsclip_core.data.features import FeatureCache
+from fedrsclip_core.data.folder import FolderSource
+
+DIM = 512
+
+
+class CountingSource(FolderSource):
+    """A folder that counts what was really read."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.hashed: list[int] = []
+        self.opened: list[int] = []
+
+    def content_hash(self, i: int) -> str:
+        self.hashed.append(i)
+        return super().content_hash(i)
+
+    def image(self, i: int):  # type: ignore[no-untyped-def]
+        self.opened.append(i)
+        return super().image(i)
+
+
+class CountingEncoder:
+    """A stand-in encoder: a vector drawn from the pixels' hash."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self.encoded = 0
+        self._seconds = seconds
+
+    def __call__(self, images):  # type: ignore[no-untyped-def]
+        self.encoded += len(images)
+        time.sleep(self._seconds * len(images))
+        return np.stack([vector_of(image) for image in images])
+
+
+def vector_of(image) -> np.ndarray:  # type: ignore[no-untyped-def]
+    seed = int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:4], "little")
+    return np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
+
+
+class Run:
+    """One call of the cache, as a new process would make it, and what it did."""
+
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        *,
+        key: str = "encoder-a",
+        max_bytes: int = 2**30,
+        max_unreadable: float = 0.05,
+        batch_size: int = 8,
+        seconds: float = 0.0,
+    ) -> None:
+        self.source = CountingSource(root)
+        self.encoder = CountingEncoder(seconds)
+        self.events: list[str] = []
+        self.progress: list[tuple[int, int]] = []
+        cache = FeatureCache(folder, key, DIM, max_bytes)
+        self.features, self.kept = cache.features(
+            self.source,
+            range(len(self.source)),
+            self.encoder,
+            batch_size=batch_size,
+            max_unreadable=max_unreadable,
+            on_event=self.events.append,
+            progress=lambda done, total: self.progress.append((done, total)),
+        )
+
+    @property
+    def work(self) -> tuple[int, int, int]:
+        """Images encoded, hashed, opened."""
+        return self.encoder.encoded, len(self.source.hashed), len(self.source.opened)
+
+    def assert_right(self) -> None:
+        """Every feature is the one of its image."""
+        expected = [vector_of(FolderSource.image(self.source, int(i))) for i in self.kept]
+        np.testing.assert_array_equal(self.features, np.stack(expected))

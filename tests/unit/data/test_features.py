@@ -1,0 +1,212 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedrsclip_core.data import feature_store
+from fedrsclip_core.data.features import FeatureCache
+from fedrsclip_core.errors import DataError
+from tests.unit.data.cache_helpers import DIM, CountingSource, Run
+from tests.unit.data.helpers import make_folder, save_image
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return make_folder(tmp_path / "images", {"beach": 12, "river": 12})
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+def test_second_run_encodes_hashes_and_opens_nothing(root: Path, cache: Path) -> None:
+    first = Run(cache, root)
+    assert first.work == (24, 24, 24)
+    assert first.progress == [(8, 24), (16, 24), (24, 24)]
+    first.assert_right()
+    second = Run(cache, root)
+    assert second.work == (0, 0, 0)
+    assert second.events == second.progress == []
+    np.testing.assert_array_equal(second.features, first.features)
+    assert second.features.dtype == np.float32
+    assert second.kept.tolist() == list(range(24))
+
+
+def test_order_and_choice_of_indices(root: Path, cache: Path) -> None:
+    everything = Run(cache, root)
+    source = CountingSource(root)
+    features, kept = FeatureCache(cache, "encoder-a", DIM, 2**30).features(
+        source, np.array([5, 2, 20]), everything.encoder, batch_size=2, max_unreadable=0,
+        on_event=print,
+    )  # fmt: skip
+    assert kept.tolist() == [5, 2, 20]
+    np.testing.assert_array_equal(features, everything.features[[5, 2, 20]])
+
+
+def test_no_indices(root: Path, cache: Path) -> None:
+    features, kept = FeatureCache(cache, "encoder-a", DIM, 2**30).features(
+        CountingSource(root), [], lambda images: None, batch_size=2, max_unreadable=0,
+        on_event=print,
+    )  # type: ignore[arg-type,return-value]  # fmt: skip
+    assert features.shape == (0, DIM)
+    assert len(kept) == 0
+
+
+def test_changed_image_is_encoded_anew(root: Path, cache: Path) -> None:
+    Run(cache, root)
+    save_image(root / "beach" / "beach03.png", seed=999)
+    run = Run(cache, root)
+    assert run.work == (1, 1, 1)
+    run.assert_right()
+
+
+def test_moved_folder_is_hashed_but_not_encoded(root: Path, cache: Path) -> None:
+    Run(cache, root)
+    moved = root.rename(root.parent / "moved")
+    assert Run(cache, moved).work == (0, 24, 0)
+    assert Run(cache, moved).work == (0, 0, 0)
+
+
+def test_equal_images_are_encoded_once(tmp_path: Path, cache: Path) -> None:
+    for i in range(6):
+        save_image(tmp_path / "images" / "beach" / f"{i}.png", seed=i % 2)
+    run = Run(cache, tmp_path / "images")
+    assert run.encoder.encoded == 2
+    run.assert_right()
+
+
+def test_another_encoder_has_its_own_features(root: Path, cache: Path) -> None:
+    Run(cache, root, key="encoder-a")
+    assert Run(cache, root, key="encoder-b").work == (24, 24, 24)
+    assert Run(cache, root, key="encoder-a").work == (0, 0, 0)
+
+
+def test_unreadable_images_are_named_skipped_and_counted(root: Path, cache: Path) -> None:
+    broken = root / "beach" / "beach03.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    for work in ((23, 24, 24), (0, 0, 0)):  # told of again, but not tried again
+        run = Run(cache, root)
+        assert run.work == work
+        assert run.kept.tolist() == [i for i in range(24) if i != 3]
+        assert "beach/beach03.png" in run.events[0]
+        assert "1 of 24" in run.events[1]
+        run.assert_right()
+    save_image(broken, seed=77)
+    repaired = Run(cache, root)
+    assert repaired.work == (1, 1, 1)
+    assert len(repaired.kept) == 24
+
+
+def test_file_that_cannot_be_opened_is_tried_again(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(source: CountingSource, i: int) -> str:
+        if i == 3:
+            raise DataError("cannot be read (Permission denied)")
+        return hash_of(source, i)
+
+    hash_of = CountingSource.content_hash
+    monkeypatch.setattr(CountingSource, "content_hash", denied)
+    assert "Permission denied" in Run(cache, root).events[0]
+    monkeypatch.setattr(CountingSource, "content_hash", hash_of)
+    run = Run(cache, root)
+    assert run.work == (1, 1, 1)
+    assert run.events == []
+
+
+def test_too_many_unreadable_images(root: Path, cache: Path) -> None:
+    for i in (2, 7):
+        (root / "beach" / f"beach{i:02d}.png").write_bytes(b"no image")
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"2 of 24 .*max_unreadable=0\.05.*beach02\.png"):
+            Run(cache, root)
+    assert len(Run(cache, root, max_unreadable=0.1).kept) == 22
+
+
+def test_image_that_changes_while_it_is_read_is_not_stored(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = root / "beach" / "beach03.png"
+    image_of = CountingSource.image
+
+    def replaced_under_our_hands(source: CountingSource, i: int):  # type: ignore[no-untyped-def]
+        if i == 3:
+            save_image(file, seed=4242)
+        return image_of(source, i)
+
+    monkeypatch.setattr(CountingSource, "image", replaced_under_our_hands)
+    run = Run(cache, root)
+    assert "changed while it was read" in run.events[0]
+    assert 3 not in run.kept
+    monkeypatch.setattr(CountingSource, "image", image_of)
+    run = Run(cache, root)
+    assert run.work == (1, 1, 1)
+    run.assert_right()
+
+
+def test_failing_encoder_keeps_the_batches_before(root: Path, cache: Path) -> None:
+    run = Run(cache, root, batch_size=24)
+    calls = []
+
+    def out_of_memory(images):  # type: ignore[no-untyped-def]
+        calls.append(len(images))
+        if len(calls) == 3:
+            raise RuntimeError("out of memory")
+        return run.encoder(images)
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        FeatureCache(cache, "encoder-b", DIM, 2**30).features(
+            CountingSource(root), range(24), out_of_memory, batch_size=5, max_unreadable=0,
+            on_event=print,
+        )  # fmt: skip
+    resumed = Run(cache, root, key="encoder-b")
+    assert resumed.work == (14, 14, 14)
+    resumed.assert_right()
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((2, DIM)), np.full((24, DIM), np.nan)])
+def test_wrong_features_are_refused(root: Path, cache: Path, wrong: np.ndarray) -> None:
+    with pytest.raises(DataError, match="image encoder returned"):
+        FeatureCache(cache, "encoder-a", DIM, 2**30).features(
+            CountingSource(root), range(24), lambda images: wrong, batch_size=24,
+            max_unreadable=0, on_event=print,
+        )  # fmt: skip
+    assert Run(cache, root).work == (24, 24, 24)
+
+
+def test_size_is_bounded_and_the_oldest_leave(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = make_folder(tmp_path / "old", {"beach": 40})
+    new = make_folder(tmp_path / "new", {"river": 60, "lake": 60})
+    monkeypatch.setattr(feature_store, "_now", lambda: 1_000_000)
+    Run(cache, old, max_bytes=1)  # smaller than one row: nothing stays, all is returned
+    limit = 300_000
+    run = Run(cache, old, max_bytes=limit)
+    assert run.work == (40, 40, 40)
+    run.assert_right()
+    assert Run(cache, old, max_bytes=limit).work == (0, 0, 0)
+    monkeypatch.setattr(feature_store, "_now", lambda: 1_000_000 + 10 * 86400)
+    run = Run(cache, new, max_bytes=limit)
+    run.assert_right()
+    assert "not used for longest" in run.events[0]
+    assert sum(file.stat().st_size for file in cache.iterdir()) < 2 * limit
+    assert Run(cache, old, max_bytes=limit).encoder.encoded > 0
+
+
+def test_features_in_use_stay(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1_000_000]
+    monkeypatch.setattr(feature_store, "_now", lambda: clock[0])
+    used = make_folder(tmp_path / "used", {"beach": 30})
+    unused = make_folder(tmp_path / "unused", {"river": 150})
+    Run(cache, used)
+    clock[0] += 86400
+    Run(cache, unused)
+    clock[0] += 10 * 86400
+    assert Run(cache, used).work == (0, 0, 0)
+    Run(cache, make_folder(tmp_path / "more", {"sea": 40}), max_bytes=500_000)
+    assert Run(cache, used).encoder.encoded == 0
+    assert Run(cache, unused).encoder.encoded > 0
