@@ -14,7 +14,7 @@ def round_line(record: Mapping[str, Any]) -> str:
         parts.append(f"{clients['valid']}/{clients['asked']} clients")
         loss = (record["loss"] or {}).get("loss")
         parts.append(f"loss {loss:.3f}" if loss is not None else "no loss")
-    parts.append(_accuracy(record["test"]) + (" (sampled)" if record["sampled"] else ""))
+    parts.append(_accuracy(record) + (" (sampled)" if record["sampled"] else ""))
     sizes = record["bytes"]
     if sizes["clients"]:
         down, up = (sizes[d]["message"] / len(sizes["clients"]) for d in ("down", "up"))
@@ -63,13 +63,16 @@ def _costs(results: Mapping[str, Any]) -> list[str]:
 _ROWS = (("start", "initial"), ("last round", "last"), ("best on validation", "val_best"))
 
 
-def _accuracy(figures: Mapping[str, Any] | None) -> str:
+def _accuracy(record: Mapping[str, Any]) -> str:
+    figures = record["test"]
     if figures is None:
         return "not evaluated"
+    # No round changes zero-shot accuracy.
+    shown = ["global"] if record["round"] else ["zero_shot", "global"]
     known = [
-        f"{name} {_percent(figures[key])}"
-        for name, key in (("zero-shot", "zero_shot"), ("global", "global"))
-        if figures[key] is not None
+        f"{mode.replace('_', '-')} {_percent(figures[mode])}"
+        for mode in shown
+        if figures[mode] is not None
     ]
     personal = figures["personalized"]
     if personal is not None:

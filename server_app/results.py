@@ -104,9 +104,9 @@ def summary(state: RunState, *, reason: str | None, seconds: float) -> Results:
 def val_best(evaluated: Sequence[Record]) -> Record | None:
     """Return the round that is best on validation images; test images have no say.
 
-    Compared is the pooled personalized accuracy, or the global one where there is no private
-    prompt. Rounds that only some clients evaluated are left out as long as there are others: they
-    describe other images. Among equals the earliest round counts.
+    Compared is the pooled personalized accuracy; where there is none the global one, and for
+    ``zero_shot`` its only figure. Rounds that only some clients evaluated are left out as long as
+    there are others: they describe other images. Among equals the earliest round counts.
     """
     whole = [record for record in evaluated if not record["sampled"]] or evaluated
     scored = [(score, record) for record in whole if (score := _val_score(record)) is not None]
@@ -119,6 +119,8 @@ def _val_score(record: Record) -> float | None:
     val = record["val"]
     personalized = val["personalized"]
     score = personalized["pooled"] if personalized else val["global"]
+    if score is None:
+        score = val["zero_shot"]
     return None if score is None else float(score)
 
 
