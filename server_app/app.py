@@ -1,6 +1,7 @@
 """The server's part of a run: configuration, clients, rounds, results."""
 
 import errno
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.constant import TaskType
+from flwr.supercore.exit import add_exit_handler
 
 from fedrsclip_core import digests, fileio, report
 from fedrsclip_core.config import from_run_config
@@ -24,6 +26,7 @@ from server_app.strategy import Prompt, SharedPromptStrategy
 
 app = ServerApp()
 
+_STOPPED = "the run was stopped"
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
@@ -76,14 +79,16 @@ def run(
     state = RunState(config, config.run.name or f"run-{run_id}")
     folder = results.create_folder(state.run_name)
     results.write_config(folder, config)
-    start = time.monotonic()
+    ending = _Ending(folder, state, echo)
+    # In a simulation this is not the main thread: a signal never arrives here.
+    add_exit_handler(ending.stop, run_before_force_exit=True)
     try:
         _federate(Exchange(grid), state, folder, echo)
-        summary = _finish(folder, state, None, time.monotonic() - start, echo)
+        summary = ending.write(None)
     except BaseException as error:
         failure = _as_run_error(error)
         try:
-            _finish(folder, state, _reason(failure), time.monotonic() - start, echo)
+            ending.write(_reason(failure))
         except OSError as unwritten:
             echo(f"the results of the failed run were not written ({unwritten.strerror})")
         if failure is error:
@@ -148,17 +153,38 @@ def _federate(
     state.final = strategy.final
 
 
-def _finish(
-    folder: Path, state: RunState, reason: str | None, seconds: float, echo: Callable[[str], None]
-) -> Results:
-    """Write what there is to write; ``results.json`` comes last, as a sign that all is there."""
-    checkpoint.write_shared_prompt(folder / "shared_prompt.safetensors", state)
-    summary = results.summary(state, reason=reason, seconds=seconds)
-    if state.records:
-        pictures.attempt(pictures.draw_accuracy, folder / "accuracy.png", state, echo)
-        echo(report.final_table(summary))
-    fileio.write_json(folder / "results.json", summary)
-    return summary
+class _Ending:
+    """Writes how a run ended, once: the first to know decides."""
+
+    def __init__(self, folder: Path, state: RunState, echo: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._state = state
+        self._echo = echo
+        self._start = time.monotonic()
+        self._lock = threading.RLock()  # a signal may arrive while the same thread writes
+        self._written: Results | None = None
+
+    def write(self, reason: str | None) -> Results:
+        """Write what there is; ``results.json`` comes last, as a sign that all is there."""
+        with self._lock:
+            if self._written is None:
+                self._written = self._write(reason)
+            return self._written
+
+    def stop(self) -> None:
+        """Write that the run was stopped, unless it has ended."""
+        self.write(_STOPPED)
+
+    def _write(self, reason: str | None) -> Results:
+        folder, state = self._folder, self._state
+        checkpoint.write_shared_prompt(folder / "shared_prompt.safetensors", state)
+        seconds = time.monotonic() - self._start
+        summary = results.summary(state, reason=reason, seconds=seconds)
+        if state.records:
+            pictures.attempt(pictures.draw_accuracy, folder / "accuracy.png", state, self._echo)
+            self._echo(report.final_table(summary))
+        fileio.write_json(folder / "results.json", summary)
+        return summary
 
 
 def _as_run_error(error: BaseException) -> BaseException:
@@ -175,5 +201,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, FedRSCLIPError):
         return str(error)
     if not isinstance(error, Exception):  # an interrupt, or Flower's own sign that it was stopped
-        return "the run was stopped"
+        return _STOPPED
     return f"an internal error of the server ({type(error).__name__}): see the run's log"

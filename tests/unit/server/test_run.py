@@ -294,6 +294,21 @@ def test_clients_without_test_images_are_left_out_and_counted() -> None:
     assert test["test"]["personalized"]["mean"] == pytest.approx((0.2 + 0.3) / 2)
 
 
+@pytest.mark.usefixtures("drawing")
+def test_without_label_counts_the_picture_shows_totals(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    totals = server.pictures._totals
+    monkeypatch.setattr(
+        server.pictures, "_totals", lambda state: drawn.append("totals") or totals(state)
+    )
+    fakes = Fakes(small_config(num_rounds=1))
+    fakes.identities = {p: {"label_counts": ()} for p in range(3)}
+    outcome = go(fakes)
+    assert drawn == ["totals"]
+    assert (outcome.folder / "partition.png").read_bytes().startswith(b"\x89PNG")
+    assert outcome.results["clients"][0]["label_counts"] is None
+
+
 # --- replies outside the contract -------------------------------------------------------------
 
 
@@ -457,6 +472,23 @@ def test_an_interrupt_is_recorded_and_passed_on() -> None:
     results = json.loads((paths.runs_dir() / "test-run" / "results.json").read_text())
     assert results["reason"] == "the run was stopped"
     assert results["initial"]["round"] == 0
+
+
+def test_a_stop_that_reaches_another_thread_is_recorded_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handlers: list[Callable[[], None]] = []
+    monkeypatch.setattr(server, "add_exit_handler", lambda stop, **kwargs: handlers.append(stop))
+    file = paths.runs_dir() / "test-run" / "results.json"
+
+    def stop(partition, message, answer):  # type: ignore[no-untyped-def]
+        if not file.exists():
+            handlers[0]()
+        assert json.loads(file.read_text())["reason"] == "the run was stopped"
+        return answer
+
+    go(Fakes(small_config(), scripts={(TRAIN, 0): stop}))
+    assert json.loads(file.read_text())["status"] == "failed"
 
 
 def test_a_full_disk_in_the_middle_is_a_sentence_and_loses_no_round(
