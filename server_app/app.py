@@ -180,7 +180,8 @@ class _Ending:
         checkpoint.write_shared_prompt(folder / "shared_prompt.safetensors", state)
         seconds = time.monotonic() - self._start
         summary = results.summary(state, reason=reason, seconds=seconds)
-        if state.records:
+        # Whoever stops a run kills it a moment later: no time for pictures then.
+        if state.records and reason != _STOPPED:
             pictures.attempt(pictures.draw_accuracy, folder / "accuracy.png", state, self._echo)
             self._echo(report.final_table(summary))
         fileio.write_json(folder / "results.json", summary)
