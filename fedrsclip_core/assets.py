@@ -12,7 +12,7 @@ from fedrsclip_core.errors import ModelError
 from fedrsclip_core.fileio import sha256_of_file
 
 _FOLDER = Path("fedrsclip_core") / "assets" / "demo_clip"
-_WEIGHTS_SHA256 = ""
+_WEIGHTS_SHA256 = "2ff2dc31be08daa20597c48886f4d128bf51da3cf45c41508eb5005262b3f39f"
 
 
 @lru_cache(maxsize=1)
