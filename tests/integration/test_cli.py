@@ -47,11 +47,16 @@ class Launched:
         """All it has printed so far."""
         return self._output.read_text()
 
+    @property
+    def running(self) -> bool:
+        """Whether it still runs; notes the process groups it has."""
+        self._note_groups()
+        return self.process.poll() is None
+
     def wait(self) -> int:
-        """Wait for its end and return its status; notes the process groups meanwhile."""
+        """Wait for its end and return its status."""
         deadline = time.monotonic() + _PATIENCE
-        while self.process.poll() is None and time.monotonic() < deadline:
-            self._note_groups()
+        while self.running and time.monotonic() < deadline:
             time.sleep(0.5)
         return self.process.wait(timeout=1)
 
@@ -59,9 +64,8 @@ class Launched:
         """Wait until it has printed ``text``."""
         deadline = time.monotonic() + _PATIENCE
         while text not in self.output:
-            assert self.process.poll() is None, self.output
+            assert self.running, self.output
             assert time.monotonic() < deadline, self.output
-            self._note_groups()
             time.sleep(0.2)
 
     def left_behind(self) -> list[int]:
@@ -112,6 +116,8 @@ def _results(one: Launched) -> dict[str, object]:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
 def test_two_runs_side_by_side(launch: Launch) -> None:
     runs = {seed: launch(str(seed), "run", f"seed={seed}", *_SMALL) for seed in (1, 2)}
+    while all(one.running for one in runs.values()):
+        time.sleep(0.5)
     for seed, one in runs.items():
         assert one.wait() == 0, one.output
         results = _results(one)
