@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.failures import DeviceError
-from fedrsclip_core.clip import ClipFiles, ImageEncoder
+from fedrsclip_core.clip import ClipFiles
 from fedrsclip_core.errors import ConfigError, FedRSCLIPError, ModelError
 
 if TYPE_CHECKING:
+    from fedrsclip_core.image_encoder import ImageEncoder
     from fedrsclip_core.text_encoder import PackedTextEncoder
 
 _DEVICE = re.compile(r"(cpu|mps|cuda(?::(\d+))?)")
@@ -83,7 +84,7 @@ def model_errors() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def image_encoder(files: ClipFiles, device: str) -> ImageEncoder:
+def image_encoder(files: ClipFiles, device: str) -> "ImageEncoder":
     """Load the image side, or return the one that is loaded.
 
     Raises
@@ -91,6 +92,8 @@ def image_encoder(files: ClipFiles, device: str) -> ImageEncoder:
     ModelError
         If the files cannot be read.
     """
+    from fedrsclip_core.image_encoder import ImageEncoder
+
     with model_errors():
         return ImageEncoder(files, device)
 

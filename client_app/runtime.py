@@ -135,8 +135,8 @@ class Runtime:
         DataError
             If too many images cannot be read, or none is left to train on.
         """
-        if part not in self._features:
-            self._features[part] = self._encoded(part, log)
+        if not self._features:
+            self._features = self._encoded(log)
         return self._features[part]
 
     def identity(self) -> Identity:
@@ -175,8 +175,10 @@ class Runtime:
         indices: NDArray[np.int64] = getattr(self.data.split, part)
         return np.asarray(self.data.source.labels[indices], dtype=np.int64)
 
-    def _encoded(self, part: str, log: SiteLog) -> FeatureSet:
-        indices = getattr(self.data.split, part)
+    def _encoded(self, log: SiteLog) -> dict[str, FeatureSet]:
+        """All parts in one call: a few unreadable images weigh against everything that is here."""
+        split = self.data.split
+        indices = np.concatenate([getattr(split, part) for part in PARTS])
         cache = FeatureCache(
             paths.features_dir(), self.files.encoder_key, self.files.dim, _MAX_CACHE_BYTES
         )
@@ -187,14 +189,16 @@ class Runtime:
             batch_size=_ENCODE_BATCH,
             max_unreadable=self.config.data.max_unreadable,
             on_event=log.write,
-            progress=log.progress(f"{part} images that have their features"),
+            progress=log.progress("images that have their features"),
         )
-        if part == "train" and not len(kept):
+        labels = self.data.source.labels[kept]
+        here = {part: np.isin(kept, getattr(split, part)) for part in PARTS}
+        if not here["train"].any():
             raise DataError(
                 f"client {self.site.client_name} has no readable training image: check the images "
                 "under data-path and the partition"
             )
-        return FeatureSet(features, self.data.source.labels[kept])
+        return {part: FeatureSet(features[rows], labels[rows]) for part, rows in here.items()}
 
     def _encode(self, images: "list[Image]") -> NDArray[np.float32]:
         return image_encoder(self.files, self.device).encode(images)

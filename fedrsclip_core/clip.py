@@ -1,8 +1,7 @@
 """A frozen HuggingFace CLIP on disk: found, identified, its two towers loaded apart.
 
 Training needs the text tower only, and of its embedding table only the rows of the class names:
-just those tensors are read from the safetensors file. The image encoder is loaded through
-transformers, and only when an image has no cached feature yet.
+just those tensors are read from the safetensors file.
 """
 
 import json
@@ -22,7 +21,6 @@ from fedrsclip_core.schema import ModelConfig
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
 _HUB_FILES = ["*.json", "merges.txt", "model*.safetensors"]
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
@@ -121,9 +119,7 @@ def find_clip(model: ModelConfig, path: Path | None) -> ClipFiles:
     digests.append(sha256_of(json.dumps(config, sort_keys=True)))
     digests += [sha256_of_file(folder / n) for n in _TOKENIZER_FILES if (folder / n).is_file()]
     settings = json.loads(preprocessing.read_text(encoding="utf-8"))
-    return ClipFiles(
-        folder, sha256_of(*digests), sha256_of(json.dumps(settings, sort_keys=True))
-    )
+    return ClipFiles(folder, sha256_of(*digests), sha256_of(json.dumps(settings, sort_keys=True)))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -159,7 +155,8 @@ def read_tensors(folder: Path, names: Iterable[str]) -> "dict[str, torch.Tensor]
     import torch
     from safetensors import SafetensorError, safe_open
 
-    wanted, tensors = set(names), {}
+    wanted = set(names)
+    tensors: dict[str, torch.Tensor] = {}
     try:
         for file in weight_files(folder):
             if file.suffix == ".bin":
@@ -170,7 +167,7 @@ def read_tensors(folder: Path, names: Iterable[str]) -> "dict[str, torch.Tensor]
                 for name in wanted & set(opened.keys()):
                     tensors[name] = opened.get_tensor(name)
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelError(f"the weights in {folder} cannot be read ({error}): copy them anew") from error
+        raise unreadable(folder, error) from error
     if missing := sorted(wanted - tensors.keys()):
         raise ModelError(f"the weights in {folder} lack {missing[0]}: this is not a CLIPModel")
     return tensors
@@ -178,60 +175,26 @@ def read_tensors(folder: Path, names: Iterable[str]) -> "dict[str, torch.Tensor]
 
 def load_token_rows(files: ClipFiles, ids: Sequence[int]) -> NDArray[np.float32]:
     """Read the token embeddings of ``ids``, ``(len(ids), width)``, and nothing else."""
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     name = "text_model.embeddings.token_embedding.weight"
     for file in weight_files(files.folder):
         if file.suffix == ".bin":
             break
-        with safe_open(file, framework="pt") as opened:
-            if name in opened.keys():  # noqa: SIM118 - a safetensors file is no mapping
-                table = opened.get_slice(name)
-                rows = [table[i : i + 1].float().numpy() for i in ids]
-                return np.concatenate(rows)
+        try:
+            with safe_open(file, framework="pt") as opened:
+                if name in opened.keys():  # noqa: SIM118 - a safetensors file is no mapping
+                    table = opened.get_slice(name)
+                    return np.concatenate([table[i : i + 1].float().numpy() for i in ids])
+        except (SafetensorError, OSError) as error:
+            raise unreadable(files.folder, error) from error
     table = read_tensors(files.folder, [name])[name]
     return np.asarray(table[list(ids)].float().numpy())
 
 
-class ImageEncoder:
-    """The frozen image tower with its own preprocessing.
-
-    Parameters
-    ----------
-    files : ClipFiles
-        Which CLIP.
-    device : str
-        Where it runs.
-    """
-
-    def __init__(self, files: ClipFiles, device: str) -> None:
-        import torch
-        from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()
-        self._device = device
-        self._processor = CLIPImageProcessor.from_pretrained(files.folder)
-        level = logging.get_verbosity()
-        # Loading one tower of a CLIP reports the other's weights as unexpected: that is the point.
-        logging.set_verbosity_error()
-        try:
-            model = CLIPVisionModelWithProjection.from_pretrained(
-                files.folder, dtype=torch.float32
-            )
-        finally:
-            logging.set_verbosity(level)
-        self._model = model.eval().requires_grad_(False).to(device)
-
-    def encode(self, images: "Sequence[Image]") -> NDArray[np.float32]:
-        """Return unit image features ``(len(images), dim)``."""
-        import torch
-
-        pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"]
-        with torch.inference_mode():
-            embeds = self._model(pixel_values=pixels.to(self._device)).image_embeds  # (N, dim)
-            unit = embeds / embeds.norm(dim=-1, keepdim=True)
-        return np.asarray(unit.cpu().numpy(), dtype=np.float32)
+def unreadable(folder: Path, error: Exception) -> ModelError:
+    """Say that a model folder's weights are damaged."""
+    return ModelError(f"the weights in {folder} cannot be read ({error}): copy them anew")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

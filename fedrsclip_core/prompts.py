@@ -86,7 +86,7 @@ def word_prompt(
 def initial_prompt(
     files: "ClipFiles", init: str, n_ctx: int, std: float, *key: str | int
 ) -> NDArray[np.float32]:
-    """Start a prompt as ``prompt.shared_init`` or ``prompt.private_init`` says, ``(n_ctx, width)``."""
+    """Start a prompt ``(n_ctx, width)`` as ``shared_init`` or ``private_init`` says."""
     if init == RANDOM_INIT:
         return random_prompt(n_ctx, files.width, std, *key)
     return word_prompt(files, init, n_ctx, std, *key)

@@ -105,14 +105,14 @@ class PackedTextEncoder:
         width, heads = normed.shape[-1], self._tower.num_heads
         if rows is None:
             joint = functional.linear(normed, layer.qkv_weight, layer.qkv_bias)
-            query, key, value = joint.split(width, dim=-1)
+            query, key, value = joint.chunk(3, dim=-1)
             mask = self._mask
         else:
             query = functional.linear(
                 normed[:, rows], layer.qkv_weight[:width], layer.qkv_bias[:width]
             )
             joint = functional.linear(normed, layer.qkv_weight[width:], layer.qkv_bias[width:])
-            key, value = joint.split(width, dim=-1)
+            key, value = joint.chunk(2, dim=-1)
             mask = self._mask[rows]
         query, key, value = (_split_heads(part, heads) for part in (query, key, value))
         scores = (query * (width // heads) ** -0.5) @ key.transpose(-1, -2)  # (K, heads, Q, T)
@@ -136,7 +136,7 @@ def _tree_mask(tokens: PromptTokens, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def _split_heads(tensor: Tensor, heads: int) -> Tensor:
     """Turn ``(K, T, width)`` into ``(K, heads, T, width / heads)``."""
-    return tensor.unflatten(-1, (heads, -1)).transpose(1, 2)
+    return tensor.reshape(*tensor.shape[:-1], heads, -1).transpose(1, 2)
 
 
 def _activate(tensor: Tensor, name: str) -> Tensor:

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-WORDS = (
-    "a photo of satellite aerial scene dense residential harbor forest river runway storage tanks "
-    "golf course beach airplane field red green blue yellow"
-).split()
+_SENTENCE = """a photo of satellite aerial scene dense residential harbor forest river runway
+storage tanks golf course beach airplane field red green blue yellow"""
+WORDS = _SENTENCE.split()
 
 
 def make_tiny_clip(

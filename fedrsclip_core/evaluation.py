@@ -1,0 +1,102 @@
+"""The evaluation modes: counts of correct answers, from one text forward and cached features.
+
+``zero-shot``: a hand-written template. ``global``: the shared prompt alone. ``personalized``: the
+received shared prompt with the client's stored private prompt, over all classes of the
+federation; ``personalized-own``: the same over the classes of the client's own training images.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedrsclip_core.classifier import private_weight, unit
+from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.losses import combine
+from fedrsclip_core.prompts import ClientState
+from fedrsclip_core.text_encoder import PackedTextEncoder
+
+Texts = dict[str, NDArray[np.float32]]
+"""Unit text features ``(n_cls, dim)`` by evaluation mode."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Correct answers by ``(part, mode)`` and images by ``part``."""
+
+    correct: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    total: Mapping[str, int] = field(default_factory=dict)
+
+
+def text_features(
+    encoder: PackedTextEncoder,
+    shared: NDArray[np.float32] | None,
+    state: ClientState,
+    beta: float,
+    zero_shot: NDArray[np.float32] | None = None,
+) -> Texts:
+    """Encode what each evaluation mode classifies with; modes without a meaning are absent.
+
+    Parameters
+    ----------
+    encoder : PackedTextEncoder
+        The frozen text encoder with the federation's classes.
+    shared : NDArray[np.float32] or None
+        The received shared prompt ``(n_ctx, width)``.
+    state : ClientState
+        The stored private part.
+    beta : float
+        The private share where there is no gate.
+    zero_shot : NDArray[np.float32] or None
+        Unit text features of the hand-written template, if that mode is asked for.
+    """
+    texts: Texts = {} if zero_shot is None else {"zero-shot": zero_shot}
+    present = [p for p in (shared, state.private) if p is not None]
+    if not present:
+        return texts
+    with torch.inference_mode():
+        prompts = torch.from_numpy(np.stack(present)).to(encoder.device, encoder.dtype)
+        encoded = list(unit(encoder(prompts)))  # each (n_cls, dim)
+        shared_text = None if shared is None else encoded.pop(0)
+        private_text = None if state.private is None else encoded.pop(0)
+        gate = None
+        if state.gate is not None:
+            gate = torch.from_numpy(state.gate).to(encoder.device, encoder.dtype)
+        fused = combine(shared_text, private_text, private_weight(gate, beta)).fused
+        if shared_text is not None:
+            texts["global"] = shared_text.float().cpu().numpy()
+        texts["personalized"] = fused.float().cpu().numpy()
+    return texts
+
+
+def count_correct(
+    texts: Texts, parts: Mapping[str, FeatureSet], own_classes: NDArray[np.bool_]
+) -> Counts:
+    """Classify every part in every mode.
+
+    Parameters
+    ----------
+    texts : Texts
+        From :func:`text_features`.
+    parts : Mapping[str, FeatureSet]
+        ``"val"`` and ``"test"``; an empty part counts no image.
+    own_classes : NDArray[np.bool_]
+        ``(n_cls,)``, classes of the client's training images.
+    """
+    correct: dict[tuple[str, str], int] = {}
+    for part, data in parts.items():
+        for mode, text in texts.items():
+            scores = data.features @ text.T  # (N, n_cls)
+            correct[part, mode] = _hits(scores, data.labels)
+            if mode == "personalized":
+                own = np.where(own_classes, scores, -np.inf)
+                correct[part, "personalized-own"] = _hits(own, data.labels)
+    return Counts(correct, {part: len(data) for part, data in parts.items()})
+
+
+def _hits(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> int:
+    if not len(labels):
+        return 0
+    return int((scores.argmax(axis=1) == labels).sum())

@@ -1,0 +1,56 @@
+"""The frozen image tower, loaded through transformers only when an image has no feature yet."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip_core.clip import ClipFiles, unreadable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class ImageEncoder:
+    """The frozen image tower with its own preprocessing.
+
+    Parameters
+    ----------
+    files : ClipFiles
+        Which CLIP.
+    device : str
+        Where it runs.
+
+    Raises
+    ------
+    ModelError
+        If the weights cannot be read.
+    """
+
+    def __init__(self, files: ClipFiles, device: str) -> None:
+        import torch
+        from safetensors import SafetensorError
+        from transformers import CLIPImageProcessorPil, CLIPModel
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        self._device = device
+        # Not the torchvision one, which some sites have and whose pixels differ.
+        self._processor = CLIPImageProcessorPil.from_pretrained(files.folder)
+        try:
+            model: Any = CLIPModel.from_pretrained(files.folder, dtype=torch.float32)
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            raise unreadable(files.folder, error) from error
+        del model.text_model
+        self._model = model.requires_grad_(False).to(device).eval()
+
+    def encode(self, images: "Sequence[Image]") -> NDArray[np.float32]:
+        """Return unit image features ``(len(images), dim)``."""
+        import torch
+
+        pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"]
+        with torch.inference_mode():
+            output = self._model.get_image_features(pixel_values=pixels.to(self._device))
+            embeds = output.pooler_output.cpu().numpy()  # (N, dim)
+        return np.asarray(embeds / np.linalg.norm(embeds, axis=1, keepdims=True), dtype=np.float32)

@@ -1,0 +1,123 @@
+"""The loss of FedRSCLIP, term by term.
+
+``L = lambda_fused CE(z, y) + lambda_shared CE(z_s, y) + lambda_private CE(z_k, y)
++ lambda_dpac L_dpac + lambda_cmfac L_cmfac``
+
+The two constraints are named in the paper (arXiv 2501.02461) without a public formula; the forms
+here are this project's reading.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedrsclip_core.classifier import fuse, logits
+from fedrsclip_core.schema import LossConfig
+
+
+@dataclass(frozen=True)
+class TextFeatures:
+    """Unit text features ``(n_cls, dim)`` of the prompts that exist, and their fusion."""
+
+    shared: Tensor | None
+    private: Tensor | None
+    fused: Tensor
+
+
+def combine(shared: Tensor | None, private: Tensor | None, weight: Tensor | float) -> TextFeatures:
+    """Fuse what exists; with one prompt only, the fusion is that prompt.
+
+    Raises
+    ------
+    ValueError
+        If neither exists.
+    """
+    if shared is not None and private is not None:
+        return TextFeatures(shared, private, fuse(shared, private, weight))
+    alone = private if shared is None else shared
+    if alone is None:
+        raise ValueError("no prompt to classify with")
+    return TextFeatures(shared, private, alone)
+
+
+def dual_prompt_alignment(shared: Tensor, private: Tensor) -> Tensor:
+    """``mean_c (1 - cos(T_s[c], T_k[c]))``: both prompts say the same thing about a class."""
+    return 1 - (shared * private).sum(dim=-1).mean()
+
+
+def cross_modal_alignment(features: Tensor, labels: Tensor, text: Tensor) -> Tensor:
+    """``mean_i (1 - cos(v_i, T[y_i]))``: text features are pulled to their class's images."""
+    return 1 - (features * text[labels]).sum(dim=-1).mean()
+
+
+def loss_terms(
+    features: Tensor,
+    labels: Tensor,
+    text: TextFeatures,
+    scale: float,
+    config: LossConfig,
+    *,
+    anchor: Tensor | None,
+    own_classes: Tensor,
+) -> dict[str, Tensor]:
+    """Compute every term that has a weight and a meaning.
+
+    Parameters
+    ----------
+    features : Tensor
+        Unit image features ``(N, dim)``.
+    labels : Tensor
+        Class indices ``(N,)``.
+    text : TextFeatures
+        The client's text features.
+    scale : float
+        Inverse temperature.
+    config : LossConfig
+        Weights and forms.
+    anchor : Tensor or None
+        What the private prompt is aligned to under ``dpac_anchor: received``, ``(n_cls, dim)``;
+        ``None`` aligns both prompts to each other.
+    own_classes : Tensor
+        ``(n_cls,)`` bool, classes of this client's training images. Under
+        ``shared_labels: own`` the shared prompt is not pushed away from the other classes, of
+        which this client has no image (restricted softmax, Li and Zhan, KDD 2021).
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Scalars by the names of the wire contract, without their weights.
+    """
+    terms: dict[str, Tensor] = {}
+    if config.lambda_fused:
+        scores = logits(features, text.fused, scale)
+        terms["loss-fused"] = functional.cross_entropy(scores, labels)
+    if config.lambda_shared and text.shared is not None:
+        scores = logits(features, text.shared, scale)
+        if config.shared_labels == "own":
+            scores = scores.masked_fill(~own_classes, float("-inf"))
+        terms["loss-shared"] = functional.cross_entropy(scores, labels)
+    if config.lambda_private and text.private is not None:
+        scores = logits(features, text.private, scale)
+        terms["loss-private"] = functional.cross_entropy(scores, labels)
+    if config.lambda_dpac and text.shared is not None and text.private is not None:
+        terms["loss-dpac"] = dual_prompt_alignment(
+            text.shared if anchor is None else anchor, text.private
+        )
+    if config.lambda_cmfac:
+        terms["loss-cmfac"] = cross_modal_alignment(features, labels, text.fused)
+    return terms
+
+
+def total_loss(terms: Mapping[str, Tensor], config: LossConfig) -> Tensor:
+    """Weigh and add the terms."""
+    weights = {
+        "loss-fused": config.lambda_fused,
+        "loss-shared": config.lambda_shared,
+        "loss-private": config.lambda_private,
+        "loss-dpac": config.lambda_dpac,
+        "loss-cmfac": config.lambda_cmfac,
+    }
+    return torch.stack([weights[name] * value for name, value in terms.items()]).sum()

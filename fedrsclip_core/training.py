@@ -1,0 +1,231 @@
+"""Local training on cached features: a few optimizer steps on a few kilobytes of prompts."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from fedrsclip_core.classifier import logits, private_weight, unit
+from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.fileio import sha256_of
+from fedrsclip_core.losses import TextFeatures, combine, loss_terms, total_loss
+from fedrsclip_core.prompts import ClientState
+from fedrsclip_core.schema import Config, OptimizerConfig
+from fedrsclip_core.text_encoder import PackedTextEncoder
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What one round of local training gives.
+
+    Attributes
+    ----------
+    shared : NDArray[np.float32] or None
+        The trained shared prompt ``(n_ctx, width)``, to be sent.
+    state : ClientState
+        The trained private part, to be stored.
+    losses : dict[str, float]
+        Means over the steps, by the names of the wire contract.
+    num_steps : int
+        Optimizer steps taken.
+    """
+
+    shared: NDArray[np.float32] | None
+    state: ClientState
+    losses: dict[str, float]
+    num_steps: int
+
+
+def train_round(
+    encoder: PackedTextEncoder,
+    shared: NDArray[np.float32] | None,
+    state: ClientState,
+    data: FeatureSet,
+    config: Config,
+    *,
+    server_round: int,
+    client_name: str,
+    proximal_mu: float = 0.0,
+) -> TrainOutcome:
+    """Train both prompts (and the gate) for ``optimizer.local_epochs`` over ``data``.
+
+    Parameters
+    ----------
+    encoder : PackedTextEncoder
+        The frozen text encoder with the federation's classes.
+    shared : NDArray[np.float32] or None
+        The shared prompt as received, ``(n_ctx, width)``.
+    state : ClientState
+        The private part as stored.
+    data : FeatureSet
+        The client's training part.
+    config : Config
+        The run's configuration.
+    server_round : int
+        From 1; the learning rate and the batch order depend on it.
+    client_name : str
+        The batch order depends on it.
+    proximal_mu : float
+        FedProx's weight of ``||P_s - received||^2 / 2`` (Li et al., MLSys 2020).
+    """
+    trained = _Trained(encoder, shared, state)
+    optimizer = _optimizer(trained, config.optimizer, _schedule(config, server_round))
+    anchor = _received_anchor(encoder, trained, config)
+    features, labels = _tensors(data, encoder)
+    own_classes = torch.zeros(encoder.n_cls, dtype=torch.bool, device=encoder.device)
+    own_classes[labels] = True
+    received = None if trained.shared is None else trained.shared.detach().clone()
+    sums: dict[str, Tensor] = {}
+    num_steps = 0
+    for batch in _batches(len(data), config, server_round, client_name):
+        text = trained.text(config.prompt.beta)
+        terms = loss_terms(
+            features[batch],
+            labels[batch],
+            text,
+            encoder.logit_scale,
+            config.loss,
+            anchor=anchor,
+            own_classes=own_classes,
+        )
+        loss = total_loss(terms, config.loss)
+        sums = _add(sums, {"loss": loss, **terms})
+        if proximal_mu and trained.shared is not None and received is not None:
+            loss = loss + 0.5 * proximal_mu * (trained.shared - received).square().sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        num_steps += 1
+    losses = {name: float(value) / num_steps for name, value in sums.items()}
+    return TrainOutcome(_array(trained.shared), trained.state(), losses, num_steps)
+
+
+def finetune(
+    encoder: PackedTextEncoder,
+    shared: NDArray[np.float32],
+    data: FeatureSet,
+    config: Config,
+    *,
+    client_name: str,
+) -> ClientState:
+    """Train a private copy of the shared prompt by cross entropy (the ``promptfl_ft`` control).
+
+    Takes ``prompt.finetune_epochs`` epochs at ``prompt.finetune_lr`` (default: the optimizer's),
+    cosine over the epochs.
+    """
+    copy = _Trained(encoder, None, ClientState(shared))
+    lr = config.prompt.finetune_lr or config.optimizer.lr
+    optimizer = _optimizer(copy, config.optimizer, 1.0)
+    features, labels = _tensors(data, encoder)
+    epochs = config.prompt.finetune_epochs
+    for epoch in range(1, epochs + 1):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * cosine(epoch, epochs)
+        for batch in _batches(len(data), config, -epoch, client_name, epochs=1):
+            text = copy.text(config.prompt.beta)
+            scores = logits(features[batch], text.fused, encoder.logit_scale)
+            loss = functional.cross_entropy(scores, labels[batch])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+    return copy.state()
+
+
+def cosine(step: int, steps: int) -> float:
+    """Cosine decay from 1 at step 1 towards 0 after ``steps``."""
+    return 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
+
+
+class _Trained:
+    """The leaf tensors of one message, and their text features."""
+
+    def __init__(
+        self, encoder: PackedTextEncoder, shared: NDArray[np.float32] | None, state: ClientState
+    ) -> None:
+        def leaf(value: NDArray[np.float32] | None) -> Tensor | None:
+            if value is None:
+                return None
+            tensor = torch.tensor(value, device=encoder.device, dtype=encoder.dtype)
+            return tensor.requires_grad_()
+
+        self._encoder = encoder
+        self.shared = leaf(shared)
+        self.private = leaf(state.private)
+        self.gate = leaf(state.gate)
+
+    def text(self, beta: float) -> TextFeatures:
+        """Encode both prompts in one batch."""
+        present = [p for p in (self.shared, self.private) if p is not None]
+        encoded = list(unit(self._encoder(torch.stack(present))))  # each (n_cls, dim)
+        shared = None if self.shared is None else encoded.pop(0)
+        private = None if self.private is None else encoded.pop(0)
+        return combine(shared, private, private_weight(self.gate, beta))
+
+    def state(self) -> ClientState:
+        return ClientState(_array(self.private), _array(self.gate))
+
+
+def _received_anchor(
+    encoder: PackedTextEncoder, trained: _Trained, config: Config
+) -> Tensor | None:
+    """Text features of the shared prompt as received, if the alignment is to them."""
+    if config.loss.dpac_anchor != "received" or not config.loss.lambda_dpac:
+        return None
+    if trained.shared is None:
+        return None
+    with torch.no_grad():
+        return unit(encoder(trained.shared[None]))[0]  # (n_cls, dim)
+
+
+def _schedule(config: Config, server_round: int) -> float:
+    if config.optimizer.schedule == "constant":
+        return 1.0
+    return cosine(server_round, max(config.federation.num_rounds, server_round))
+
+
+def _optimizer(trained: _Trained, config: OptimizerConfig, factor: float) -> torch.optim.Optimizer:
+    private_lr = config.lr if config.private_lr is None else config.private_lr
+    groups = [
+        {"params": [tensor], "lr": factor * lr}
+        for tensor, lr in (
+            (trained.shared, config.lr),
+            (trained.private, private_lr),
+            (trained.gate, private_lr),
+        )
+        if tensor is not None
+    ]
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return kind(groups, weight_decay=config.weight_decay)
+
+
+def _batches(
+    size: int, config: Config, server_round: int, client_name: str, *, epochs: int | None = None
+) -> Iterator[Tensor]:
+    """Index batches; their order is a function of (seed, client, round) alone."""
+    entropy = int(sha256_of("batches", str(config.seed), client_name, str(server_round))[:32], 16)
+    generator = np.random.default_rng(entropy)
+    for _ in range(config.optimizer.local_epochs if epochs is None else epochs):
+        order = torch.from_numpy(generator.permutation(size))
+        yield from torch.split(order, config.optimizer.batch_size)
+
+
+def _tensors(data: FeatureSet, encoder: PackedTextEncoder) -> tuple[Tensor, Tensor]:
+    features = torch.from_numpy(data.features).to(device=encoder.device, dtype=encoder.dtype)
+    return features, torch.from_numpy(data.labels).to(encoder.device)
+
+
+def _add(sums: dict[str, Tensor], values: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: sums.get(name, 0) + value.detach() for name, value in values.items()}
+
+
+def _array(tensor: Tensor | None) -> NDArray[np.float32] | None:
+    if tensor is None:
+        return None
+    return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float32).copy()
