@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 RANDOM_INIT = "random"
 """The value of ``prompt.shared_init`` and ``prompt.private_init`` that is not words."""
 
+SHARED_PROMPT_FORMAT = "fedrsclip-shared-prompt-1"
+"""The format named in the metadata of a run's ``shared_prompt.safetensors``."""
+
 
 @dataclass(frozen=True)
 class ClientState:

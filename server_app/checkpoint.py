@@ -8,11 +8,10 @@ import numpy as np
 from safetensors.numpy import save
 
 from fedrsclip_core import fileio
+from fedrsclip_core.prompts import SHARED_PROMPT_FORMAT
 from fedrsclip_core.records import SHARED_PROMPT
 from server_app.labels import class_names, class_words
 from server_app.results import RunState
-
-FORMAT = "fedrsclip-shared-prompt-1"
 
 
 def write_shared_prompt(path: Path, state: RunState) -> None:
@@ -21,7 +20,7 @@ def write_shared_prompt(path: Path, state: RunState) -> None:
         return
     config = state.config
     metadata = {
-        "format": FORMAT,
+        "format": SHARED_PROMPT_FORMAT,
         "class_names": json.dumps(class_names(config.data)),
         "words": json.dumps(class_words(config.data)),
         "model": config.model.name,

@@ -25,9 +25,21 @@ def decode(file: Path | bytes) -> "Image":
 
     try:
         with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
-            mode = image.mode
-            if mode in _EIGHT_BIT_MODES:
-                return image.convert("RGB")
+            return to_rgb(image)
+    except DataError:
+        raise
     except Exception as error:  # Decoders fed with broken bytes raise whatever comes to pass.
         raise DataError(f"not readable as an image ({type(error).__name__})") from error
-    raise DataError(f"pixels of mode {mode} are not supported: convert it to 8-bit RGB")
+
+
+def to_rgb(image: "Image") -> "Image":
+    """Return an image as RGB.
+
+    Raises
+    ------
+    DataError
+        If it has more than 8 bits per channel.
+    """
+    if image.mode not in _EIGHT_BIT_MODES:
+        raise DataError(f"pixels of mode {image.mode} are not supported: convert it to 8-bit RGB")
+    return image.convert("RGB")
