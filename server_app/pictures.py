@@ -82,8 +82,16 @@ def _personalized_curve(axes: "Axes", records: Sequence[Record]) -> None:
         for name in ("mean", "worst", "best")
     )
     rounds = [record["round"] for record in known]
-    axes.fill_between(rounds, 100 * worst, 100 * best, color=_ORANGE, alpha=0.15, linewidth=0)
-    _curve(axes, known, mean, "personalized (mean; worst to best client)", _ORANGE)
+    _curve(axes, known, mean, "personalized (mean of clients)", _ORANGE)
+    axes.fill_between(
+        rounds,
+        100 * worst,
+        100 * best,
+        color=_ORANGE,
+        alpha=0.15,
+        linewidth=0,
+        label="worst to best client",
+    )
 
 
 def _curve(axes: "Axes", records: Sequence[Record], values: Values, label: str, color: str) -> None:
@@ -141,7 +149,7 @@ def _totals(state: RunState) -> "Figure":
     axes.invert_yaxis()
     axes.set(xlabel="images", title=_title(state))
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
