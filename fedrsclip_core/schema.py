@@ -28,10 +28,10 @@ class PromptConfig:
     private: bool = True
     n_ctx: int = 4
     shared_init: str = "a photo of a"
-    private_init: str = "random"
+    private_init: str = "aerial view of a"
     init_std: float = 0.02
-    fusion: str = "fixed"
-    beta: float = 0.5
+    fusion: str = "class_gate"
+    beta: float = 0.8
     template: str = "a satellite photo of a {}."
     finetune_epochs: int = 0
     finetune_lr: float | None = None
