@@ -32,7 +32,6 @@ from fedrsclip_core.data.federated import ClientData, open_client_data
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.digests import class_digest, code_digest, config_digest
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.fileio import sha256_of
 from fedrsclip_core.messages import EVAL_PARTS, Identity
 from fedrsclip_core.prompts import initial_prompt
 from fedrsclip_core.schema import Config
@@ -164,7 +163,7 @@ class Runtime:
         return {
             "code": code_digest(),
             "config": config_digest(self.config),
-            "clip": sha256_of(self.files.fingerprint, self.files.preprocessing),
+            "clip": self.files.digest,
             "classes": self.class_digest,
             "split": self.data.split_digest,
         }

@@ -35,7 +35,7 @@ class ClipFiles:
     folder : Path
         Where it lies; a site's own business.
     fingerprint : str
-        sha256 over weights, configuration and tokenizer: what the federation must agree on.
+        sha256 over weights, configuration and tokenizer.
     preprocessing : str
         sha256 over the image preprocessing settings.
     """
@@ -43,6 +43,11 @@ class ClipFiles:
     folder: Path
     fingerprint: str
     preprocessing: str
+
+    @property
+    def digest(self) -> str:
+        """sha256 over both: what the federation must agree on."""
+        return sha256_of(self.fingerprint, self.preprocessing)
 
     @cached_property
     def config(self) -> dict[str, Any]:

@@ -170,10 +170,10 @@ def _find_clip(saved: _SavedPrompt, path: Path | None) -> ClipFiles:
             f"{saved.model.name!r}): give model_path the folder of that CLIP"
         )
     files = find_clip(saved.model, path)
-    if files.fingerprint != saved.clip:
+    if files.digest != saved.clip:
         raise ModelError(
-            f"the prompt was trained for another CLIP (model {saved.model.name!r}, fingerprint "
-            f"{saved.clip[:12]}) than the one in {files.folder} ({files.fingerprint[:12]}): give "
+            f"the prompt was trained for another CLIP (model {saved.model.name!r}, digest "
+            f"{saved.clip[:12]}) than the one in {files.folder} ({files.digest[:12]}): give "
             "model_path the folder of that CLIP"
         )
     return files

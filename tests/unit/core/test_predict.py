@@ -39,7 +39,7 @@ def write_prompt(
 ) -> Path:
     files = find_clip(config.model, folder)
     state = State(config, "a-run")
-    state.clip = files.fingerprint
+    state.clip = files.digest
     state.shared = word_prompt(files, INIT, 6, 0.0) if shared is None else shared
     write_shared_prompt(path, state)
     return path
