@@ -1,0 +1,178 @@
+"""Each loss term against numbers worked out by hand, and where its gradient goes."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from fedrsclip_core.classifier import fuse, private_weight, unit
+from fedrsclip_core.losses import TextFeatures, combine, loss_terms, total_loss
+from fedrsclip_core.schema import LossConfig
+
+pytestmark = pytest.mark.unit
+
+SCALE = 2.0
+FEATURES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], dtype=torch.float64)
+LABELS = torch.tensor([0, 1, 0])
+SHARED = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, -1.0]], dtype=torch.float64)
+PRIVATE = torch.tensor([[0.8, 0.6], [0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+ALL = torch.tensor([True, True, True])
+NONE = {
+    "lambda_fused": 0.0,
+    "lambda_shared": 0.0,
+    "lambda_private": 0.0,
+    "lambda_dpac": 0.0,
+    "lambda_cmfac": 0.0,
+}
+EVERY = dict.fromkeys(NONE, 1.0)
+
+
+def only(**weights: Any) -> LossConfig:
+    return LossConfig(**(NONE | weights))
+
+
+def terms_of(
+    text: TextFeatures, config: LossConfig, anchor: Tensor | None = None, own: Tensor = ALL
+) -> dict[str, Tensor]:
+    return loss_terms(FEATURES, LABELS, text, SCALE, config, anchor=anchor, own_classes=own)
+
+
+def both() -> TextFeatures:
+    return combine(SHARED, PRIVATE, 0.5)
+
+
+def cross_entropy_by_hand(cosines: list[list[float]], labels: list[int]) -> float:
+    losses = []
+    for row, label in zip(cosines, labels, strict=True):
+        powers = [math.exp(SCALE * value) for value in row]
+        losses.append(-math.log(powers[label] / sum(powers)))
+    return sum(losses) / len(losses)
+
+
+def test_shared_cross_entropy() -> None:
+    expected = cross_entropy_by_hand([[1, 0.6, 0], [0, 0.8, -1], [0.6, 1, -0.8]], [0, 1, 0])
+    terms = terms_of(both(), only(lambda_shared=1.0))
+    assert terms.keys() == {"loss-shared"}
+    assert float(terms["loss-shared"]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_private_cross_entropy() -> None:
+    expected = cross_entropy_by_hand([[0.8, 0, -1], [0.6, 1, 0], [0.96, 0.8, -0.6]], [0, 1, 0])
+    terms = terms_of(both(), only(lambda_private=1.0))
+    assert float(terms["loss-private"]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_fused_cross_entropy() -> None:
+    # (1 - 0.25) * T_s + 0.25 * T_k = (0.95, 0.15), (0.45, 0.85), (-0.25, -0.75), made unit.
+    rows = [(0.95, 0.15), (0.45, 0.85), (-0.25, -0.75)]
+    fused = [(x / math.hypot(x, y), y / math.hypot(x, y)) for x, y in rows]
+    images = [(1.0, 0.0), (0.0, 1.0), (0.6, 0.8)]
+    cosines = [[i * x + j * y for x, y in fused] for i, j in images]
+    terms = terms_of(combine(SHARED, PRIVATE, 0.25), only(lambda_fused=1.0))
+    expected = cross_entropy_by_hand(cosines, [0, 1, 0])
+    assert float(terms["loss-fused"]) == pytest.approx(expected, abs=1e-12)
+
+
+def test_dual_prompt_alignment() -> None:
+    # Cosines of the classes' two texts: 0.8, 0.8, 0.
+    terms = terms_of(both(), only(lambda_dpac=1.0))
+    assert float(terms["loss-dpac"]) == pytest.approx(1 - 1.6 / 3, abs=1e-12)
+
+
+def test_cross_modal_alignment() -> None:
+    # One prompt: cosines of the images with their class's text are 1, 0.8, 0.6.
+    terms = terms_of(combine(SHARED, None, 0.5), only(lambda_cmfac=1.0))
+    assert float(terms["loss-cmfac"]) == pytest.approx(1 - 2.4 / 3, abs=1e-12)
+
+
+def test_weights_multiply_and_add() -> None:
+    config = LossConfig(
+        lambda_fused=0.5, lambda_shared=2.0, lambda_private=3.0, lambda_dpac=5.0, lambda_cmfac=7.0
+    )
+    terms = terms_of(both(), config)
+    expected = (
+        0.5 * terms["loss-fused"]
+        + 2 * terms["loss-shared"]
+        + 3 * terms["loss-private"]
+        + 5 * terms["loss-dpac"]
+        + 7 * terms["loss-cmfac"]
+    )
+    assert float(total_loss(terms, config)) == pytest.approx(float(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("weight", "term"),
+    [
+        ("lambda_fused", "loss-fused"),
+        ("lambda_shared", "loss-shared"),
+        ("lambda_private", "loss-private"),
+        ("lambda_dpac", "loss-dpac"),
+        ("lambda_cmfac", "loss-cmfac"),
+    ],
+)
+def test_weight_zero_leaves_the_term_out(weight: str, term: str) -> None:
+    every = terms_of(both(), LossConfig(**EVERY)).keys()
+    without = terms_of(both(), LossConfig(**(EVERY | {weight: 0.0}))).keys()
+    assert every - without == {term}
+
+
+def test_one_prompt_has_no_term_of_the_other() -> None:
+    config = LossConfig(**EVERY)
+    alone = terms_of(combine(SHARED, None, 0.5), config).keys()
+    assert alone == {"loss-fused", "loss-shared", "loss-cmfac"}
+    alone = terms_of(combine(None, PRIVATE, 0.5), config).keys()
+    assert alone == {"loss-fused", "loss-private", "loss-cmfac"}
+
+
+def test_no_prompt_at_all() -> None:
+    with pytest.raises(ValueError, match="no prompt"):
+        combine(None, None, 0.5)
+
+
+@pytest.mark.parametrize(("anchored", "moves_shared"), [(False, True), (True, False)])
+def test_received_anchor_keeps_alignment_off_the_shared_prompt(
+    anchored: bool, moves_shared: bool
+) -> None:
+    shared, private = SHARED.clone().requires_grad_(), PRIVATE.clone().requires_grad_()
+    anchor = SHARED.clone() if anchored else None
+    loss = terms_of(combine(shared, private, 0.5), only(lambda_dpac=1.0), anchor)["loss-dpac"]
+    gradients = torch.autograd.grad(loss, (shared, private), allow_unused=True)
+    assert (gradients[0] is not None) == moves_shared
+    # d/dT_k of 1 - mean_c <T_s, T_k> is -T_s / n_cls.
+    assert gradients[1] is not None
+    assert torch.allclose(gradients[1], -SHARED / 3, atol=1e-12)
+
+
+@pytest.mark.parametrize("shared_labels", ["all", "own"])
+def test_own_labels_do_not_push_absent_classes_away(shared_labels: str) -> None:
+    shared = SHARED.clone().requires_grad_()
+    present = torch.tensor([True, True, False])
+    config = only(lambda_shared=1.0, shared_labels=shared_labels)
+    loss = terms_of(combine(shared, None, 0.5), config, own=present)["loss-shared"]
+    (gradient,) = torch.autograd.grad(loss, shared)
+    assert gradient[:2].abs().min() > 0
+    assert bool(gradient[2].any()) == (shared_labels == "all")
+    if shared_labels == "own":
+        expected = cross_entropy_by_hand([[1, 0.6], [0, 0.8], [0.6, 1]], [0, 1, 0])
+        assert loss.item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_own_labels_leave_the_private_prompt_its_classes() -> None:
+    private = PRIVATE.clone().requires_grad_()
+    present = torch.tensor([True, True, False])
+    config = only(lambda_private=1.0, shared_labels="own")
+    loss = terms_of(combine(None, private, 0.5), config, own=present)["loss-private"]
+    (gradient,) = torch.autograd.grad(loss, private)
+    assert gradient[2].abs().max() > 0
+
+
+def test_gate_weighs_every_class_for_itself() -> None:
+    gate = torch.tensor([0.0, 30.0, -30.0], dtype=torch.float64)
+    weight = private_weight(gate, beta=0.9)
+    fused = fuse(SHARED, PRIVATE, weight)
+    assert torch.allclose(fused[0], unit(SHARED[0] + PRIVATE[0]), atol=1e-12)
+    assert torch.allclose(fused[1], PRIVATE[1], atol=1e-12)
+    assert torch.allclose(fused[2], SHARED[2], atol=1e-12)
+    assert private_weight(None, beta=0.9) == 0.9
