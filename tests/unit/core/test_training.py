@@ -1,0 +1,308 @@
+"""Local training: what moves, what does not, and what it is a function of."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from fedrsclip_core.clip import ClipFiles
+from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.evaluation import count_correct, text_features
+from fedrsclip_core.prompts import ClientState, initial_gate
+from fedrsclip_core.schema import Config
+from fedrsclip_core.text_encoder import PackedTextEncoder
+from fedrsclip_core.training import TrainOutcome, cosine, finetune, train_round
+from tests.unit.core.helpers import prompt, quiet_config, separable, tiny_encoder, tiny_files
+
+pytestmark = pytest.mark.unit
+
+Prompt = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> ClipFiles:
+    torch.set_num_threads(1)
+    return tiny_files(tmp_path_factory.mktemp("clip") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def encoder(files: ClipFiles) -> PackedTextEncoder:
+    return tiny_encoder(files)
+
+
+@pytest.fixture(scope="module")
+def data(files: ClipFiles) -> FeatureSet:
+    return separable(files.dim)
+
+
+@pytest.fixture(scope="module")
+def shared(files: ClipFiles) -> Prompt:
+    return prompt(files, seed=1)
+
+
+@pytest.fixture(scope="module")
+def private(files: ClipFiles) -> Prompt:
+    return prompt(files, seed=2)
+
+
+def train(
+    encoder: PackedTextEncoder,
+    shared: Prompt | None,
+    state: ClientState,
+    data: FeatureSet,
+    config: Config,
+    *,
+    server_round: int = 1,
+    client_name: str = "client-0",
+    proximal_mu: float = 0.0,
+) -> TrainOutcome:
+    return train_round(
+        encoder,
+        shared,
+        state,
+        data,
+        config,
+        server_round=server_round,
+        client_name=client_name,
+        proximal_mu=proximal_mu,
+    )
+
+
+def moved(after: Prompt | None, before: Prompt) -> float:
+    assert after is not None
+    return float(np.abs(after - before).max())
+
+
+def same_bits(one: TrainOutcome, other: TrainOutcome) -> bool:
+    def values(outcome: TrainOutcome) -> list[bytes]:
+        arrays = (outcome.shared, outcome.state.private, outcome.state.gate)
+        return [b"" if array is None else array.tobytes() for array in arrays]
+
+    return values(one) == values(other) and one.losses == other.losses
+
+
+def test_loss_falls(
+    encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet
+) -> None:
+    config = Config()
+    config.optimizer.lr = 0.03
+    config.optimizer.batch_size = 16
+    config.optimizer.schedule = "constant"
+    state, losses = ClientState(private), []
+    for server_round in range(1, 9):
+        outcome = train(encoder, shared, state, data, config, server_round=server_round)
+        assert outcome.shared is not None
+        shared, state = outcome.shared, outcome.state
+        losses.append(outcome.losses["loss"])
+    assert losses[-1] < 0.7 * losses[0]
+    terms = {"loss", "loss-fused", "loss-shared", "loss-dpac", "loss-cmfac"}
+    assert outcome.losses.keys() == terms
+    assert outcome.num_steps == 3  # 40 images in batches of 16
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms(
+    encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet
+) -> None:
+    config = Config()
+    losses = train(encoder, shared, ClientState(private), data, config).losses
+    expected = (
+        losses["loss-fused"]
+        + config.loss.lambda_shared * losses["loss-shared"]
+        + config.loss.lambda_dpac * losses["loss-dpac"]
+        + config.loss.lambda_cmfac * losses["loss-cmfac"]
+    )
+    assert losses["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_equal_starts_stay_equal(
+    encoder: PackedTextEncoder, shared: Prompt, data: FeatureSet
+) -> None:
+    """The degeneracy for which the private prompt has a start of its own."""
+    outcome = train(encoder, shared, ClientState(shared), data, quiet_config())
+    assert moved(outcome.shared, shared) > 1e-3
+    assert outcome.state.private is not None
+    assert moved(outcome.shared, outcome.state.private) < 1e-5
+
+
+def test_independent_starts_stay_apart(
+    encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet
+) -> None:
+    outcome = train(encoder, shared, ClientState(private), data, quiet_config())
+    assert moved(outcome.shared, shared) > 1e-3
+    assert moved(outcome.state.private, private) > 1e-3
+    assert outcome.state.private is not None
+    assert moved(outcome.shared, outcome.state.private) > 1e-2
+
+
+def test_bits_are_a_function_of_seed_client_and_round(
+    encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet
+) -> None:
+    config, state = quiet_config(), ClientState(private)
+    first = train(encoder, shared, state, data, config)
+    assert same_bits(first, train(encoder, shared, state, data, config))
+    assert not same_bits(first, train(encoder, shared, state, data, config, server_round=2))
+    assert not same_bits(first, train(encoder, shared, state, data, config, client_name="client-1"))
+    other_seed = deepcopy(config)
+    other_seed.seed = 1
+    assert not same_bits(first, train(encoder, shared, state, data, other_seed))
+
+
+def test_the_received_arrays_are_left_alone(
+    encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet
+) -> None:
+    before = shared.copy(), private.copy()
+    train(encoder, shared, ClientState(private), data, quiet_config())
+    assert (shared == before[0]).all()
+    assert (private == before[1]).all()
+
+
+def test_fedprox_pulls_towards_the_received_prompt(
+    encoder: PackedTextEncoder, shared: Prompt, data: FeatureSet
+) -> None:
+    config = quiet_config()
+    config.optimizer.local_epochs = 4
+    free, near = (
+        train(encoder, shared, ClientState(None), data, config, proximal_mu=mu) for mu in (0.0, 20)
+    )
+    assert free.shared is not None
+    assert near.shared is not None
+    assert np.linalg.norm(near.shared - shared) < 0.7 * np.linalg.norm(free.shared - shared)
+
+
+def test_promptfl_moves_the_shared_prompt_alone(
+    encoder: PackedTextEncoder, shared: Prompt, data: FeatureSet
+) -> None:
+    outcome = train(encoder, shared, ClientState(None), data, promptfl())
+    assert moved(outcome.shared, shared) > 1e-3
+    assert outcome.state == ClientState(None)
+    assert outcome.losses.keys() == {"loss", "loss-shared"}
+
+
+def test_ensemble_is_promptfl_and_local_side_by_side(
+    encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet
+) -> None:
+    ensemble = promptfl()
+    ensemble.loss.lambda_private = 1.0
+    ensemble.optimizer.private_lr = 0.005
+    local = deepcopy(ensemble)
+    local.loss.lambda_shared = 0.0
+    together = train(encoder, shared, ClientState(private), data, ensemble)
+    alone_shared = train(encoder, shared, ClientState(None), data, promptfl())
+    alone_private = train(encoder, None, ClientState(private), data, local)
+    assert alone_private.shared is None
+    assert together.state.private is not None
+    assert alone_shared.shared is not None
+    assert moved(together.shared, alone_shared.shared) < 1e-6
+    assert moved(alone_private.state.private, together.state.private) < 1e-6
+    assert moved(together.state.private, private) > 1e-3
+
+
+def test_own_learning_rate_of_the_private_prompt(
+    encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet
+) -> None:
+    config = quiet_config()
+    config.optimizer.private_lr = 0.0
+    outcome = train(encoder, shared, ClientState(private), data, config)
+    assert moved(outcome.shared, shared) > 1e-3
+    assert moved(outcome.state.private, private) == 0
+
+
+@pytest.mark.parametrize("anchor", ["local", "received"])
+def test_dpac_anchor(
+    encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet, anchor: str
+) -> None:
+    config = quiet_config()
+    config.loss.lambda_fused = 0.0
+    config.loss.lambda_dpac = 1.0
+    config.loss.dpac_anchor = anchor
+    config.loss.lambda_shared = 1e-12 if anchor == "received" else 0.0  # a term that it is part of
+    outcome = train(encoder, shared, ClientState(private), data, config)
+    assert moved(outcome.state.private, private) > 1e-5
+    assert (moved(outcome.shared, shared) > 1e-6) == (anchor == "local")
+
+
+def test_schedule_is_a_function_of_the_round(
+    encoder: PackedTextEncoder, shared: Prompt, data: FeatureSet
+) -> None:
+    config = promptfl()
+    config.optimizer.batch_size = 64  # one step, so that it is proportional to the learning rate
+    config.federation.num_rounds = 4
+    config.optimizer.momentum = 0.0
+    constant = [step(encoder, shared, data, config, r) for r in (1, 4)]
+    config.optimizer.schedule = "cosine"
+    decayed = [step(encoder, shared, data, config, r) for r in (1, 4)]
+    assert constant[0] == pytest.approx(constant[1], rel=1e-3)
+    assert decayed[0] == pytest.approx(constant[0], rel=1e-3)
+    assert decayed[1] == pytest.approx(cosine(4, 4) * constant[1], rel=1e-2)
+    assert [round(cosine(r, 4), 4) for r in range(1, 6)] == [1, 0.8536, 0.5, 0.1464, 0]
+
+
+@pytest.mark.parametrize("fusion", ["gate", "class_gate"])
+def test_gate_trains_and_stays_private(
+    encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet, fusion: str
+) -> None:
+    gate = initial_gate(fusion, 0.7, encoder.n_cls)
+    assert gate is not None
+    assert gate.shape == ((1,) if fusion == "gate" else (encoder.n_cls,))
+    assert 1 / (1 + np.exp(-gate)) == pytest.approx(np.full(gate.shape, 0.7))
+    outcome = train(encoder, shared, ClientState(private, gate), data, quiet_config())
+    assert outcome.state.gate is not None
+    assert outcome.state.gate.shape == gate.shape
+    assert (outcome.state.gate != gate).all()
+    assert outcome.shared is not None
+    assert outcome.shared.shape == shared.shape
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_optimizers(
+    encoder: PackedTextEncoder, shared: Prompt, data: FeatureSet, name: str
+) -> None:
+    config = promptfl()
+    config.optimizer.name = name
+    config.optimizer.lr = 0.01 if name == "sgd" else 0.003
+    config.optimizer.local_epochs = 10
+    outcome = train(encoder, shared, ClientState(None), data, config)
+    config.optimizer.local_epochs = 1
+    before = train(encoder, shared, ClientState(None), data, config)
+    after = train(encoder, outcome.shared, ClientState(None), data, config)
+    assert after.losses["loss"] < 0.9 * before.losses["loss"]
+
+
+def test_finetune_improves_training_accuracy(
+    encoder: PackedTextEncoder, shared: Prompt, data: FeatureSet
+) -> None:
+    config = promptfl()
+    config.prompt.finetune_epochs = 30
+    config.prompt.finetune_lr = 0.03
+    tuned = finetune(encoder, shared, data, config, client_name="client-0")
+    again = finetune(encoder, shared, data, config, client_name="client-0")
+    assert tuned.private is not None
+    assert again.private is not None
+    assert tuned.gate is None
+    assert tuned.private.tobytes() == again.private.tobytes()
+    assert accuracy(encoder, tuned, data) > accuracy(encoder, ClientState(shared), data) + 0.2
+
+
+def promptfl() -> Config:
+    config = quiet_config()
+    config.method = "promptfl"
+    config.loss.lambda_fused = 0.0
+    config.loss.lambda_shared = 1.0
+    return config
+
+
+def step(
+    encoder: PackedTextEncoder, shared: Prompt, data: FeatureSet, config: Config, server_round: int
+) -> float:
+    """How far one round of training goes."""
+    outcome = train(encoder, shared, ClientState(None), data, config, server_round=server_round)
+    assert outcome.shared is not None
+    return float(np.linalg.norm(outcome.shared - shared))
+
+
+def accuracy(encoder: PackedTextEncoder, state: ClientState, data: FeatureSet) -> float:
+    texts = text_features(encoder, None, state, beta=1.0)
+    counts = count_correct(texts, {"train": data}, np.ones(encoder.n_cls, dtype=bool))
+    return counts.correct["train", "personalized"] / len(data)
