@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 
 from fedrsclip_core import paths
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.prompts import RANDOM_INIT
 from fedrsclip_core.schema import Config
 
 STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -184,6 +185,14 @@ def _check_prompts(config: Config) -> None:
                 f"loss.{term} is {weight:g} but prompt.{missing[0]} is false: set it to 0, or "
                 "choose a method that has this prompt"
             )
+    words = prompt.private_init.split()
+    both = prompt.shared and prompt.private
+    if both and words == prompt.shared_init.split() and prompt.private_init != RANDOM_INIT:
+        raise ConfigError(
+            f"prompt.private_init and prompt.shared_init are both {prompt.private_init!r}: equal "
+            "prompts stay equal, and sending the shared one would send the private one; set "
+            "prompt.private_init=random or other words"
+        )
     if prompt.fusion != "fixed" and not 0 < prompt.beta < 1:
         raise ConfigError(
             f"prompt.beta is {prompt.beta:g}: as the start of a learned gate "

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-_SENTENCE = """a photo of satellite aerial scene dense residential harbor forest river runway
+_SENTENCE = """a photo of satellite aerial view scene dense residential harbor forest river runway
 storage tanks golf course beach airplane field red green blue yellow"""
 WORDS = _SENTENCE.split()
 
