@@ -141,7 +141,7 @@ def test_clients_start_from_different_private_prompts(client: Client) -> None:
     other = replace(client, node={"partition-id": 1})
     other_name = replace(client, node={"client-name": "north"})
     for one in (client, other, other_name):
-        one.overrides = ("optimizer.lr=1e-9",)
+        one.overrides = ("optimizer.lr=1e-9", "prompt.private_init=random")
         trained(one, 1, shared_prompt())
     starts = [
         client.stored(1).private,
