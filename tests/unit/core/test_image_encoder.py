@@ -1,0 +1,58 @@
+"""The image tower against HuggingFace's own model and preprocessing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPImageProcessorPil, CLIPModel
+
+from fedrsclip_core import assets
+from fedrsclip_core.clip import find_clip
+from fedrsclip_core.demo.scenes import render
+from fedrsclip_core.errors import ModelError
+from fedrsclip_core.image_encoder import ImageEncoder
+from fedrsclip_core.schema import ModelConfig
+from tests.tiny_clip import make_tiny_clip
+
+pytestmark = pytest.mark.unit
+
+
+def images() -> list[Image.Image]:
+    scenes = [Image.fromarray(render(c, 0, seed=3, domain=0)) for c in range(4)]
+    return [*scenes, scenes[0].resize((90, 47)), Image.new("RGB", (33, 64), "green")]
+
+
+@pytest.mark.parametrize("kind", ["tiny", "demo"])
+def test_features_equal_the_plain_model(tmp_path: Path, kind: str) -> None:
+    demo = kind == "demo"
+    folder = assets.demo_clip_folder() if demo else make_tiny_clip(tmp_path / "clip")
+    files = find_clip(ModelConfig(), folder)
+    ours = ImageEncoder(files, "cpu").encode(images())
+
+    pixels = CLIPImageProcessorPil.from_pretrained(folder)(images=images(), return_tensors="pt")
+    with torch.no_grad():
+        theirs = CLIPModel.from_pretrained(folder).get_image_features(**pixels).pooler_output
+    expected = torch.nn.functional.normalize(theirs, dim=1).numpy()
+
+    assert ours.shape == (6, files.dim)
+    assert ours.dtype == np.float32
+    assert np.abs(ours - expected).max() < 1e-5
+    assert np.linalg.norm(ours, axis=1) == pytest.approx(np.ones(6), abs=1e-6)
+    assert np.abs(ours[0] - ours[1]).max() > 1e-3, "the model must tell images apart"
+
+
+def test_a_batch_equals_one_by_one(tmp_path: Path) -> None:
+    encoder = ImageEncoder(find_clip(ModelConfig(), make_tiny_clip(tmp_path / "clip")), "cpu")
+    alone = np.concatenate([encoder.encode([image]) for image in images()])
+    assert np.abs(encoder.encode(images()) - alone).max() < 1e-5
+
+
+def test_damaged_weights(tmp_path: Path) -> None:
+    folder = make_tiny_clip(tmp_path / "clip")
+    files = find_clip(ModelConfig(), folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="cannot be read"):
+        ImageEncoder(files, "cpu")

@@ -1,0 +1,66 @@
+"""The starts of the context vectors and of the gate."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import CLIPModel, CLIPTokenizer
+
+from fedrsclip_core.prompts import RANDOM_INIT, initial_gate, initial_prompt, random_prompt
+from tests.unit.core.helpers import tiny_files
+
+pytestmark = pytest.mark.unit
+
+
+def test_random_prompt_is_a_function_of_its_key() -> None:
+    one = random_prompt(4, 64, 0.02, "private", 0, "client-0")
+    assert one.shape == (4, 64)
+    assert one.dtype == np.float32
+    assert (one == random_prompt(4, 64, 0.02, "private", 0, "client-0")).all()
+    for key in (("shared", 0, "client-0"), ("private", 1, "client-0"), ("private", 0, "client-1")):
+        assert np.abs(one - random_prompt(4, 64, 0.02, *key)).max() > 0.01
+
+
+def test_keys_do_not_collide_by_joining() -> None:
+    assert (random_prompt(4, 8, 1.0, "a", "bc") != random_prompt(4, 8, 1.0, "ab", "c")).any()
+
+
+def test_standard_deviation() -> None:
+    draws = random_prompt(64, 512, 0.02, "shared", 0)
+    assert draws.std() == pytest.approx(0.02, rel=0.02)
+    assert abs(draws.mean()) < 5e-4
+
+
+def test_words_start_from_their_token_embeddings(tmp_path: Path) -> None:
+    files = tiny_files(tmp_path / "clip")
+    start = initial_prompt(files, "a photo of a", 4, 0.02, "shared", 0)
+    ids = CLIPTokenizer.from_pretrained(files.folder)("a photo of a")["input_ids"][1:-1]
+    table = CLIPModel.from_pretrained(files.folder).text_model.embeddings.token_embedding.weight
+    assert len(ids) == 4
+    assert (start == table[ids].detach().numpy()).all()
+
+
+def test_random_start_needs_no_words(tmp_path: Path) -> None:
+    files = tiny_files(tmp_path / "clip")
+    start = initial_prompt(files, RANDOM_INIT, 4, 0.02, "private", 0, "client-0")
+    assert (start == random_prompt(4, files.width, 0.02, "private", 0, "client-0")).all()
+
+
+@pytest.mark.parametrize(("fusion", "size"), [("gate", 1), ("class_gate", 7)])
+@pytest.mark.parametrize("beta", [0.3, 0.5, 0.9])
+def test_gate_starts_at_beta(fusion: str, size: int, beta: float) -> None:
+    gate = initial_gate(fusion, beta, 7)
+    assert gate is not None
+    assert gate.dtype == np.float32
+    assert 1 / (1 + np.exp(-gate)) == pytest.approx(np.full(size, beta), abs=1e-6)
+
+
+def test_fixed_fusion_has_no_gate() -> None:
+    assert initial_gate("fixed", 0.5, 7) is None
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0])
+def test_gate_at_the_ends_is_finite(beta: float) -> None:
+    gate = initial_gate("gate", beta, 7)
+    assert gate is not None
+    assert np.isfinite(gate).all()
