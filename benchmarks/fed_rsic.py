@@ -28,18 +28,22 @@ METHODS = ("zero_shot", "promptfl", "promptfl_ft", "local", "ensemble", "fedrscl
 EXPERIMENTS = ("uc_merced", "uc_merced_uniform")
 TUNING_SEED = 100
 TRIALS: dict[str, list[list[str]]] = {
-    "promptfl": [[f"optimizer.lr={lr}"] for lr in (0.1, 0.3, 1.0)],
-    "promptfl_ft": [[f"prompt.finetune_lr={lr}"] for lr in (0.03, 0.1, 0.3)],
-    "local": [[f"optimizer.lr={lr}"] for lr in (0.03, 0.1, 0.3)],
+    "promptfl": [[f"optimizer.lr={lr}"] for lr in (0.1, 0.3, 1.0, 2.0, 0.5)],
+    "promptfl_ft": [[f"prompt.finetune_lr={lr}"] for lr in (0.03, 0.1, 0.3, 0.6, 1.0)],
+    "local": [[f"optimizer.lr={lr}"] for lr in (0.03, 0.1, 0.3, 0.6, 1.0)],
     "ensemble": [
         ["optimizer.private_lr=0.03", "prompt.beta=0.8"],
         ["optimizer.private_lr=0.1", "prompt.beta=0.5"],
         ["optimizer.private_lr=0.1", "prompt.beta=0.8"],
+        ["optimizer.private_lr=0.3", "prompt.beta=0.8"],
+        ["optimizer.private_lr=0.6", "prompt.beta=0.8"],
     ],
     "fedrsclip": [
         ["prompt.beta=0.8", "loss.lambda_cmfac=0.1", "loss.dpac_anchor=local"],
         ["prompt.beta=0.9", "loss.lambda_cmfac=0.1", "loss.dpac_anchor=received"],
         ["prompt.beta=0.8", "loss.lambda_cmfac=1.0", "loss.dpac_anchor=local"],
+        ["prompt.beta=0.8", "loss.lambda_cmfac=1.0", "optimizer.private_lr=0.3"],
+        ["prompt.beta=0.8", "loss.lambda_cmfac=1.0", "optimizer.private_lr=0.6"],
     ],
 }
 
