@@ -15,14 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedrsclip_core.config import join_overrides
+from fedrsclip_core.clip import find_clip
+from fedrsclip_core.config import compose, join_overrides
+from fedrsclip_core.prompts import initial_prompt
 from fedrsclip_core.staging import stage_app
 from tests.integration.loopback import Federation, Place
 from tests.tiny_clip import make_tiny_clip
 
 pytestmark = [
     pytest.mark.integration,
-    pytest.mark.timeout(400),
+    pytest.mark.timeout(500),
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc"),
 ]
 
@@ -35,8 +37,11 @@ MARKS = {name: f"ZZ{name}ZZ" for name in HELD}
 OVERRIDES = (
     "federation=loopback",
     f"federation.num_rounds={ROUNDS}",
+    "federation.prepare_timeout=200",
     "privacy=deployment",
     "model=local",
+    # The tiny CLIP's vocabulary has few words: others need more than n_ctx tokens.
+    "prompt.private_init=random",
     "data=folder",
     f"data.class_names=[{','.join(CLASSES)}]",
     "partition=site",
@@ -139,9 +144,19 @@ def tensors(path: Path) -> dict[str, np.ndarray]:
     return dict(load_file(path))
 
 
-def private_prompts(place: Place) -> dict[str, np.ndarray]:
+def private_files(place: Place) -> dict[str, dict[str, np.ndarray]]:
     paths = sorted((place.home / "private").rglob("*.safetensors"))
-    return {path.name: tensors(path)["private_prompt"] for path in paths}
+    return {path.name: tensors(path) for path in paths}
+
+
+def shared_start(model: Path) -> np.ndarray:
+    """Return the shared prompt as a client with this CLIP begins it."""
+    config = compose(OVERRIDES)
+    prompt = config.prompt
+    files = find_clip(config.model, model)
+    return initial_prompt(
+        files, prompt.shared_init, prompt.n_ctx, prompt.init_std, "shared", config.seed
+    )
 
 
 def cached_features(place: Place) -> dict[str, np.ndarray]:
@@ -213,10 +228,11 @@ def test_private_prompts_stay_where_they_were_trained(outcome: Outcome) -> None:
         assert sorted(path.name for path in folder.glob("*.safetensors")) == files
         assert all((folder / file).stat().st_mode & 0o777 == 0o600 for file in files)
         assert folder.stat().st_mode & 0o077 == 0
-        prompts = private_prompts(place)
-        assert list(prompts) == files  # nobody else's
-        assert all(prompt.shape == (N_CTX, WIDTH) for prompt in prompts.values())
-        seen += [prompt.tobytes() for prompt in prompts.values()]
+        held = private_files(place)
+        assert list(held) == files  # nobody else's
+        prompts = [state["private_prompt"] for state in held.values()]
+        assert all(prompt.shape == (N_CTX, WIDTH) for prompt in prompts)
+        seen += [prompt.tobytes() for prompt in prompts]
     assert len(set(seen)) == 2 * ROUNDS
     server = outcome.federation.server
     assert not (server.home / "private").exists()
@@ -238,15 +254,19 @@ def test_a_node_reads_its_own_images_only(outcome: Outcome) -> None:
 
 
 def test_the_shared_prompt_is_seen_on_the_wire(outcome: Outcome) -> None:
-    """The control: the search below would find what is there."""
-    data = outcome.shared.tobytes()
-    for tap in outcome.federation.taps.values():
-        assert any(data in stream for stream in tap.down)
+    """The control: the search below would find what is there, in both directions."""
+    taps = outcome.federation.taps.values()
+    start = shared_start(outcome.federation.nodes["north"].root / "model")
+    sent = [(outcome.shared, tap.down) for tap in taps]
+    sent += [(start, [stream for tap in taps for stream in tap.up])]  # a client proposes it
+    for array, streams in sent:
+        data = array.tobytes()
+        assert len(data) == N_CTX * WIDTH * 4
+        assert any(data in stream for stream in streams)
         for size in (WINDOW, NUMBER):
             pieces = telling(data, size)
             assert len(pieces) > 1000
-            assert found_in(tap.down, pieces, size) == pieces
-    # What the nodes send is in plain sight too, else their half of the search is blind.
+            assert found_in(streams, pieces, size) == pieces
     for name, tap in outcome.federation.taps.items():
         assert any(name.encode() in stream for stream in tap.up)
         assert any(b"shared_prompt" in stream for stream in tap.up)
@@ -259,11 +279,13 @@ def test_nothing_private_crosses_the_wire(outcome: Outcome) -> None:
     pieces: set[bytes] = set()
     numbers: set[bytes] = set()
     for name, place in outcome.federation.nodes.items():
-        prompts = private_prompts(place)
-        features = cached_features(place)
-        assert len(prompts) == ROUNDS and features
-        for array in (*prompts.values(), *features.values()):
-            pieces |= telling(array.astype("<f4").tobytes(), WINDOW)
+        states = private_files(place).values()
+        private = [array for state in states for array in state.values()]
+        features = cached_features(place).values()
+        assert len(states) == ROUNDS and features
+        for array in (*private, *features):
+            assert not any(array.tobytes() in data for data in said)  # a gate may be short
+            pieces |= telling(array.tobytes(), WINDOW)
             # A metric is a float64.
             numbers |= {value.tobytes() for value in array.astype("<f8").ravel()}
         for path in images(place):
