@@ -163,7 +163,7 @@ def test_a_repeated_round_starts_from_the_round_before(client: Client) -> None:
 
 
 def test_evaluation_uses_the_private_prompt_of_its_round(client: Client) -> None:
-    client.overrides = ("optimizer.local_epochs=5", "prompt.beta=1.0")
+    client.overrides = ("optimizer.local_epochs=5", "prompt.fusion=fixed", "prompt.beta=1.0")
     start = evaluated(client.evaluate(0, shared_prompt()))
     reply = trained(client, 1, shared_prompt())
     assert reply.correct == start.correct  # evaluated as received, before any training
