@@ -14,24 +14,10 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.schema import SITE_KEYS, Config
-from fedrsclip_core.validation import validate
+from fedrsclip_core.validation import validate as validate
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
-
-__all__ = [
-    "choices",
-    "compose",
-    "conf_dir",
-    "from_run_config",
-    "get_value",
-    "join_overrides",
-    "quote",
-    "set_value",
-    "split_site_overrides",
-    "to_yaml",
-    "validate",
-]
 
 RUN_CONFIG_KEY = "hydra-overrides"
 _REFUSED = ("${", "_target_", "oc.env")
