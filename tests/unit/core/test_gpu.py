@@ -1,0 +1,49 @@
+"""The text encoder and a round of training on a CUDA device against the CPU."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fedrsclip_core.image_encoder import ImageEncoder
+from fedrsclip_core.prompts import ClientState
+from fedrsclip_core.text_encoder import PackedTextEncoder
+from fedrsclip_core.text_tower import load_text_tower
+from fedrsclip_core.tokens import tokenize_prompts
+from fedrsclip_core.training import train_round
+from tests.unit.core.helpers import N_CTX, WORDS, prompt, quiet_config, separable, tiny_files
+from tests.unit.core.test_image_encoder import images
+
+pytestmark = [
+    pytest.mark.unit,
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+
+
+def test_training_agrees_with_the_cpu(tmp_path: Path) -> None:
+    files = tiny_files(tmp_path / "clip")
+    tokens = tokenize_prompts(files, WORDS, N_CTX)
+    trained = []
+    for device in ("cpu", "cuda"):
+        encoder = PackedTextEncoder(load_text_tower(files, tokens.ids, device=device), tokens)
+        outcome = train_round(
+            encoder,
+            prompt(files, 1),
+            ClientState(prompt(files, 2)),
+            separable(files.dim),
+            quiet_config(),
+            server_round=1,
+            client_name="client-0",
+        )
+        assert outcome.shared is not None
+        assert outcome.state.private is not None
+        trained.append(np.stack([outcome.shared, outcome.state.private]))
+    assert np.abs(trained[0] - trained[1]).max() < 1e-3
+
+
+def test_image_features_agree_with_the_cpu(tmp_path: Path) -> None:
+    files = tiny_files(tmp_path / "clip")
+    on_cpu, on_gpu = (ImageEncoder(files, device).encode(images()) for device in ("cpu", "cuda"))
+    assert np.abs(on_cpu - on_gpu).max() < 1e-3
