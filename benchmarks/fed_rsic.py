@@ -39,11 +39,14 @@ TRIALS: dict[str, list[list[str]]] = {
         ["optimizer.private_lr=0.6", "prompt.beta=0.8"],
     ],
     "fedrsclip": [
-        ["prompt.beta=0.8", "loss.lambda_cmfac=0.1", "loss.dpac_anchor=local"],
-        ["prompt.beta=0.9", "loss.lambda_cmfac=0.1", "loss.dpac_anchor=received"],
-        ["prompt.beta=0.8", "loss.lambda_cmfac=1.0", "loss.dpac_anchor=local"],
-        ["prompt.beta=0.8", "loss.lambda_cmfac=1.0", "optimizer.private_lr=0.3"],
-        ["prompt.beta=0.8", "loss.lambda_cmfac=1.0", "optimizer.private_lr=0.6"],
+        [f"prompt.beta={beta}", f"loss.lambda_cmfac={cmfac}", f"loss.dpac_anchor={anchor}", lr]
+        for beta, cmfac, anchor, lr in (
+            (0.8, 0.1, "local", "optimizer.private_lr=0.1"),
+            (0.9, 0.1, "received", "optimizer.private_lr=0.1"),
+            (0.8, 1.0, "local", "optimizer.private_lr=0.1"),
+            (0.8, 1.0, "local", "optimizer.private_lr=0.3"),
+            (0.8, 1.0, "local", "optimizer.private_lr=0.6"),
+        )
     ],
 }
 

@@ -1,4 +1,4 @@
-"""The configuration's schema: plain dataclasses with the defaults of the embedded demo.
+"""The configuration's schema: plain dataclasses; ``conf/`` gives the values that a run uses.
 
 Everything here travels in the submitted run except the site keys (:data:`SITE_KEYS`), which are
 facts of one machine and come from its node configuration or environment.

@@ -30,7 +30,7 @@ def simulate(folder: Path, client_cpus: int) -> Path:
     empty.mkdir(parents=True)
     environment = {name: v for name, v in os.environ.items() if not name.startswith("FLWR")}
     arguments = [*SETTINGS, f"federation.client_cpus={client_cpus}"]
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "fedrsclip_core.cli", "run", *arguments],
         env=environment | {"HOME": str(folder), "FEDRSCLIP_HOME": str(home)},
         cwd=empty,
@@ -39,7 +39,13 @@ def simulate(folder: Path, client_cpus: int) -> Path:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    assert done.returncode == 0, done.stdout
+    try:
+        output, _ = process.communicate()
+    except BaseException:
+        process.terminate()  # it ends what it has started
+        process.communicate(timeout=60)
+        raise
+    assert process.returncode == 0, output
     return home
 
 
