@@ -11,7 +11,7 @@ import pytest
 
 from fedrsclip_core import machine
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.integration
 
 RUN = "same"
 SETTINGS = [
