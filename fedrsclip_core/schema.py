@@ -1,4 +1,4 @@
-"""The configuration's schema: plain dataclasses; ``conf/`` gives the values that a run uses.
+"""The configuration's schema: plain dataclasses with the defaults of the embedded demo.
 
 Everything here travels in the submitted run except the site keys (:data:`SITE_KEYS`), which are
 facts of one machine and come from its node configuration or environment.
@@ -45,7 +45,7 @@ class LossConfig:
     lambda_shared: float = 1.0
     lambda_private: float = 0.0
     lambda_dpac: float = 0.1
-    lambda_cmfac: float = 0.1
+    lambda_cmfac: float = 1.0
     dpac_anchor: str = "local"
     shared_labels: str = "all"
 
@@ -56,7 +56,7 @@ class OptimizerConfig:
 
     name: str = "sgd"
     lr: float = 0.1
-    private_lr: float | None = None
+    private_lr: float | None = 0.6
     momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: str = "cosine"

@@ -53,4 +53,5 @@ def quiet_config() -> Config:
     config.optimizer.schedule = "constant"
     config.optimizer.batch_size = 16
     config.optimizer.lr = 0.01
+    config.optimizer.private_lr = None
     return config
