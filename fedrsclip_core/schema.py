@@ -108,7 +108,7 @@ class FederationConfig:
     client_cpus: int = 1
     client_gpus: float = 0.0
     device: str | None = None
-    connect_timeout: float = 120.0
+    connect_timeout: float = 300.0
     prepare_timeout: float = 3600.0
     round_timeout: float = 600.0
 
