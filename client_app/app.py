@@ -73,6 +73,8 @@ def prepare(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
         found = runtime.features(part, log)
         log.write(f"{part}: features of {len(found)} images are ready")
     _ = runtime.text
+    if runtime.config.prompt.private:
+        rounds.start_state(runtime, log)
     return pack_identity(runtime.identity())
 
 

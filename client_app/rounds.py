@@ -149,10 +149,18 @@ def _stored_or_start(
     if store is None:
         return ClientState(None)
     state = store.load(before_round)
-    return _start(runtime, log) if state is None else state
+    return start_state(runtime, log) if state is None else state
 
 
-def _start(runtime: Runtime, log: SiteLog) -> ClientState:
+def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
+    """Return the private part before the first round, as the configuration names it.
+
+    Raises
+    ------
+    ConfigError
+        If the start does not fit ``prompt.n_ctx``, is the shared prompt's too, or the run to
+        start from has none that fits.
+    """
     prompt, name = runtime.config.prompt, runtime.site.client_name
     gate = None
     if runtime.private_format.gate_size:

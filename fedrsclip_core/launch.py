@@ -148,7 +148,10 @@ def _keep_log(name: str, link: SuperLink, run_id: str) -> Path:
 
 def _reason(status: RunStatus, folder: RunFolder, log: Path) -> str:
     details = status.details.removeprefix("Simulation failed with exception: ")
-    reason = str((folder.results() or {}).get("reason") or details or status.status)
+    reason = (folder.results() or {}).get("reason")
+    if reason in (None, report.STOPPED):
+        # Whatever ends a ServerApp looks like a stop from inside; Flower may know more.
+        reason = details or reason or status.status
     # Flower hides this one behind a general sentence.
     if "ActorPool is empty" in log.read_text(encoding="utf-8", errors="replace"):
         return (

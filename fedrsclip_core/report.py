@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+STOPPED = "the run was stopped"
+"""The reason of a run that was ended from outside; nothing inside it knows by whom."""
+
 _HEADER = ("test accuracy, %", "zero-shot", "global", "personalized", "worst client", "own classes")
 
 

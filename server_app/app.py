@@ -26,7 +26,6 @@ from server_app.strategy import Prompt, SharedPromptStrategy
 
 app = ServerApp()
 
-_STOPPED = "the run was stopped"
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
@@ -115,14 +114,16 @@ def _federate(
     )
     nodes = roster.wait_for_nodes(exchange, config, simulation=simulation, echo=echo)
     state.roster = roster.identify(exchange, nodes, standard, federation.connect_timeout)
-    roster.require(state.roster, federation.min_clients)
+    # A simulation has dealt the images to all of its nodes: with one less it describes other data.
+    needed = len(nodes) if simulation else federation.min_clients
+    roster.require(state.roster, needed)
     echo(f"{len(state.roster.clients)} clients: preparing their image features")
     state.roster = roster.prepare(
         exchange, state.roster, standard, federation.prepare_timeout, echo
     )
     for name, reason in state.roster.refused.items():
         echo(f"client {name} is refused: {reason}")
-    roster.require(state.roster, federation.min_clients)
+    roster.require(state.roster, needed)
     clients = state.roster.clients
     counts = [(c.identity.num_train, c.identity.num_val, c.identity.num_test) for c in clients]
     train, val, test = (sum(column) for column in zip(*counts, strict=True))
@@ -173,7 +174,7 @@ class _Ending:
 
     def stop(self) -> None:
         """Write that the run was stopped, unless it has ended."""
-        self.write(_STOPPED)
+        self.write(report.STOPPED)
 
     def _write(self, reason: str | None) -> Results:
         folder, state = self._folder, self._state
@@ -181,7 +182,7 @@ class _Ending:
         seconds = time.monotonic() - self._start
         summary = results.summary(state, reason=reason, seconds=seconds)
         # Whoever stops a run kills it a moment later: no time for pictures then.
-        if state.records and reason != _STOPPED:
+        if state.records and reason != report.STOPPED:
             pictures.attempt(pictures.draw_accuracy, folder / "accuracy.png", state, self._echo)
             self._echo(report.final_table(summary))
         fileio.write_json(folder / "results.json", summary)
@@ -202,5 +203,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, FedRSCLIPError):
         return str(error)
     if not isinstance(error, Exception):  # an interrupt, or Flower's own sign that it was stopped
-        return _STOPPED
+        return report.STOPPED
     return f"an internal error of the server ({type(error).__name__}): see the run's log"

@@ -76,6 +76,9 @@ def summary(state: RunState, *, reason: str | None, seconds: float) -> Results:
     """Summarise a run for ``results.json``; ``reason`` says why it failed."""
     records = state.records
     evaluated = [record for record in records if record["test"] is not None]
+    # Only the final evaluation fine-tunes: other rounds do not compare with it.
+    finetuned = state.config.prompt.finetune_epochs > 0
+    comparable = [record for record in evaluated if record["final"] or not finetuned]
     start = next((record for record in evaluated if record["round"] == 0), None)
     return {
         "status": "completed" if reason is None else "failed",
@@ -89,7 +92,7 @@ def summary(state: RunState, *, reason: str | None, seconds: float) -> Results:
         "zero_shot": {p: start[p]["zero_shot"] if start else None for p in EVAL_PARTS},
         "initial": start,
         "last": evaluated[-1] if evaluated else None,
-        "val_best": val_best(evaluated),
+        "val_best": val_best(comparable),
         "clients": [_client(client, state.final) for client in state.roster.clients],
         "refused": dict(state.roster.refused),
         "dropped": _dropped(records),

@@ -133,19 +133,19 @@ def _is_same(new: Identity, old: Identity) -> bool:
     return digests and (new.partition_id, new.width) == (old.partition_id, old.width)
 
 
-def require(roster: Roster, min_clients: int) -> None:
-    """Refuse to go on with fewer than ``min_clients``.
+def require(roster: Roster, needed: int) -> None:
+    """Refuse to go on with fewer than ``needed`` clients.
 
     Raises
     ------
     RunError
         Naming each refused client with its reason.
     """
-    if len(roster.clients) >= max(1, min_clients):
+    if len(roster.clients) >= max(1, needed):
         return
     reasons = "; ".join(f"{name}: {reason}" for name, reason in roster.refused.items())
     raise RunError(
-        f"{len(roster.clients)} clients can take part, federation.min_clients is {min_clients}"
+        f"{len(roster.clients)} clients can take part, the run needs {needed}"
         + (f" ({reasons})" if reasons else "")
         + "; each site's log says more"
     )

@@ -9,7 +9,9 @@ import pytest
 from fedrsclip_core import launch, machine, preflight
 from fedrsclip_core.config import compose
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.report import STOPPED
 from fedrsclip_core.schema import FederationConfig
+from fedrsclip_core.superlink import RunStatus
 from fedrsclip_core.watch import RunFolder, SiteLogs
 
 pytestmark = pytest.mark.unit
@@ -129,6 +131,26 @@ def test_more_than_the_machine_has_is_refused(monkeypatch: pytest.MonkeyPatch) -
         machine.check_resources(FederationConfig(device="cuda"))
     monkeypatch.setattr(machine, "available_gpus", lambda: 1)
     machine.check_resources(FederationConfig(client_gpus=0.25, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("written", "details", "said"),
+    [
+        ({"reason": "too few clients"}, "exit code 1", "too few clients"),
+        ({"reason": STOPPED}, "Simulation failed with exception: no heartbeat", "no heartbeat"),
+        ({"reason": STOPPED}, "", STOPPED),
+        (None, "", "finished:failed"),
+    ],
+)
+def test_the_reason_of_a_failure_is_the_most_telling_one(
+    tmp_path: Path, written: dict[str, str] | None, details: str, said: str
+) -> None:
+    log = tmp_path / "flower.log"
+    log.write_text("INFO : nothing\n")
+    folder = RunFolder(tmp_path)
+    if written is not None:
+        (tmp_path / "results.json").write_text(json.dumps(written))
+    assert launch._reason(RunStatus("finished:failed", details), folder, log) == said
 
 
 def test_ray_gets_no_more_room_than_there_are_clients(monkeypatch: pytest.MonkeyPatch) -> None:

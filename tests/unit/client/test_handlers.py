@@ -262,6 +262,15 @@ def test_equal_starts_are_refused(client: Client) -> None:
     )
 
 
+def test_a_start_that_is_too_long_is_found_in_the_preparation(client: Client) -> None:
+    client.overrides = ("prompt.private_init='an aerial view of many a'",)
+    fails(
+        FailureCode.CONFIGURATION,
+        lambda: client.query("prepare"),
+        because="use fewer words",
+    )
+
+
 def test_fedprox_pulls_towards_what_was_received(client: Client) -> None:
     client.overrides = ("method=fedprox", "optimizer.local_epochs=10")
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.supercore.constant import TaskType
 from safetensors import safe_open
 
 from fedrsclip_core import paths
@@ -53,10 +54,11 @@ def drawing() -> None:
     """Draw the pictures of a run."""
 
 
-def go(fakes: Fakes, lines: list[str] | None = None) -> RunOutcome:
-    return run(
-        fakes.grid(), fakes.config, run_id=7, echo=(lines if lines is not None else []).append
-    )
+def go(fakes: Fakes, lines: list[str] | None = None, *, deployed: bool = False) -> RunOutcome:
+    grid = fakes.grid()
+    if deployed:
+        grid.run.primary_task_type = TaskType.SERVER_APP
+    return run(grid, fakes.config, run_id=7, echo=(lines if lines is not None else []).append)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -275,6 +277,15 @@ def test_the_best_round_is_chosen_on_validation_images_only() -> None:
     outcome = go(Fakes(small_config(num_rounds=4), scripts=scripts))
     assert outcome.results["val_best"]["round"] == 2
     assert outcome.results["val_best"]["test"]["personalized"]["mean"] == 0.0
+
+
+def test_only_the_final_evaluation_of_a_finetuned_run_can_be_its_best() -> None:
+    config = small_config(num_rounds=3)
+    config.prompt.finetune_epochs = 2
+    better_val = counts({"val-personalized-correct": 5})
+    outcome = go(Fakes(config, scripts={(TRAIN, p): better_val for p in range(3)}))
+    assert outcome.results["val_best"] == outcome.results["last"]
+    assert outcome.results["val_best"]["final"] is True
 
 
 def test_clients_without_test_images_are_left_out_and_counted() -> None:
@@ -555,7 +566,7 @@ def test_a_client_with_another_digest_is_refused_by_part(part: str) -> None:
     honest = fakes.config
     fakes.identities[0] = {"digests": digests_of(honest) | {part: "odd"}}
     lines: list[str] = []
-    outcome = go(fakes, lines)
+    outcome = go(fakes, lines, deployed=True)
     assert outcome.results["refused"].keys() == {"client-0"}
     assert f"its {part} differs" in outcome.results["refused"]["client-0"]
     assert len(outcome.results["clients"]) == 2
@@ -578,9 +589,7 @@ def test_stale_code_in_a_simulation_names_the_daemon(part: str, word: str) -> No
 def test_other_code_in_a_deployment_refuses_that_client() -> None:
     fakes = Fakes(small_config(num_rounds=1))
     fakes.identities[2] = {"digests": digests_of(fakes.config) | {"code": "old"}}
-    grid = fakes.grid()
-    grid.run.primary_task_type = "flwr-serverapp"
-    outcome = run(grid, fakes.config, run_id=7, echo=lambda line: None)
+    outcome = go(fakes, deployed=True)
     assert "its code differs from the server's" in outcome.results["refused"]["client-2"]
 
 
@@ -588,7 +597,7 @@ def test_another_protocol_and_another_width_are_refused() -> None:
     fakes = Fakes(small_config(num_rounds=1), num_clients=4)
     fakes.identities[0] = {"protocol": 2}
     fakes.identities[1] = {"width": WIDTH + 1}
-    refused = go(fakes).results["refused"]
+    refused = go(fakes, deployed=True).results["refused"]
     assert "protocol 2" in refused["client-0"]
     assert f"text width is {WIDTH + 1}" in refused["client-1"]
 
@@ -597,7 +606,7 @@ def test_double_names_and_partitions_are_refused() -> None:
     fakes = Fakes(small_config(num_rounds=1), num_clients=5)
     fakes.identities[1] = {"client_name": "client-0"}
     fakes.identities[3] = {"partition_id": 2}
-    outcome = go(fakes)
+    outcome = go(fakes, deployed=True)
     refused = outcome.results["refused"]
     assert {"client-0", "client-2", "client-3"} <= refused.keys()
     assert "2 clients have this name" in refused["client-0"]
@@ -608,7 +617,7 @@ def test_double_names_and_partitions_are_refused() -> None:
 def test_an_unusable_client_name_is_refused() -> None:
     fakes = Fakes(small_config(num_rounds=1))
     fakes.identities[0] = {"client_name": "../x"}
-    assert "client-name" in go(fakes).results["refused"]["../x"]
+    assert "client-name" in go(fakes, deployed=True).results["refused"]["../x"]
 
 
 def test_too_few_clients_end_the_run_with_their_reasons() -> None:
@@ -617,16 +626,25 @@ def test_too_few_clients_end_the_run_with_their_reasons() -> None:
         scripts={(QUERY_PREPARE, 1): raise_failure, (QUERY_IDENTITY, 2): raise_secret},
     )
     lines: list[str] = []
-    results = failed(fakes, r"2 clients can take part, federation\.min_clients is 3", lines)
+    results = failed(fakes, r"2 clients can take part, the run needs 3", lines)
     assert "internal" in results["reason"]
     assert "secret" not in json.dumps(results)
 
 
 def test_a_client_that_cannot_prepare_is_left_out() -> None:
     fakes = Fakes(small_config(num_rounds=1), scripts={(QUERY_PREPARE, 1): raise_failure})
-    outcome = go(fakes)
+    outcome = go(fakes, deployed=True)
     assert "query.prepare failed there (private-store)" in outcome.results["refused"]["client-1"]
     assert {p for _, p, _, _ in fakes.seen} == {0, 2}
+
+
+def test_a_simulation_does_not_go_on_without_one_of_its_clients() -> None:
+    fakes = Fakes(
+        small_config(min_clients=1), num_clients=2, scripts={(QUERY_PREPARE, 1): raise_failure}
+    )
+    results = failed(fakes, r"1 clients can take part, the run needs 2 .client-1: .*private-store")
+    assert results["initial"] is None
+    assert TRAIN not in {kind for kind, *_ in fakes.seen}
 
 
 def test_another_number_of_nodes_than_configured_is_said() -> None:
