@@ -24,12 +24,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-METHODS = ("zero_shot", "promptfl", "promptfl_ft", "local", "ensemble", "fedrsclip")
+METHODS = (
+    "zero_shot",
+    "promptfl",
+    "promptfl_ft",
+    "local",
+    "ensemble",
+    "fedrsclip_frozen_shared",
+    "fedrsclip",
+)
 EXPERIMENTS = ("uc_merced", "uc_merced_uniform")
 TUNING_SEED = 100
 TRIALS: dict[str, list[list[str]]] = {
     "promptfl": [[f"optimizer.lr={lr}"] for lr in (0.1, 0.3, 1.0, 2.0, 0.5)],
-    "promptfl_ft": [[f"prompt.finetune_lr={lr}"] for lr in (0.03, 0.1, 0.3, 0.6, 1.0)],
+    "promptfl_ft": [[f"prompt.finetune_lr={lr}"] for lr in (0.1, 0.3, 0.6, 1.0, 2.0)],
     "local": [[f"optimizer.lr={lr}"] for lr in (0.03, 0.1, 0.3, 0.6, 1.0)],
     "ensemble": [
         ["optimizer.private_lr=0.03", "prompt.beta=0.8"],
@@ -39,16 +47,17 @@ TRIALS: dict[str, list[list[str]]] = {
         ["optimizer.private_lr=0.6", "prompt.beta=0.8"],
     ],
     "fedrsclip": [
-        [f"prompt.beta={beta}", f"loss.lambda_cmfac={cmfac}", f"loss.dpac_anchor={anchor}", lr]
-        for beta, cmfac, anchor, lr in (
-            (0.8, 0.1, "local", "optimizer.private_lr=0.1"),
-            (0.9, 0.1, "received", "optimizer.private_lr=0.1"),
-            (0.8, 1.0, "local", "optimizer.private_lr=0.1"),
-            (0.8, 1.0, "local", "optimizer.private_lr=0.3"),
-            (0.8, 1.0, "local", "optimizer.private_lr=0.6"),
+        [f"prompt.beta={beta}", f"loss.lambda_cmfac={cmfac}", f"optimizer.private_lr={lr}"]
+        for beta, cmfac, lr in (
+            (0.8, 1.0, 0.6),
+            (0.8, 0.3, 0.6),
+            (0.5, 0.3, 0.6),
+            (0.8, 0.3, 0.3),
+            (0.8, 0.3, 1.0),
         )
     ],
 }
+TRIALS["fedrsclip_frozen_shared"] = TRIALS["fedrsclip"]
 
 
 @dataclass(frozen=True)

@@ -39,14 +39,17 @@ class PrivateFormat:
         Digest of the federation's class names and words.
     n_ctx, width : int
         The prompt's shape.
+    fusion : str
+        What the fusion weights beside the prompt mean (``prompt.fusion``).
     gate_size : int
-        Fusion weights beside the prompt; 0 for none.
+        Their number; 0 for none.
     """
 
     clip: str
     classes: str
     n_ctx: int
     width: int
+    fusion: str
     gate_size: int
 
 
@@ -90,7 +93,9 @@ class PrivateStore:
         return self._read(rounds[-1]) if rounds else None
 
     def load_start(self) -> ClientState | None:
-        """Return the newest state whatever its round or gate: another run's start.
+        """Return the newest state whatever its round: another run's start.
+
+        Fusion weights of another kind are left out.
 
         Raises
         ------
@@ -159,14 +164,16 @@ class PrivateStore:
             raise _refused(path, "its checksum does not fit its content, so it is damaged")
         described = self._metadata(number)
         if any_gate:
-            described["gate_size"] = metadata.get("gate_size", "0")
+            described |= {name: metadata.get(name, "0") for name in ("fusion", "gate_size")}
         for name, value in described.items():
             if metadata.get(name) != value:
                 found = metadata.get(name, "missing")
                 raise _refused(
                     path, f"it is foreign: its {name} is {found[:64]}, expected {value[:64]}"
                 )
-        return _state(path, tensors, self._expected, int(described["gate_size"]))
+        state = _state(path, tensors, self._expected, int(described["gate_size"]))
+        fits = all(described[name] == self._metadata(number)[name] for name in described)
+        return state if fits else ClientState(state.private)
 
 
 @contextmanager

@@ -170,8 +170,7 @@ def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
         federation = runtime.config.federation.name
         state = start_from(federation, source, name, runtime.private_format)
         log.write(f"the private prompt starts from run {source}")
-        fits = state.gate is not None and gate is not None and state.gate.shape == gate.shape
-        return state if fits else ClientState(state.private, gate)
+        return ClientState(state.private, gate if state.gate is None else state.gate)
     seed = runtime.config.seed
     private = runtime.start_prompt(prompt.private_init, "private", seed, name)
     if prompt.shared:
@@ -193,13 +192,13 @@ def _evaluated(
     from fedrsclip_core.training import finetune
 
     config, text, train_set = runtime.config, runtime.text, sets["train"]
-    beta = config.prompt.beta
-    texts = text_features(text.encoder, request.shared, state, beta, text.zero_shot)
-    if request.final and config.prompt.finetune_epochs and request.shared is not None:
+    prompt = config.prompt
+    texts = text_features(text.encoder, request.shared, state, prompt, text.zero_shot)
+    if request.final and prompt.finetune_epochs and request.shared is not None:
         name = runtime.site.client_name
         tuned = finetune(text.encoder, request.shared, train_set, config, client_name=name)
         _check_finite({}, tuned.private)
-        texts["personalized"] = text_features(text.encoder, None, tuned, beta)["personalized"]
+        texts["personalized"] = text_features(text.encoder, None, tuned, prompt)["personalized"]
     own_classes = np.zeros(len(runtime.words), dtype=bool)
     own_classes[train_set.labels] = True
     counts = count_correct(texts, {part: sets[part] for part in EVAL_PARTS}, own_classes)

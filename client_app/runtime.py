@@ -116,14 +116,15 @@ class Runtime:
     def private_format(self) -> PrivateFormat:
         """What this client's private files must fit."""
         prompt = self.config.prompt
-        sizes = {"fixed": 0, "gate": 1, "class_gate": len(self.words)}
-        gate_size = sizes[prompt.fusion] if prompt.shared else 0
+        fusion = prompt.fusion if prompt.shared else "fixed"
+        sizes = {"fixed": 0, "gate": 1}
         return PrivateFormat(
             clip=self.files.fingerprint,
             classes=self.class_digest,
             n_ctx=prompt.n_ctx,
             width=self.files.width,
-            gate_size=gate_size,
+            fusion=fusion,
+            gate_size=sizes.get(fusion, len(self.words)),
         )
 
     def features(self, part: str, log: SiteLog) -> FeatureSet:

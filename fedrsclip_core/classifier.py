@@ -13,12 +13,15 @@ def unit(tensor: Tensor) -> Tensor:
 def fuse(shared: Tensor, private: Tensor, weight: Tensor | float) -> Tensor:
     """Fuse two sets of text features: ``unit((1 - weight) * shared + weight * private)``.
 
+    A weight above 1 goes beyond the private features, away from the shared ones; a negative one
+    the other way.
+
     Parameters
     ----------
     shared, private : Tensor
         Unit text features ``(n_cls, dim)``.
     weight : Tensor or float
-        The private share: a number, ``(1,)`` or one per class ``(n_cls,)``, in [0, 1].
+        The private share: a number, ``(1,)`` or one per class ``(n_cls,)``.
 
     Returns
     -------
@@ -30,9 +33,21 @@ def fuse(shared: Tensor, private: Tensor, weight: Tensor | float) -> Tensor:
     return unit((1 - weight) * shared + weight * private)
 
 
-def private_weight(gate: Tensor | None, beta: float) -> Tensor | float:
-    """Return the private share: ``beta`` if fixed, else the gate's sigmoid."""
-    return beta if gate is None else torch.sigmoid(gate)
+def private_weight(gate: Tensor | None, fusion: str, beta: float) -> Tensor | float:
+    """Return the private share: ``beta`` if fixed, the gate's sigmoid, or the gate itself.
+
+    Parameters
+    ----------
+    gate : Tensor or None
+        What the client has learned, ``(1,)`` or ``(n_cls,)``.
+    fusion : str
+        ``prompt.fusion``; under ``class_weight`` the share is not bounded.
+    beta : float
+        The share where there is no gate.
+    """
+    if gate is None:
+        return beta
+    return gate if fusion == "class_weight" else torch.sigmoid(gate)
 
 
 def logits(features: Tensor, text: Tensor, scale: float) -> Tensor:

@@ -16,6 +16,7 @@ from fedrsclip_core.classifier import private_weight, unit
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.losses import combine
 from fedrsclip_core.prompts import ClientState
+from fedrsclip_core.schema import PromptConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
 
 Texts = dict[str, NDArray[np.float32]]
@@ -34,7 +35,7 @@ def text_features(
     encoder: PackedTextEncoder,
     shared: NDArray[np.float32] | None,
     state: ClientState,
-    beta: float,
+    prompt: PromptConfig,
     zero_shot: NDArray[np.float32] | None = None,
 ) -> Texts:
     """Encode what each evaluation mode classifies with; modes without a meaning are absent.
@@ -47,8 +48,8 @@ def text_features(
         The received shared prompt ``(n_ctx, width)``.
     state : ClientState
         The stored private part.
-    beta : float
-        The private share where there is no gate.
+    prompt : PromptConfig
+        How the two are fused.
     zero_shot : NDArray[np.float32] or None
         Unit text features of the hand-written template, if that mode is asked for.
     """
@@ -64,7 +65,8 @@ def text_features(
         gate = None
         if state.gate is not None:
             gate = torch.from_numpy(state.gate).to(encoder.device, encoder.dtype)
-        fused = combine(shared_text, private_text, private_weight(gate, beta)).fused
+        weight = private_weight(gate, prompt.fusion, prompt.beta)
+        fused = combine(shared_text, private_text, weight).fused
         if shared_text is not None:
             texts["global"] = shared_text.float().cpu().numpy()
         texts["personalized"] = fused.float().cpu().numpy()

@@ -18,7 +18,7 @@ from fedrsclip_core.clip import ClipFiles, find_clip
 from fedrsclip_core.data.images import decode, to_rgb
 from fedrsclip_core.errors import DataError, ModelError
 from fedrsclip_core.prompts import SHARED_PROMPT_FORMAT, ClientState
-from fedrsclip_core.schema import ModelConfig
+from fedrsclip_core.schema import ModelConfig, PromptConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -195,7 +195,7 @@ def _text_features(
         )
     tokens = tokenize_prompts(files, saved.words, len(saved.shared))
     encoder = PackedTextEncoder(load_text_tower(files, tokens.ids, device=device), tokens)
-    texts = text_features(encoder, saved.shared, ClientState(None), beta=0.0)
+    texts = text_features(encoder, saved.shared, ClientState(None), PromptConfig())
     return texts["global"], encoder.logit_scale
 
 

@@ -28,8 +28,9 @@ class ClientState:
     private : NDArray[np.float32] or None
         The private prompt ``(n_ctx, width)``; ``None`` where the method has none.
     gate : NDArray[np.float32] or None
-        Logits of the fusion weights: ``(1,)`` for ``fusion: gate``, ``(n_cls,)`` for
-        ``fusion: class_gate``, ``None`` for ``fusion: fixed``.
+        Logits of the fusion weights, ``(1,)`` for ``fusion: gate`` and ``(n_cls,)`` for
+        ``class_gate``, or the weights themselves, ``(n_cls,)`` for ``class_weight``; ``None``
+        for ``fixed``.
     """
 
     private: NDArray[np.float32] | None
@@ -96,9 +97,11 @@ def initial_prompt(
 
 
 def initial_gate(fusion: str, beta: float, num_classes: int) -> NDArray[np.float32] | None:
-    """Start the private fusion weights at ``beta`` (in logits); ``None`` for ``fusion: fixed``."""
+    """Start the private fusion weights at ``beta``; ``None`` for ``fusion: fixed``."""
     if fusion == "fixed":
         return None
+    if fusion == "class_weight":
+        return np.full(num_classes, beta, dtype=np.float32)
     clipped = min(max(beta, 1e-4), 1 - 1e-4)
     size = num_classes if fusion == "class_gate" else 1
     return np.full(size, np.log(clipped / (1 - clipped)), dtype=np.float32)

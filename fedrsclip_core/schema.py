@@ -30,7 +30,7 @@ class PromptConfig:
     shared_init: str = "a photo of a"
     private_init: str = "aerial view of a"
     init_std: float = 0.02
-    fusion: str = "class_gate"
+    fusion: str = "class_weight"
     beta: float = 0.8
     template: str = "a satellite photo of a {}."
     finetune_epochs: int = 0
@@ -45,7 +45,7 @@ class LossConfig:
     lambda_shared: float = 1.0
     lambda_private: float = 0.0
     lambda_dpac: float = 0.1
-    lambda_cmfac: float = 1.0
+    lambda_cmfac: float = 0.3
     dpac_anchor: str = "local"
     shared_labels: str = "all"
 

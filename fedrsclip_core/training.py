@@ -15,7 +15,7 @@ from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.fileio import sha256_of
 from fedrsclip_core.losses import TextFeatures, combine, loss_terms, total_loss
 from fedrsclip_core.prompts import ClientState
-from fedrsclip_core.schema import Config, OptimizerConfig
+from fedrsclip_core.schema import Config, OptimizerConfig, PromptConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
 
 
@@ -83,7 +83,7 @@ def train_round(
     sums: dict[str, Tensor] = {}
     num_steps = 0
     for batch in _batches(len(data), config, server_round, client_name):
-        text = trained.text(config.prompt.beta)
+        text = trained.text(config.prompt)
         terms = loss_terms(
             features[batch],
             labels[batch],
@@ -127,7 +127,7 @@ def finetune(
         for group in optimizer.param_groups:
             group["lr"] = lr * cosine(epoch, epochs)
         for batch in _batches(len(data), config, -epoch, client_name, epochs=1):
-            text = copy.text(config.prompt.beta)
+            text = copy.text(config.prompt)
             scores = logits(features[batch], text.fused, encoder.logit_scale)
             loss = functional.cross_entropy(scores, labels[batch])
             optimizer.zero_grad()
@@ -158,13 +158,14 @@ class _Trained:
         self.private = leaf(state.private)
         self.gate = leaf(state.gate)
 
-    def text(self, beta: float) -> TextFeatures:
+    def text(self, prompt: PromptConfig) -> TextFeatures:
         """Encode both prompts in one batch."""
         present = [p for p in (self.shared, self.private) if p is not None]
         encoded = list(unit(self._encoder(torch.stack(present))))  # each (n_cls, dim)
         shared = None if self.shared is None else encoded.pop(0)
         private = None if self.private is None else encoded.pop(0)
-        return combine(shared, private, private_weight(self.gate, beta))
+        weight = private_weight(self.gate, prompt.fusion, prompt.beta)
+        return combine(shared, private, weight)
 
     def state(self) -> ClientState:
         return ClientState(_array(self.private), _array(self.gate))

@@ -26,7 +26,7 @@ STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
 """Flower's aggregators by name and which keys of ``strategy`` each one reads."""
 
 _NAMES = {
-    "prompt.fusion": ("fixed", "gate", "class_gate"),
+    "prompt.fusion": ("fixed", "gate", "class_gate", "class_weight"),
     "loss.dpac_anchor": ("local", "received"),
     "loss.shared_labels": ("all", "own"),
     "optimizer.name": ("sgd", "adam", "adamw"),
@@ -37,6 +37,7 @@ _NAMES = {
 }
 
 _AT_LEAST = {
+    "optimizer.lr": 0,
     "seed": 0,
     "prompt.n_ctx": 1,
     "prompt.finetune_epochs": 0,
@@ -67,7 +68,6 @@ _AT_LEAST = {
 _ABOVE_ZERO = (
     "prompt.init_std",
     "prompt.finetune_lr",
-    "optimizer.lr",
     "optimizer.private_lr",
     "partition.alpha",
     "federation.connect_timeout",
@@ -176,7 +176,12 @@ def _check_texts(config: Config, values: dict[str, object]) -> None:
 
 
 def _check_prompts(config: Config) -> None:
-    prompt, loss = config.prompt, config.loss
+    prompt, loss, optimizer = config.prompt, config.loss, config.optimizer
+    if optimizer.lr == 0 and (optimizer.private_lr is None or not prompt.private):
+        raise ConfigError(
+            "optimizer.lr is 0: it must be above 0, unless a private prompt has its own "
+            "optimizer.private_lr"
+        )
     for term, needed in _PROMPTS_OF_TERM.items():
         weight = getattr(loss, term)
         missing = [name for name in needed if not getattr(prompt, name)]
@@ -193,7 +198,7 @@ def _check_prompts(config: Config) -> None:
             "prompts stay equal, and sending the shared one would send the private one; set "
             "prompt.private_init=random or other words"
         )
-    if prompt.fusion != "fixed" and not 0 < prompt.beta < 1:
+    if prompt.fusion in ("gate", "class_gate") and not 0 < prompt.beta < 1:
         raise ConfigError(
             f"prompt.beta is {prompt.beta:g}: as the start of a learned gate "
             f"(prompt.fusion={prompt.fusion}) it must lie between 0 and 1"

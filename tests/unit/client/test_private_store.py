@@ -19,7 +19,9 @@ from fedrsclip_core.prompts import ClientState
 
 pytestmark = pytest.mark.unit
 
-FORMAT = PrivateFormat(clip="c" * 64, classes="k" * 64, n_ctx=4, width=8, gate_size=1)
+FORMAT = PrivateFormat(
+    clip="c" * 64, classes="k" * 64, n_ctx=4, width=8, fusion="gate", gate_size=1
+)
 KILLS = int(os.environ.get("FEDRSCLIP_TEST_KILLS", "20"))
 
 
@@ -126,11 +128,12 @@ def test_any_damage_is_refused_by_name_and_left_alone(data: st.DataObject) -> No
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (PrivateFormat("d" * 64, "k" * 64, 4, 8, 1), "clip"),
-        (PrivateFormat("c" * 64, "l" * 64, 4, 8, 1), "classes"),
-        (PrivateFormat("c" * 64, "k" * 64, 8, 8, 1), "n_ctx"),
-        (PrivateFormat("c" * 64, "k" * 64, 4, 16, 1), "width"),
-        (PrivateFormat("c" * 64, "k" * 64, 4, 8, 0), "gate_size"),
+        (PrivateFormat("d" * 64, "k" * 64, 4, 8, "gate", 1), "clip"),
+        (PrivateFormat("c" * 64, "l" * 64, 4, 8, "gate", 1), "classes"),
+        (PrivateFormat("c" * 64, "k" * 64, 8, 8, "gate", 1), "n_ctx"),
+        (PrivateFormat("c" * 64, "k" * 64, 4, 16, "gate", 1), "width"),
+        (PrivateFormat("c" * 64, "k" * 64, 4, 8, "gate", 2), "gate_size"),
+        (PrivateFormat("c" * 64, "k" * 64, 4, 8, "class_weight", 1), "fusion"),
     ],
 )
 def test_a_file_made_for_something_else_is_foreign(other: PrivateFormat, named: str) -> None:
@@ -191,14 +194,18 @@ def test_a_full_disk_leaves_the_previous_file(monkeypatch: pytest.MonkeyPatch) -
 
 def test_another_run_gives_the_start() -> None:
     saved(1, 2)
-    other_gate = PrivateFormat("c" * 64, "k" * 64, 4, 8, 0)
-    start = start_from("demo", "run-1", "client-0", other_gate)
+    start = start_from("demo", "run-1", "client-0", FORMAT)
     assert start.private is not None and (start.private == 2).all()
-    assert start.gate is not None
+    assert start.gate is not None and (start.gate == 2).all()
+    for fusion, size in (("fixed", 0), ("class_weight", 1)):
+        other_gate = PrivateFormat("c" * 64, "k" * 64, 4, 8, fusion, size)
+        start = start_from("demo", "run-1", "client-0", other_gate)
+        assert start.private is not None and (start.private == 2).all()
+        assert start.gate is None
     with pytest.raises(PrivateStoreError, match="holds no private prompt"):
         start_from("demo", "run-0", "client-0", FORMAT)
     with pytest.raises(PrivateStoreError, match="foreign: its n_ctx"):
-        start_from("demo", "run-1", "client-0", PrivateFormat("c" * 64, "k" * 64, 8, 8, 1))
+        start_from("demo", "run-1", "client-0", PrivateFormat("c" * 64, "k" * 64, 8, 8, "gate", 1))
 
 
 WRITER = """
@@ -206,7 +213,7 @@ import sys
 import numpy as np
 from client_app.private_store import PrivateFormat, open_store
 from fedrsclip_core.prompts import ClientState
-expected = PrivateFormat(clip="c" * 64, classes="k" * 64, n_ctx=4, width=8, gate_size=1)
+expected = PrivateFormat("c" * 64, "k" * 64, n_ctx=4, width=8, fusion="gate", gate_size=1)
 number = int(sys.argv[1])
 while True:
     with open_store("demo", "run-1", "client-0", expected, lambda _: None) as store:

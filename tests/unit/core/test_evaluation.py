@@ -7,10 +7,13 @@ from fedrsclip_core.clip import ClipFiles
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.evaluation import Texts, count_correct, text_features
 from fedrsclip_core.prompts import ClientState
+from fedrsclip_core.schema import PromptConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
 from tests.unit.core.helpers import prompt, separable, tiny_encoder, tiny_files
 
 pytestmark = pytest.mark.unit
+
+FIXED = PromptConfig(fusion="fixed", beta=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +45,11 @@ def test_modes_by_method(
     shared = prompt(files, 1) if has_shared else None
     private = prompt(files, 2) if has_private else None
     template = np.eye(encoder.n_cls, files.dim, dtype=np.float32)
-    texts = text_features(encoder, shared, ClientState(private), 0.5, template)
+    texts = text_features(encoder, shared, ClientState(private), FIXED, template)
     assert texts.keys() == modes
-    assert text_features(encoder, shared, ClientState(private), 0.5).keys() == modes - {"zero-shot"}
+    assert text_features(encoder, shared, ClientState(private), FIXED).keys() == modes - {
+        "zero-shot"
+    }
     for text in texts.values():
         assert text.shape == (encoder.n_cls, files.dim)
         assert np.linalg.norm(text, axis=1) == pytest.approx(np.ones(encoder.n_cls), abs=1e-5)
@@ -54,13 +59,23 @@ def test_beta_and_gate_choose_between_the_prompts(
     files: ClipFiles, encoder: PackedTextEncoder
 ) -> None:
     shared, private = prompt(files, 1, std=1.0), prompt(files, 2, std=1.0)
-    alone = text_features(encoder, None, ClientState(private), 0.5)["personalized"]
-    all_shared = text_features(encoder, shared, ClientState(private), 0.0)
-    all_private = text_features(encoder, shared, ClientState(private), 1.0)
-    gated = text_features(encoder, shared, ClientState(private, np.float32([30.0])), 0.0)
+    state = ClientState(private)
+    alone = text_features(encoder, None, state, FIXED)["personalized"]
+    all_shared = text_features(
+        encoder, shared, ClientState(private), PromptConfig(fusion="fixed", beta=0.0)
+    )
+    all_private = text_features(
+        encoder, shared, ClientState(private), PromptConfig(fusion="fixed", beta=1.0)
+    )
+    gate, one = np.float32([30.0]), np.ones(encoder.n_cls, dtype=np.float32)
+    gated = text_features(encoder, shared, ClientState(private, gate), PromptConfig(fusion="gate"))
+    weighted = text_features(
+        encoder, shared, ClientState(private, one), PromptConfig(fusion="class_weight")
+    )
     assert np.abs(all_shared["personalized"] - all_shared["global"]).max() < 1e-5
     assert np.abs(all_private["personalized"] - alone).max() < 1e-5
     assert np.abs(gated["personalized"] - alone).max() < 1e-5
+    assert np.abs(weighted["personalized"] - alone).max() < 1e-5
     assert np.abs(all_private["global"] - alone).max() > 1e-2
 
 
@@ -77,7 +92,7 @@ def test_counts_equal_counting_by_hand(files: ClipFiles, encoder: PackedTextEnco
     template /= np.linalg.norm(template, axis=1, keepdims=True)
     state = ClientState(prompt(files, 2, std=1.0))
     texts = text_features(
-        encoder, prompt(files, 1, std=1.0), state, 0.5, template.astype(np.float32)
+        encoder, prompt(files, 1, std=1.0), state, FIXED, template.astype(np.float32)
     )
     parts = {"val": separable(files.dim, seed=1), "test": separable(files.dim, 17, seed=2)}
     own = np.array([True, False, True, True])

@@ -168,11 +168,19 @@ def test_own_labels_leave_the_private_prompt_its_classes() -> None:
     assert gradient[2].abs().max() > 0
 
 
+def test_a_free_weight_goes_beyond_both_prompts() -> None:
+    gate = torch.tensor([0.5, 2.0, -1.0], dtype=torch.float64)
+    fused = fuse(SHARED, PRIVATE, private_weight(gate, "class_weight", beta=0.9))
+    assert torch.allclose(fused[0], unit(SHARED[0] + PRIVATE[0]), atol=1e-12)
+    assert torch.allclose(fused[1], unit(2 * PRIVATE[1] - SHARED[1]), atol=1e-12)
+    assert torch.allclose(fused[2], unit(2 * SHARED[2] - PRIVATE[2]), atol=1e-12)
+
+
 def test_gate_weighs_every_class_for_itself() -> None:
     gate = torch.tensor([0.0, 30.0, -30.0], dtype=torch.float64)
-    weight = private_weight(gate, beta=0.9)
+    weight = private_weight(gate, "class_gate", beta=0.9)
     fused = fuse(SHARED, PRIVATE, weight)
     assert torch.allclose(fused[0], unit(SHARED[0] + PRIVATE[0]), atol=1e-12)
     assert torch.allclose(fused[1], PRIVATE[1], atol=1e-12)
     assert torch.allclose(fused[2], SHARED[2], atol=1e-12)
-    assert private_weight(None, beta=0.9) == 0.9
+    assert private_weight(None, "fixed", beta=0.9) == 0.9

@@ -55,6 +55,12 @@ def test_gate_starts_at_beta(fusion: str, size: int, beta: float) -> None:
     assert 1 / (1 + np.exp(-gate)) == pytest.approx(np.full(size, beta), abs=1e-6)
 
 
+def test_a_weight_starts_at_beta_itself() -> None:
+    weight = initial_gate("class_weight", 1.0, 7)
+    assert weight is not None and weight.dtype == np.float32
+    assert weight.tolist() == [1.0] * 7
+
+
 def test_fixed_fusion_has_no_gate() -> None:
     assert initial_gate("fixed", 0.5, 7) is None
 

@@ -11,7 +11,7 @@ from fedrsclip_core.clip import ClipFiles
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.evaluation import count_correct, text_features
 from fedrsclip_core.prompts import ClientState, initial_gate
-from fedrsclip_core.schema import Config
+from fedrsclip_core.schema import Config, PromptConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
 from fedrsclip_core.training import TrainOutcome, cosine, finetune, train_round
 from tests.unit.core.helpers import prompt, quiet_config, separable, tiny_encoder, tiny_files
@@ -239,15 +239,16 @@ def test_schedule_is_a_function_of_the_round(
     assert [round(cosine(r, 4), 4) for r in range(1, 6)] == [1, 0.8536, 0.5, 0.1464, 0]
 
 
-@pytest.mark.parametrize("fusion", ["gate", "class_gate"])
+@pytest.mark.parametrize("fusion", ["gate", "class_gate", "class_weight"])
 def test_gate_trains_and_stays_private(
     encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet, fusion: str
 ) -> None:
     gate = initial_gate(fusion, 0.7, encoder.n_cls)
     assert gate is not None
     assert gate.shape == ((1,) if fusion == "gate" else (encoder.n_cls,))
-    assert 1 / (1 + np.exp(-gate)) == pytest.approx(np.full(gate.shape, 0.7))
-    outcome = train(encoder, shared, ClientState(private, gate), data, quiet_config())
+    config = quiet_config()
+    config.prompt.fusion = fusion
+    outcome = train(encoder, shared, ClientState(private, gate), data, config)
     assert outcome.state.gate is not None
     assert outcome.state.gate.shape == gate.shape
     assert (outcome.state.gate != gate).all()
@@ -303,6 +304,6 @@ def step(
 
 
 def accuracy(encoder: PackedTextEncoder, state: ClientState, data: FeatureSet) -> float:
-    texts = text_features(encoder, None, state, beta=1.0)
+    texts = text_features(encoder, None, state, PromptConfig())
     counts = count_correct(texts, {"train": data}, np.ones(encoder.n_cls, dtype=bool))
     return counts.correct["train", "personalized"] / len(data)
