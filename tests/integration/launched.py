@@ -1,0 +1,90 @@
+"""A ``fedrsclip`` command as a process, with everything that it starts."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fedrsclip_core.processes import process_table
+
+PATIENCE = 300
+SMALL = ["federation.num_clients=2", "federation.num_rounds=2", "data.images_per_class=10"]
+
+
+class Launched:
+    """A ``fedrsclip`` process with a home directory of its own in an empty folder."""
+
+    def __init__(self, folder: Path, *arguments: str, python: str = sys.executable) -> None:
+        self.user_home = folder / "user"
+        self.home = folder / "home"
+        empty = folder / "empty"
+        for path in (self.user_home, empty):
+            path.mkdir(parents=True)
+        environment = {name: v for name, v in os.environ.items() if not name.startswith("FLWR")}
+        environment |= {"HOME": str(self.user_home), "FEDRSCLIP_HOME": str(self.home)}
+        self._output = folder / "output"
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [python, "-m", "fedrsclip_core.cli", *arguments],
+                env=environment,
+                cwd=empty,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self._groups: set[int] = set()
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """The summary of its only run."""
+        (path,) = self.home.glob("runs/*/results.json")
+        return dict(json.loads(path.read_text()))
+
+    @property
+    def output(self) -> str:
+        """All it has printed so far."""
+        return self._output.read_text()
+
+    @property
+    def running(self) -> bool:
+        """Whether it still runs; notes the process groups it has."""
+        self._note_groups()
+        return self.process.poll() is None
+
+    def wait(self) -> int:
+        """Wait for its end and return its status."""
+        deadline = time.monotonic() + PATIENCE
+        while self.running and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return self.process.wait(timeout=1)
+
+    def wait_for(self, text: str) -> None:
+        """Wait until it has printed ``text``."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.output:
+            assert self.running, self.output
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.2)
+
+    def left_behind(self) -> list[int]:
+        """Return the pids of living processes that it started."""
+        return [pid for pid, (_, group) in process_table().items() if group in self._groups]
+
+    def _note_groups(self) -> None:
+        marker = f"FEDRSCLIP_HOME={self.home}".encode()
+        table = process_table()
+        for pid, (_, group) in table.items():
+            try:
+                environment = Path(f"/proc/{pid}/environ").read_bytes()
+            except OSError:
+                continue
+            if marker in environment and group != os.getpgrp():
+                self._groups.add(group)
+
+    @property
+    def groups(self) -> set[int]:
+        """The process groups that were seen."""
+        return self._groups

@@ -1,0 +1,51 @@
+"""The built wheel, alone in an environment that knows no checkout."""
+
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.integration.launched import SMALL, Launched
+
+pytestmark = pytest.mark.integration
+
+_ROOT = Path(__file__).parents[2]
+
+
+def _installed(wheel: Path, folder: Path) -> str:
+    """Unpack the wheel into a new environment beside this one's dependencies; return its python.
+
+    A folder that a ``.pth`` file adds has its own ``.pth`` files ignored, so that the editable
+    install of the checkout is not seen.
+    """
+    venv.create(folder, with_pip=False)
+    python = folder / "bin" / "python"
+    variables = {"base": str(folder), "platbase": str(folder)}
+    site = Path(sysconfig.get_path("purelib", vars=variables))
+    zipfile.ZipFile(wheel).extractall(site)
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
+    for script in Path(sys.executable).parent.glob("fl[ow]*r*"):
+        _, code = script.read_text().split("\n", 1)  # the first line names the interpreter
+        copy = folder / "bin" / script.name
+        copy.write_text(f"#!{python}\n{code}")
+        copy.chmod(0o755)
+    return str(python)
+
+
+def test_the_wheel_runs_in_an_empty_folder(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=_ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    python = _installed(wheel, tmp_path / "environment")
+    where = [python, "-c", "import fedrsclip_core, server_app; print(fedrsclip_core.__file__)"]
+    found = subprocess.run(where, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    assert Path(found.strip()).is_relative_to(tmp_path)
+
+    one = Launched(tmp_path / "run", "run", *SMALL, python=python)
+    assert one.wait() == 0, one.output
+    assert one.results["status"] == "completed"
+    assert str(_ROOT) not in one.output
