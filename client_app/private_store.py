@@ -6,7 +6,6 @@ not this client's own.
 """
 
 import fcntl
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 
 from fedrsclip_core import paths
 from fedrsclip_core.errors import PrivateStoreError
-from fedrsclip_core.fileio import sha256_of, write_bytes
 from fedrsclip_core.prompts import ClientState
+from fedrsclip_core.sealed import DamagedFileError, read_sealed, write_sealed
 
 FORMAT = "1"
 KEPT_ROUNDS = 3
@@ -120,7 +119,8 @@ class PrivateStore:
         """
         if server_round in self._rounds():
             self._read(server_round)
-        write_bytes(self._path(server_round), self._encoded(state, server_round), mode=0o600)
+        metadata = self._metadata(server_round)
+        write_sealed(self._path(server_round), _tensors(state), metadata, mode=0o600)
         rounds = self._rounds()
         kept = [number for number in rounds if number <= server_round][-KEPT_ROUNDS:]
         for number in rounds:
@@ -145,23 +145,16 @@ class PrivateStore:
         matches = (_FILE.fullmatch(path.name) for path in self._folder.iterdir())
         return sorted(int(match[1]) for match in matches if match)
 
-    def _encoded(self, state: ClientState, server_round: int) -> bytes:
-        from safetensors.numpy import save
-
-        tensors = _tensors(state)
-        metadata = self._metadata(server_round)
-        return save(tensors, metadata | {"sha256": _checksum(metadata, tensors)})
-
     def _metadata(self, server_round: int) -> dict[str, str]:
         described = {name: str(value) for name, value in asdict(self._expected).items()}
         return {"format": FORMAT, **self._owner, "round": str(server_round), **described}
 
     def _read(self, number: int, *, any_gate: bool = False) -> ClientState:
         path = self._path(number)
-        metadata, tensors = _read_file(path)
-        claimed = metadata.pop("sha256", "")
-        if claimed != _checksum(metadata, tensors):
-            raise _refused(path, "its checksum does not fit its content, so it is damaged")
+        try:
+            metadata, tensors = read_sealed(path)
+        except DamagedFileError as error:
+            raise _refused(path, str(error)) from error
         described = self._metadata(number)
         if any_gate:
             described |= {name: metadata.get(name, "0") for name in ("fusion", "gate_size")}
@@ -241,20 +234,6 @@ def _make_private(folder: Path) -> None:
             path.mkdir(exist_ok=True)
 
 
-def _read_file(path: Path) -> tuple[dict[str, str], dict[str, NDArray[np.float32]]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise _refused(path, f"it cannot be read ({error}), so it is damaged") from error
-    return metadata, tensors
-
-
 def _state(
     path: Path, tensors: Mapping[str, NDArray[np.float32]], expected: PrivateFormat, gate_size: int
 ) -> ClientState:
@@ -272,18 +251,10 @@ def _state(
 def _tensors(state: ClientState) -> dict[str, NDArray[np.float32]]:
     parts = {_PRIVATE: state.private, _GATE: state.gate}
     return {
-        name: np.ascontiguousarray(value, dtype=np.float32)
+        name: np.asarray(value, dtype=np.float32)
         for name, value in parts.items()
         if value is not None
     }
-
-
-def _checksum(metadata: Mapping[str, str], tensors: Mapping[str, NDArray[np.float32]]) -> str:
-    """Safetensors has none of its own: sha256 over metadata and tensor bytes."""
-    parts: list[bytes | str] = [json.dumps(dict(metadata), sort_keys=True)]
-    for name in sorted(tensors):
-        parts += [name, tensors[name].tobytes()]
-    return sha256_of(*parts)
 
 
 def _refused(path: Path, why: str) -> PrivateStoreError:

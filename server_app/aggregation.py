@@ -2,12 +2,12 @@
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import (
     Bulyan,
@@ -31,6 +31,7 @@ from fedrsclip_core.messages import TRAIN, RoundReply
 from fedrsclip_core.records import (
     CONFIG,
     PROXIMAL_MU,
+    SHARED_PROMPT,
     aggregation_content,
     pack_shared,
     unpack_shared,
@@ -52,6 +53,14 @@ AGGREGATORS: Mapping[str, type[FedAvg]] = {
     "bulyan": Bulyan,
 }
 """Flower's class by ``strategy.name``."""
+
+_STATE: Mapping[type[FedAvg], tuple[str, ...]] = {
+    FedAvgM: ("current_arrays", "momentum_vector"),
+    FedAdam: ("m_t", "v_t"),
+    FedAdagrad: ("m_t", "v_t"),
+    FedYogi: ("m_t", "v_t"),
+}
+"""What a strategy remembers from round to round, beyond its configuration."""
 
 
 def build(config: StrategyConfig) -> FedAvg:
@@ -148,6 +157,48 @@ class Aggregator:
             self.strategy = before
             cause = str(error) if isinstance(error, RunError | WireError) else type(error).__name__
             raise RunError(f"{name} gave no shared prompt: {cause}") from error
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return what the strategy remembers, by attribute; empty before its first round."""
+        values = {name: getattr(self.strategy, name) for name in _state_of(self.strategy)}
+        return {name: _one_array(value) for name, value in values.items() if value is not None}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Let the strategy remember what :meth:`state` gave.
+
+        Raises
+        ------
+        RunError
+            If another strategy gave it.
+        """
+        unknown = state.keys() - set(_state_of(self.strategy))
+        if unknown:
+            raise RunError(
+                f"{type(self.strategy).__name__} knows no {', '.join(sorted(unknown))}: the "
+                "checkpoint is of another strategy"
+            )
+        for name, array in state.items():
+            setattr(self.strategy, name, _AS_ATTRIBUTE[name](array))
+
+
+def _state_of(strategy: Strategy) -> tuple[str, ...]:
+    return next((names for kind, names in _STATE.items() if type(strategy) is kind), ())
+
+
+def _one_array(value: Any) -> NDArray[Any]:
+    """Take the only array out of what a strategy keeps: a record, a mapping or a list."""
+    if isinstance(value, ArrayRecord):
+        value = value.to_numpy_ndarrays()
+    (array,) = value.values() if isinstance(value, Mapping) else value
+    return np.asarray(array)
+
+
+_AS_ATTRIBUTE: Mapping[str, Callable[[NDArray[Any]], Any]] = {
+    "current_arrays": lambda array: ArrayRecord({SHARED_PROMPT: Array(array)}),
+    "momentum_vector": lambda array: [array],
+    "m_t": lambda array: {SHARED_PROMPT: array},
+    "v_t": lambda array: {SHARED_PROMPT: array},
+}
 
 
 def _as_prompt(arrays: ArrayRecord | None, shape: tuple[int, int]) -> NDArray[np.float32]:

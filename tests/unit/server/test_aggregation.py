@@ -31,6 +31,12 @@ def replies(*values: float, weights: tuple[int, ...] = (10, 20, 30)) -> list[Rou
     ]
 
 
+def with_memory(name: str) -> StrategyConfig:
+    """Return a configuration under which all that the strategy can remember counts."""
+    options = {"fedavgm": {"server_momentum": 0.9}, "fedadam": {"beta_1": 0.9, "beta_2": 0.99}}
+    return StrategyConfig(name=name, **options.get(name, {}))
+
+
 def one_round(
     aggregator: Aggregator, shared: NDArray[np.float32], server_round: int, *values: float
 ) -> NDArray[np.float32]:
@@ -45,7 +51,7 @@ def test_the_closed_tables_agree() -> None:
 
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_every_aggregator_runs_and_gives_float32(name: str) -> None:
-    aggregator = Aggregator(build(StrategyConfig(name=name)))
+    aggregator = Aggregator(build(with_memory(name)))
     shared = START
     for server_round in (1, 2, 3):
         shared = one_round(aggregator, shared, server_round, 1.0, 2.0, 3.0)
@@ -53,6 +59,44 @@ def test_every_aggregator_runs_and_gives_float32(name: str) -> None:
         assert shared.shape == SHAPE
         assert np.isfinite(shared).all()
     assert not np.array_equal(shared, START)
+
+
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_a_restored_aggregator_goes_on_with_equal_bits(name: str) -> None:
+    values = [(1.0, 2.0, 3.0), (2.5, -1.0, 0.5), (0.1, 0.2, 4.0), (3.0, 3.0, -2.0)]
+    whole = Aggregator(build(with_memory(name)))
+    shared = START
+    for server_round, sent in enumerate(values, start=1):
+        shared = one_round(whole, shared, server_round, *sent)
+    first = Aggregator(build(with_memory(name)))
+    assert first.state() == {}
+    half = START
+    for server_round, sent in enumerate(values[:2], start=1):
+        half = one_round(first, half, server_round, *sent)
+    second = Aggregator(build(with_memory(name)))
+    second.restore({key: array.copy() for key, array in first.state().items()})
+    for server_round, sent in enumerate(values[2:], start=3):
+        half = one_round(second, half, server_round, *sent)
+    assert half.tobytes() == shared.tobytes()
+    assert first.state().keys() == second.state().keys()
+
+
+@pytest.mark.parametrize("name", ["fedavgm", "fedadam", "fedyogi", "fedadagrad"])
+def test_the_state_matters(name: str) -> None:
+    first, forgetful = (Aggregator(build(with_memory(name))) for _ in range(2))
+    shared = one_round(first, START, 1, 1.0, 2.0, 3.0)
+    assert first.state()
+    assert (
+        one_round(first, shared, 2, 1.0, 2.0, 5.0).tobytes()
+        != one_round(forgetful, shared, 2, 1.0, 2.0, 5.0).tobytes()
+    )
+
+
+def test_the_state_of_another_strategy_is_refused() -> None:
+    other = Aggregator(build(with_memory("fedavgm")))
+    one_round(other, START, 1, 1.0, 2.0, 3.0)
+    with pytest.raises(RunError, match="FedAvg knows no current_arrays, momentum_vector"):
+        Aggregator(build(StrategyConfig())).restore(other.state())
 
 
 def test_fedavg_is_the_mean_weighted_by_examples() -> None:
