@@ -143,6 +143,7 @@ class RunConfig:
     """Names of this run and of the one whose private prompts it starts from."""
 
     name: str | None = None
+    resume: bool = False
     private_init_from: str | None = None
 
 

@@ -113,7 +113,7 @@ def validate(config: Config) -> None:
     ConfigError
         One sentence that names the key.
     """
-    values = dict(_flatten(config, ""))
+    values = dict(flattened(config))
     _check_numbers(values)
     for key, names in _NAMES.items():
         if values[key] not in names:
@@ -125,11 +125,12 @@ def validate(config: Config) -> None:
     _check_strategy(config)
 
 
-def _flatten(section: object, prefix: str) -> Iterator[tuple[str, object]]:
+def flattened(section: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every key of a configuration with its value, ``group.key`` by ``group.key``."""
     for item in fields(section):  # type: ignore[arg-type]
         value = getattr(section, item.name)
         if is_dataclass(value):
-            yield from _flatten(value, f"{prefix}{item.name}.")
+            yield from flattened(value, f"{prefix}{item.name}.")
         else:
             yield f"{prefix}{item.name}", value
 

@@ -13,13 +13,15 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.exit import add_exit_handler
 
 from fedrsclip_core import digests, fileio, report
-from fedrsclip_core.config import from_run_config
+from fedrsclip_core.config import RUN_CONFIG_KEY, from_run_config
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.schema import Config
-from server_app import checkpoint, pictures, results, roster
+from server_app import pictures, results, roster
 from server_app.admission import Standard
+from server_app.attempts import Attempt, Echo, keep_digests, open_attempt
+from server_app.checkpoint import Checkpoint, write_checkpoint
 from server_app.exchange import Exchange
-from server_app.phase import Record
+from server_app.phase import Progress, Record
 from server_app.results import Results, RunState
 from server_app.start import initial_shared
 from server_app.strategy import Prompt, SharedPromptStrategy
@@ -31,11 +33,11 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """A completed run: its folder, its summary and the last shared prompt."""
+    """A completed run: its folder, its summary and, if it was trained now, the shared prompt."""
 
     folder: Path
     results: Results
-    shared: Prompt
+    shared: Prompt = None
 
 
 @app.main()
@@ -43,7 +45,8 @@ def main(grid: Grid, context: Context) -> None:
     """Run what the submitted configuration describes."""
     try:
         config = from_run_config(context.run_config)
-        run(grid, config, run_id=context.run_id)
+        overrides = str(context.run_config.get(RUN_CONFIG_KEY, ""))
+        run(grid, config, run_id=context.run_id, overrides=overrides)
     except FedRSCLIPError as error:
         print(f"error: {error}", flush=True)
         # Flower marks the run as failed and prints this exception: one sentence, no chain.
@@ -55,9 +58,10 @@ def run(
     config: Config,
     *,
     run_id: int,
+    overrides: str = "",
     echo: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> RunOutcome:
-    """Carry out one run and leave its folder.
+    """Carry out one run, or the rest of one, and leave its folder.
 
     Parameters
     ----------
@@ -67,6 +71,8 @@ def run(
         The run's configuration.
     run_id : int
         Flower's run id; names the run if ``run.name`` is not set.
+    overrides : str
+        What was submitted, to be kept with the run.
     echo : Callable[[str], None]
         Receives lines for a person.
 
@@ -75,14 +81,25 @@ def run(
     RunError
         If the federation cannot start or go on; ``results.json`` then holds the same sentence.
     """
-    state = RunState(config, config.run.name or f"run-{run_id}")
-    folder = results.create_folder(state.run_name)
+    try:
+        with open_attempt(config, run_id, overrides, echo) as attempt:
+            if attempt.finished is not None:
+                echo(f"run {attempt.run_name} is completed: {attempt.folder}")
+                return RunOutcome(attempt.folder, dict(attempt.finished))
+            return _carry_out(grid, config, attempt, echo)
+    except OSError as error:
+        raise _as_run_error(error) from None
+
+
+def _carry_out(grid: Grid, config: Config, attempt: Attempt, echo: Echo) -> RunOutcome:
+    state = RunState(config, attempt.run_name, records=attempt.records)
+    folder = attempt.folder
     results.write_config(folder, config)
-    ending = _Ending(folder, state, echo)
+    ending = _Ending(folder, state, attempt.seconds, echo)
     # In a simulation this is not the main thread: a signal never arrives here.
     add_exit_handler(ending.stop, run_before_force_exit=True)
     try:
-        _federate(Exchange(grid), state, folder, echo)
+        _federate(Exchange(grid), state, attempt, ending.seconds, echo)
         summary = ending.write(None)
     except BaseException as error:
         failure = _as_run_error(error)
@@ -98,9 +115,13 @@ def run(
 
 
 def _federate(
-    exchange: Exchange, state: RunState, folder: Path, echo: Callable[[str], None]
+    exchange: Exchange,
+    state: RunState,
+    attempt: Attempt,
+    seconds: Callable[[], float],
+    echo: Echo,
 ) -> None:
-    config, federation = state.config, state.config.federation
+    config, federation, folder = state.config, state.config.federation, attempt.folder
     simulation = exchange.grid.run.primary_task_type == TaskType.SIMULATION
     state.own_digests = {
         "code": digests.code_digest(),
@@ -128,18 +149,20 @@ def _federate(
     counts = [(c.identity.num_train, c.identity.num_val, c.identity.num_test) for c in clients]
     train, val, test = (sum(column) for column in zip(*counts, strict=True))
     echo(f"images: {train} train, {val} val, {test} test")
-    fileio.write_json(folder / "digests.json", state.digests())
+    keep_digests(folder, state.digests(), attempt.checkpoint, echo)
     pictures.attempt(pictures.draw_partition, folder / "partition.png", state, echo)
-    state.shared = initial_shared(exchange, clients, config, standard)
 
     def on_record(record: Record) -> None:
         state.records.append(record)
         results.append_record(folder, record)
         echo(report.round_line(record))
 
-    def on_prompt(server_round: int, shared: Prompt) -> None:
-        state.shared, state.server_round = shared, server_round
-        checkpoint.write_checkpoint(folder / "checkpoint", state)
+    def on_progress(progress: Progress) -> None:
+        state.shared, state.server_round = progress.shared, progress.server_round
+        results.write_shared_prompt(folder / "shared_prompt.safetensors", state)
+        size = (folder / "metrics.jsonl").stat().st_size
+        checkpoint = Checkpoint(progress, size, seconds())
+        write_checkpoint(folder / "checkpoint", state.run_name, checkpoint)
 
     strategy = SharedPromptStrategy(
         exchange,
@@ -147,23 +170,33 @@ def _federate(
         config,
         standard,
         on_record=on_record,
-        on_prompt=on_prompt,
+        on_progress=on_progress,
         echo=echo,
     )
-    strategy.run(state.shared)
+    if attempt.checkpoint is None:
+        state.shared = initial_shared(exchange, clients, config, standard)
+        strategy.run(state.shared)
+    else:
+        progress = attempt.checkpoint.progress
+        state.shared, state.server_round = progress.shared, progress.server_round
+        strategy.resume(progress)
     state.final = strategy.final
 
 
 class _Ending:
     """Writes how a run ended, once: the first to know decides."""
 
-    def __init__(self, folder: Path, state: RunState, echo: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, state: RunState, seconds: float, echo: Echo) -> None:
         self._folder = folder
         self._state = state
         self._echo = echo
-        self._start = time.monotonic()
+        self._start = time.monotonic() - seconds
         self._lock = threading.RLock()  # a signal may arrive while the same thread writes
         self._written: Results | None = None
+
+    def seconds(self) -> float:
+        """Return the seconds that the run has taken, earlier attempts included."""
+        return time.monotonic() - self._start
 
     def write(self, reason: str | None) -> Results:
         """Write what there is; ``results.json`` comes last, as a sign that all is there."""
@@ -178,9 +211,9 @@ class _Ending:
 
     def _write(self, reason: str | None) -> Results:
         folder, state = self._folder, self._state
-        checkpoint.write_shared_prompt(folder / "shared_prompt.safetensors", state)
-        seconds = time.monotonic() - self._start
-        summary = results.summary(state, reason=reason, seconds=seconds)
+        results.write_shared_prompt(folder / "shared_prompt.safetensors", state)
+        state.seconds = self.seconds()
+        summary = results.summary(state, reason=reason)
         # Whoever stops a run kills it a moment later: no time for pictures then.
         if state.records and reason != report.STOPPED:
             pictures.attempt(pictures.draw_accuracy, folder / "accuracy.png", state, self._echo)

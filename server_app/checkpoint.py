@@ -1,57 +1,118 @@
-"""What outlives a run: the shared prompt with all one needs to use it, and the last round."""
+"""Everything that a restarted server needs to go on: one sealed file per kept round."""
 
 import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
+from numpy.typing import NDArray
 
-from fedrsclip_core import fileio
-from fedrsclip_core.prompts import SHARED_PROMPT_FORMAT
+from fedrsclip_core.errors import RunError
 from fedrsclip_core.records import SHARED_PROMPT
-from server_app.labels import class_names, class_words
-from server_app.results import RunState
+from fedrsclip_core.sealed import DamagedFileError, read_sealed, write_sealed
+from server_app.phase import Progress
+
+FORMAT = "1"
+KEPT_ROUNDS = 3
+_FILE = re.compile(r"round-(\d{6})\.safetensors")
+_AGGREGATOR = "aggregator."
 
 
-def write_shared_prompt(path: Path, state: RunState) -> None:
-    """Write the shared prompt ``(n_ctx, width)``; its metadata is enough to predict with it."""
-    if state.shared is None:
-        return
-    config = state.config
-    metadata = {
-        "format": SHARED_PROMPT_FORMAT,
-        "class_names": json.dumps(class_names(config.data)),
-        "words": json.dumps(class_words(config.data)),
-        "model": config.model.name,
-        "hub_id": config.model.hub_id or "",
-        "revision": config.model.revision or "",
-        "clip": state.digests()["clip"] or "",
-        "n_ctx": str(config.prompt.n_ctx),
-        "template": config.prompt.template,
-        "run": state.run_name,
-        "round": str(state.server_round),
-    }
-    shared = np.ascontiguousarray(state.shared)
-    fileio.write_bytes(path, save({SHARED_PROMPT: shared}, metadata=metadata))
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state of a run after a round.
 
-
-def write_checkpoint(folder: Path, state: RunState) -> None:
-    """Write the state after a round.
-
-    ``state.json`` names the prompt file that belongs to it and is replaced last, so that the two
-    fit together whenever the server stops.
+    Attributes
+    ----------
+    progress : Progress
+        Round, shared prompt, aggregator state and the round's record as far as it is known.
+    metrics_bytes : int
+        Size of ``metrics.jsonl`` at that moment: what follows is of rounds that are done again.
+    seconds : float
+        Seconds that the run had taken.
     """
-    name = f"shared_prompt-{state.server_round:05d}.safetensors"
-    write_shared_prompt(folder / name, state)
-    value: dict[str, Any] = {
-        "run": state.run_name,
-        "round": state.server_round,
-        "shared_prompt": name if state.shared is not None else None,
-        "digests": state.digests(),
-        "history": state.records,
+
+    progress: Progress
+    metrics_bytes: int
+    seconds: float
+
+
+def write_checkpoint(folder: Path, run_name: str, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint and drop all but the last three.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or not writable; the previous checkpoints are then intact.
+    """
+    progress = checkpoint.progress
+    tensors = {_AGGREGATOR + name: array for name, array in progress.aggregator.items()}
+    if progress.shared is not None:
+        tensors[SHARED_PROMPT] = progress.shared
+    state = {
+        "round": progress.server_round,
+        "record": progress.record,
+        "failed_rounds": progress.failed_rounds,
+        "metrics_bytes": checkpoint.metrics_bytes,
+        "seconds": checkpoint.seconds,
     }
-    fileio.write_json(folder / "state.json", value)
-    for old in folder.glob("shared_prompt-*.safetensors"):
-        if old.name != name:
-            old.unlink(missing_ok=True)
+    metadata = {"format": FORMAT, "run": run_name, "state": json.dumps(state)}
+    write_sealed(folder / f"round-{progress.server_round:06d}.safetensors", tensors, metadata)
+    for number, path in _files(folder):
+        if not progress.server_round - KEPT_ROUNDS < number <= progress.server_round:
+            path.unlink(missing_ok=True)
+
+
+def newest_checkpoint(
+    folder: Path, run_name: str, echo: Callable[[str], None]
+) -> Checkpoint | None:
+    """Return the newest usable checkpoint, ``None`` if none was ever written.
+
+    A damaged one is named and passed over.
+
+    Raises
+    ------
+    RunError
+        If there are checkpoints and none is usable.
+    """
+    files = _files(folder)
+    for _, path in reversed(files):
+        try:
+            return _read(path, run_name)
+        except (DamagedFileError, FileNotFoundError) as error:
+            echo(f"checkpoint {path.name} is passed over: {error}")
+    if files:
+        raise RunError(
+            f"none of the {len(files)} checkpoints in {folder} can be used: restore them from a "
+            "copy, or start the run again under another run.name"
+        )
+    return None
+
+
+def _files(folder: Path) -> list[tuple[int, Path]]:
+    if not folder.is_dir():
+        return []
+    found = ((_FILE.fullmatch(path.name), path) for path in folder.iterdir())
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def _read(path: Path, run_name: str) -> Checkpoint:
+    metadata, tensors = read_sealed(path)
+    if (metadata.get("format"), metadata.get("run")) != (FORMAT, run_name):
+        raise DamagedFileError(f"it is not of run {run_name}, or of another version")
+    state = json.loads(metadata["state"])
+    shared: NDArray[np.float32] | None = tensors.pop(SHARED_PROMPT, None)
+    aggregator: dict[str, NDArray[Any]] = {
+        name.removeprefix(_AGGREGATOR): array for name, array in tensors.items()
+    }
+    progress = Progress(
+        server_round=state["round"],
+        shared=shared,
+        record=state["record"],
+        failed_rounds=state["failed_rounds"],
+        aggregator=aggregator,
+    )
+    return Checkpoint(progress, state["metrics_bytes"], state["seconds"])

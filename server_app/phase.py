@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedrsclip_core.messages import RoundReply
 from server_app import metrics
 from server_app.admission import Client
@@ -24,6 +27,31 @@ class Phase:
     seconds: float
     traffic: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     payload: tuple[int, int] = (0, 0)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where the round loop stands after a round: enough to go on there.
+
+    Attributes
+    ----------
+    server_round : int
+        The last round that was trained; 0 after the evaluation of the start.
+    shared : NDArray[np.float32] or None
+        The shared prompt ``(n_ctx, width)`` after that round.
+    record : Record or None
+        That round's record, whose evaluation is still to come; ``None`` if it is closed.
+    failed_rounds : int
+        Rounds in a row that failed, up to that one.
+    aggregator : Mapping[str, NDArray]
+        The aggregator's state.
+    """
+
+    server_round: int
+    shared: NDArray[np.float32] | None
+    record: Record | None = None
+    failed_rounds: int = 0
+    aggregator: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def new_record(server_round: int) -> Record:

@@ -9,12 +9,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fedrsclip_core import fileio, paths
+import numpy as np
+from safetensors.numpy import save
+
+from fedrsclip_core import fileio
 from fedrsclip_core.config import to_yaml
-from fedrsclip_core.errors import RunError
 from fedrsclip_core.messages import EVAL_PARTS
+from fedrsclip_core.prompts import SHARED_PROMPT_FORMAT
+from fedrsclip_core.records import SHARED_PROMPT
 from fedrsclip_core.schema import Config
 from server_app.admission import Client
+from server_app.labels import class_names, class_words
 from server_app.metrics import client_accuracies
 from server_app.phase import Phase, Record
 from server_app.roster import Roster
@@ -35,6 +40,7 @@ class RunState:
     records: list[Record] = field(default_factory=list)
     shared: Prompt = None
     server_round: int = 0
+    seconds: float = 0.0
     final: Phase | None = None
     own_digests: Mapping[str, str] = field(default_factory=dict)
 
@@ -47,19 +53,26 @@ class RunState:
         return values
 
 
-def create_folder(run_name: str) -> Path:
-    """Return the new folder of a run.
-
-    Raises
-    ------
-    RunError
-        If a run of this name has left something there.
-    """
-    folder = paths.runs_dir() / paths.safe_name(run_name, "run.name")
-    if (folder / "results.json").exists() or (folder / "metrics.jsonl").exists():
-        raise RunError(f"a run named {run_name} exists already: choose another run.name")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def write_shared_prompt(path: Path, state: RunState) -> None:
+    """Write the shared prompt ``(n_ctx, width)``; its metadata is enough to predict with it."""
+    if state.shared is None:
+        return
+    config = state.config
+    metadata = {
+        "format": SHARED_PROMPT_FORMAT,
+        "class_names": json.dumps(class_names(config.data)),
+        "words": json.dumps(class_words(config.data)),
+        "model": config.model.name,
+        "hub_id": config.model.hub_id or "",
+        "revision": config.model.revision or "",
+        "clip": state.digests()["clip"] or "",
+        "n_ctx": str(config.prompt.n_ctx),
+        "template": config.prompt.template,
+        "run": state.run_name,
+        "round": str(state.server_round),
+    }
+    shared = np.ascontiguousarray(state.shared)
+    fileio.write_bytes(path, save({SHARED_PROMPT: shared}, metadata=metadata))
 
 
 def write_config(folder: Path, config: Config) -> None:
@@ -72,7 +85,7 @@ def append_record(folder: Path, record: Record) -> None:
     fileio.append_line(folder / "metrics.jsonl", json.dumps(record))
 
 
-def summary(state: RunState, *, reason: str | None, seconds: float) -> Results:
+def summary(state: RunState, *, reason: str | None) -> Results:
     """Summarise a run for ``results.json``; ``reason`` says why it failed."""
     records = state.records
     evaluated = [record for record in records if record["test"] is not None]
@@ -98,7 +111,7 @@ def summary(state: RunState, *, reason: str | None, seconds: float) -> Results:
         "dropped": _dropped(records),
         "failed_rounds": [record["round"] for record in records if record["failure"]],
         "bytes": _bytes(records),
-        "seconds": seconds,
+        "seconds": state.seconds,
         "digests": state.digests(),
         "versions": _versions(),
     }

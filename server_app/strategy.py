@@ -1,5 +1,6 @@
 """The round loop: what is sent, what may be aggregated, when a run has to end."""
 
+import copy
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from server_app import metrics
 from server_app.admission import Client, Standard
 from server_app.aggregation import Aggregator, build
 from server_app.exchange import Exchange, Reply, new_messages
-from server_app.phase import Phase, Record, add_traffic, new_record, trained
+from server_app.phase import Phase, Progress, Record, add_traffic, new_record, trained
 from server_app.roster import with_returned
 from server_app.sampling import sample
 
@@ -41,8 +42,8 @@ class SharedPromptStrategy:
         What a client that returns under another node id is compared with.
     on_record : Callable[[Record], None]
         Receives each round's record once its evaluation is known.
-    on_prompt : Callable[[int, Prompt], None]
-        Receives the shared prompt after each round.
+    on_progress : Callable[[Progress], None]
+        Receives the state after each round.
     echo : Callable[[str], None]
         Receives lines for a person.
     """
@@ -55,7 +56,7 @@ class SharedPromptStrategy:
         standard: Standard,
         *,
         on_record: Callable[[Record], None],
-        on_prompt: Callable[[int, Prompt], None],
+        on_progress: Callable[[Progress], None],
         echo: Callable[[str], None],
     ) -> None:
         self._exchange = exchange
@@ -64,7 +65,7 @@ class SharedPromptStrategy:
         self._standard = standard
         self._strangers: set[int] = set()
         self._on_record = on_record
-        self._on_prompt = on_prompt
+        self._on_progress = on_progress
         self._echo = echo
         self._aggregator = Aggregator(build(config.strategy)) if config.prompt.shared else None
         self._open: Record | None = None
@@ -90,13 +91,31 @@ class SharedPromptStrategy:
             If ``federation.max_failed_rounds`` rounds in a row had fewer than
             ``federation.min_replies`` valid replies, or an evaluation of the start or end had.
         """
-        num_rounds = self._config.federation.num_rounds
         self._open = new_record(0)
         try:
-            self._evaluate_all(0, shared, final=num_rounds == 0)
+            self._evaluate_all(0, shared, final=self._config.federation.num_rounds == 0)
+        finally:
             self._close()
-            self._on_prompt(0, shared)
-            for server_round in range(1, num_rounds + 1):
+        self._report(0, shared)
+        return self._rounds(0, shared)
+
+    def resume(self, progress: Progress) -> Prompt:
+        """Go on after the round of ``progress``; the same as if nothing had happened.
+
+        Returns and raises what :meth:`run` does.
+        """
+        self._open = None if progress.record is None else copy.deepcopy(progress.record)
+        self._failed_rounds = progress.failed_rounds
+        if self._aggregator is not None:
+            self._aggregator.restore(progress.aggregator)
+        return self._rounds(progress.server_round, progress.shared)
+
+    def _rounds(self, done: int, shared: Prompt) -> Prompt:
+        """Run the rounds after ``done`` and evaluate the end."""
+        num_rounds = self._config.federation.num_rounds
+        try:
+            for server_round in range(done + 1, num_rounds + 1):
+                self._evaluate_if_due(server_round - 1, shared)
                 shared = self._round(server_round, shared)
             if num_rounds:
                 self._evaluate_all(num_rounds, shared, final=True)
@@ -112,19 +131,27 @@ class SharedPromptStrategy:
         self._close()
         self._open = trained(new_record(server_round), phase)
         shared = self._aggregated(server_round, shared, phase)
-        self._on_prompt(server_round, shared)
-        federation = self._config.federation
-        if self._failed_rounds >= federation.max_failed_rounds:
+        self._report(server_round, shared)
+        if self._failed_rounds >= self._config.federation.max_failed_rounds:
             raise RunError(
                 f"{self._failed_rounds} rounds in a row failed, the last one, round "
                 f"{server_round}: {self._open['failure']}"
             )
-        partial = federation.fraction_train < 1
-        last = server_round == federation.num_rounds
-        if partial and not last and server_round % federation.eval_every == 0:
+        return shared
+
+    def _report(self, server_round: int, shared: Prompt) -> None:
+        aggregator = self._aggregator
+        state = {} if aggregator is None else aggregator.state()
+        record = copy.deepcopy(self._open)
+        self._on_progress(Progress(server_round, shared, record, self._failed_rounds, state))
+
+    def _evaluate_if_due(self, server_round: int, shared: Prompt) -> None:
+        """Let all clients evaluate a past round, where a round asks only some of them."""
+        federation = self._config.federation
+        due = federation.fraction_train < 1 and server_round % federation.eval_every == 0
+        if due and self._open is not None:
             self._evaluate_all(server_round, shared, final=False)
             self._close()
-        return shared
 
     def _chosen(self, server_round: int) -> list[Client]:
         free = self._free_nodes()

@@ -33,6 +33,7 @@ from fedrsclip_core.report import final_table, round_line
 from fedrsclip_core.schema import Config
 from server_app import app as server
 from server_app.app import RunOutcome, run
+from server_app.checkpoint import newest_checkpoint
 from server_app.inprocess import InProcessGrid
 from tests.unit.server.fakes import WIDTH, Fakes, Handler, small_config
 
@@ -129,6 +130,8 @@ def test_a_run_leaves_its_folder() -> None:
     config.model.path = "/somewhere/of/this/site"
     outcome = go(Fakes(config))
     assert {path.name for path in outcome.folder.iterdir()} == {
+        ".lock",
+        "run.json",
         "config.yaml",
         "digests.json",
         "metrics.jsonl",
@@ -138,7 +141,8 @@ def test_a_run_leaves_its_folder() -> None:
         "partition.png",
         "accuracy.png",
     }
-    assert "/somewhere" not in (outcome.folder / "config.yaml").read_text()
+    for name in ("config.yaml", "run.json"):
+        assert "/somewhere" not in (outcome.folder / name).read_text()
     assert json.loads((outcome.folder / "digests.json").read_text())["split"] == "split-a"
     results = json.loads((outcome.folder / "results.json").read_text())
     assert results == outcome.results
@@ -153,25 +157,25 @@ def test_a_run_leaves_its_folder() -> None:
 
 def test_the_shared_prompt_file_is_enough_to_predict_with() -> None:
     outcome = go(Fakes(small_config()))
-    for path in (
-        outcome.folder / "shared_prompt.safetensors",
-        outcome.folder / "checkpoint" / "shared_prompt-00002.safetensors",
-    ):
-        with safe_open(path, framework="numpy") as file:
-            np.testing.assert_array_equal(file.get_tensor(SHARED_PROMPT), outcome.shared)
-            metadata = file.metadata()
-        assert json.loads(metadata["class_names"]) == ["forest", "harbor", "river"]
-        assert json.loads(metadata["words"]) == ["forest", "harbor", "river"]
-        assert metadata["clip"] == "clip-a"
-        assert metadata["round"] == "2"
-        assert metadata["template"] == "a satellite photo of a {}."
+    with safe_open(outcome.folder / "shared_prompt.safetensors", framework="numpy") as file:
+        np.testing.assert_array_equal(file.get_tensor(SHARED_PROMPT), outcome.shared)
+        metadata = file.metadata()
+    assert json.loads(metadata["class_names"]) == ["forest", "harbor", "river"]
+    assert json.loads(metadata["words"]) == ["forest", "harbor", "river"]
+    assert metadata["clip"] == "clip-a"
+    assert metadata["round"] == "2"
+    assert metadata["template"] == "a satellite photo of a {}."
 
 
-def test_the_checkpoint_is_of_the_last_round_and_holds_one_prompt() -> None:
-    folder = go(Fakes(small_config())).folder / "checkpoint"
-    state = json.loads((folder / "state.json").read_text())
-    assert state["round"] == 2
-    assert sorted(path.name for path in folder.iterdir()) == [state["shared_prompt"], "state.json"]
+def test_the_last_three_checkpoints_are_kept() -> None:
+    config = small_config(num_rounds=4)
+    outcome = go(Fakes(config))
+    folder = outcome.folder / "checkpoint"
+    names = [f"round-00000{number}.safetensors" for number in (2, 3, 4)]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    newest = newest_checkpoint(folder, "test-run", print)
+    assert newest is not None and newest.progress.server_round == 4
+    np.testing.assert_array_equal(newest.progress.shared, outcome.shared)
 
 
 def test_two_runs_are_equal_in_bits_whatever_the_order_of_the_nodes() -> None:
@@ -195,7 +199,7 @@ def test_a_second_run_of_the_same_name_is_refused_and_changes_nothing() -> None:
     outcome = go(Fakes(small_config()))
     before = (outcome.folder / "results.json").read_bytes()
     with pytest.raises(RunError, match=r"choose another run\.name"):
-        go(Fakes(small_config()))
+        run(Fakes(small_config()).grid(), small_config(), run_id=8)
     assert (outcome.folder / "results.json").read_bytes() == before
 
 
@@ -449,8 +453,9 @@ def test_too_few_replies_for_several_rounds_end_the_run_with_a_checkpoint() -> N
     assert results["failed_rounds"] == [1, 2]
     assert results["rounds"] == 2
     folder = paths.runs_dir() / "test-run"
-    state = json.loads((folder / "checkpoint" / "state.json").read_text())
-    assert state["round"] == 2
+    newest = newest_checkpoint(folder / "checkpoint", "test-run", print)
+    assert newest is not None and newest.progress.server_round == 2
+    assert newest.progress.failed_rounds == 2
     with safe_open(folder / "shared_prompt.safetensors", framework="numpy") as file:
         np.testing.assert_array_equal(file.get_tensor(SHARED_PROMPT), start_prompt(config))
     assert "FAILED" in final_table(results)
@@ -517,20 +522,34 @@ def test_a_full_disk_in_the_middle_is_a_sentence_and_loses_no_round(
     assert results["initial"]["round"] == 0
     folder = paths.runs_dir() / "test-run"
     assert [record["round"] for record in records(folder)] == [0]
-    assert json.loads((folder / "checkpoint" / "state.json").read_text())["round"] == 1
+    newest = newest_checkpoint(folder / "checkpoint", "test-run", print)
+    assert newest is not None and newest.progress.server_round == 1
 
 
 def test_results_that_cannot_be_written_do_not_hide_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    write = server.fileio.write_json
+
     def full(path: Path, value: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if path.name == "results.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(path, value)
 
     monkeypatch.setattr(server.fileio, "write_json", full)
     lines: list[str] = []
     with pytest.raises(RunError, match="cannot be written"):
         go(Fakes(small_config()), lines)
     assert any("were not written" in line for line in lines)
+
+
+def test_a_full_disk_before_the_start_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, value: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(server.fileio, "write_json", full)
+    with pytest.raises(RunError, match="cannot be written"):
+        go(Fakes(small_config()))
 
 
 def test_another_start_of_the_shared_prompt_names_the_odd_client() -> None:
