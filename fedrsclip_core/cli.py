@@ -75,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
 
 _COMMANDS = {"run": _run, "config": _config, "check": _check}
 _HELP = {
-    "run": "simulate a federation on this machine and print its results",
+    "run": "simulate a federation on this machine and print its results; resume=RUN goes on with "
+    "an interrupted one",
     "config": "print the composed configuration",
     "check": "say what is wrong with this machine or configuration",
 }

@@ -11,6 +11,7 @@ from fedrsclip_core import config as configuration
 from fedrsclip_core import machine, paths, preflight, report
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.processes import undisturbed
+from fedrsclip_core.resume import can_be_resumed, with_resumed
 from fedrsclip_core.schema import Config
 from fedrsclip_core.staging import stage_app
 from fedrsclip_core.superlink import (
@@ -43,6 +44,7 @@ def prepare(overrides: Sequence[str]) -> Submission:
     FedRSCLIPError
         With the sentence to show, before anything is started.
     """
+    overrides = with_resumed(overrides)
     travelling, _ = configuration.split_site_overrides(overrides)
     config = preflight.compose_here(overrides)
     machine.check_resources(config.federation)
@@ -91,13 +93,22 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
             echo(f"the run failed: {_reason(status, folder, log)} (log: {log})")
             for sentence in logs.failures():
                 echo(sentence)
+            _offer_resume(folder.folder, echo)
             return 1
+        except KeyboardInterrupt:
+            _offer_resume(folder.folder, echo)
+            raise
         finally:
             with undisturbed():
                 if run_id is not None and status is None and link.running:
                     echo("stopping the run")
                     link.stop_run(run_id)
                 link.end()
+
+
+def _offer_resume(folder: Path, echo: Callable[[str], None]) -> None:
+    if can_be_resumed(folder):
+        echo(f"go on with it: fedrsclip run resume={folder.name}")
 
 
 def _follow(

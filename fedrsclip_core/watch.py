@@ -24,6 +24,8 @@ class RunFolder:
         if not self._metrics.is_file():
             return
         with self._metrics.open("rb") as file:
+            # A run that goes on first cuts off what comes after its checkpoint.
+            self._offset = min(self._offset, self._metrics.stat().st_size)
             file.seek(self._offset)
             for line in file:
                 if not line.endswith(b"\n"):

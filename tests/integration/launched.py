@@ -22,7 +22,7 @@ class Launched:
         self.home = folder / "home"
         empty = folder / "empty"
         for path in (self.user_home, empty):
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=True)
         environment = {name: v for name, v in os.environ.items() if not name.startswith("FLWR")}
         environment |= {"HOME": str(self.user_home), "FEDRSCLIP_HOME": str(self.home)}
         self._output = folder / "output"

@@ -1,8 +1,11 @@
 """``fedrsclip run`` for real: true exit status, results, and nothing left behind."""
 
+import json
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -74,7 +77,46 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_no_process(launch: Launch) -> None
     assert one.wait() == 130, one.output
     assert "everything was stopped" in one.output
     assert one.left_behind() == []
-    assert list(one.home.glob("runs/*/config.yaml"))
+    (folder,) = one.home.glob("runs/*")
+    assert f"go on with it: fedrsclip run resume={folder.name}" in one.output
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
+def test_a_killed_run_goes_on_and_ends_with_equal_bits(launch: Launch) -> None:
+    settings = [*SMALL, "federation.num_rounds=6", "strategy=fedadam", "run.name=first"]
+    whole = launch("whole", "run", *settings)
+    assert whole.wait() == 0, whole.output
+
+    killed = launch("killed", "run", *settings)
+    killed.wait_for("round   1 |")
+    assert killed.running
+    for group in killed.groups:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+    killed.process.kill()
+    killed.process.wait(timeout=10)
+    assert not (killed.home / "runs/first/results.json").exists()
+
+    again = launch("killed", "run", "resume=first")
+    assert again.wait() == 0, again.output
+    last = [line for line in again.output.splitlines() if line.startswith("round ")]
+    assert "round   6 |" in last[-1]
+    assert not any(line.startswith("round   0") for line in last)
+    assert whole.results["last"]["test"] == again.results["last"]["test"]
+    for name in ("runs/first/shared_prompt.safetensors", "private/demo/first"):
+        assert _bits(whole.home / name) == _bits(again.home / name)
+    rounds = [r["round"] for r in _records(again.home / "runs/first/metrics.jsonl")]
+    assert rounds == [0, 1, 2, 3, 4, 5, 6]
+
+
+def _records(metrics: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in metrics.read_text().splitlines()]
+
+
+def _bits(path: Path) -> dict[str, bytes]:
+    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
+    assert files
+    return {str(file.relative_to(path)): file.read_bytes() for file in files}
 
 
 def test_nothing_is_started_for_a_run_that_cannot_work(launch: Launch) -> None:

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core import launch, machine, preflight
+from fedrsclip_core import launch, machine, paths, preflight
 from fedrsclip_core.config import compose
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.report import STOPPED
+from fedrsclip_core.resume import with_resumed
 from fedrsclip_core.schema import FederationConfig
 from fedrsclip_core.superlink import RunStatus
 from fedrsclip_core.watch import RunFolder, SiteLogs
@@ -63,6 +64,47 @@ def test_failures_of_clients_are_collected_from_their_logs(tmp_path: Path) -> No
         file.write("  x failed: inside a traceback\n")
     second.write_text("2026-01-01T00:00:01Z query.prepare failed: no room left\n")
     assert logs.failures() == ["client-000: no room left"]
+
+
+def test_a_run_that_goes_on_is_read_from_its_checkpoint(tmp_path: Path) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"round": 0}\n{"round": 1}\n{"round": 2}\n')
+    folder = RunFolder(tmp_path)
+    metrics.write_text('{"round": 0}\n')
+    assert list(folder.new_rounds()) == []
+    with metrics.open("a") as file:
+        file.write('{"round": 1}\n')
+    assert list(folder.new_rounds()) == [{"round": 1}]
+
+
+def test_resume_takes_what_the_run_was_started_with() -> None:
+    folder = paths.runs_dir() / "first"
+    folder.mkdir(parents=True)
+    overrides = "data=folder 'data.class_names=[a,b]' seed=3 run.name=first optimizer.lr=0.2"
+    (folder / "run.json").write_text(json.dumps({"overrides": overrides}))
+    assert with_resumed(["seed=1", "resume=first", "data.path=x"]) == [
+        "data=folder",
+        "data.class_names=[a,b]",
+        "optimizer.lr=0.2",
+        "seed=1",
+        "data.path=x",
+        "run.name=first",
+        "run.resume=true",
+    ]
+    assert with_resumed(["seed=1"]) == ["seed=1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "there is no run gone to resume"), ("{", "damaged"), ("{}", "damaged")],
+)
+def test_resume_of_what_is_not_there_is_said(content: str | None, said: str) -> None:
+    folder = paths.runs_dir() / "gone"
+    if content is not None:
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(content)
+    with pytest.raises(ConfigError, match=said):
+        with_resumed(["resume=gone"])
 
 
 def test_site_keys_stay_and_class_names_travel(
