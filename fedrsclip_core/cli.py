@@ -47,6 +47,12 @@ def _check(overrides: Sequence[str]) -> int:
     return check(overrides, echo=_say)
 
 
+def _status(arguments: Sequence[str]) -> int:
+    from fedrsclip_core.status import status
+
+    return status(arguments, echo=_say)
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -68,17 +74,20 @@ def _parser() -> argparse.ArgumentParser:
             "overrides",
             nargs="*",
             metavar="key=value",
-            help="Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8",
+            help=_OVERRIDES if name != "status" else "run=NAME superlink=NAME",
         )
     return parser
 
 
-_COMMANDS = {"run": _run, "config": _config, "check": _check}
+_OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
+_COMMANDS = {"run": _run, "config": _config, "check": _check, "status": _status}
 _HELP = {
     "run": "simulate a federation on this machine and print its results; resume=RUN goes on with "
     "an interrupted one",
     "config": "print the composed configuration",
     "check": "say what is wrong with this machine or configuration",
+    "status": "say how a run goes (run=NAME, by default the newest) and who is connected "
+    "(superlink=NAME, a connection of Flower's configuration); at the server",
 }
 
 if __name__ == "__main__":
