@@ -14,6 +14,7 @@ from fedrsclip_core.classifier import logits, private_weight, unit
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.fileio import sha256_of
 from fedrsclip_core.losses import TextFeatures, combine, loss_terms, total_loss
+from fedrsclip_core.optimizer import PromptOptimizer
 from fedrsclip_core.prompts import ClientState
 from fedrsclip_core.schema import Config, OptimizerConfig, PromptConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
@@ -74,7 +75,7 @@ def train_round(
         FedProx's weight of ``||P_s - received||^2 / 2`` (Li et al., MLSys 2020).
     """
     trained = _Trained(encoder, shared, state)
-    optimizer = _optimizer(trained, config.optimizer, _schedule(config, server_round))
+    optimizer, factor = _optimizer(trained, config.optimizer), _schedule(config, server_round)
     anchor = _received_anchor(encoder, trained, config)
     features, labels = _tensors(data, encoder)
     own_classes = torch.zeros(encoder.n_cls, dtype=torch.bool, device=encoder.device)
@@ -97,9 +98,7 @@ def train_round(
         sums = _add(sums, {"loss": loss, **terms})
         if proximal_mu and trained.shared is not None and received is not None:
             loss = loss + 0.5 * proximal_mu * (trained.shared - received).square().sum()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        optimizer.minimize(loss, factor)
         num_steps += 1
     losses = {name: float(value) / num_steps for name, value in sums.items()}
     return TrainOutcome(_array(trained.shared), trained.state(), losses, num_steps)
@@ -119,20 +118,17 @@ def finetune(
     cosine over the epochs.
     """
     copy = _Trained(encoder, None, ClientState(shared))
+    assert copy.private is not None
     lr = config.prompt.finetune_lr or config.optimizer.lr
-    optimizer = _optimizer(copy, config.optimizer, 1.0)
+    optimizer = PromptOptimizer([(copy.private, lr)], config.optimizer)
     features, labels = _tensors(data, encoder)
     epochs = config.prompt.finetune_epochs
     for epoch in range(1, epochs + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * cosine(epoch, epochs)
         for batch in _batches(len(data), config, -epoch, client_name, epochs=1):
             text = copy.text(config.prompt)
             scores = logits(features[batch], text.fused, encoder.logit_scale)
             loss = functional.cross_entropy(scores, labels[batch])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            optimizer.minimize(loss, cosine(epoch, epochs))
     return copy.state()
 
 
@@ -189,21 +185,11 @@ def _schedule(config: Config, server_round: int) -> float:
     return cosine(server_round, max(config.federation.num_rounds, server_round))
 
 
-def _optimizer(trained: _Trained, config: OptimizerConfig, factor: float) -> torch.optim.Optimizer:
+def _optimizer(trained: _Trained, config: OptimizerConfig) -> PromptOptimizer:
     private_lr = config.lr if config.private_lr is None else config.private_lr
-    groups = [
-        {"params": [tensor], "lr": factor * lr}
-        for tensor, lr in (
-            (trained.shared, config.lr),
-            (trained.private, private_lr),
-            (trained.gate, private_lr),
-        )
-        if tensor is not None
-    ]
-    if config.name == "sgd":
-        return torch.optim.SGD(groups, momentum=config.momentum, weight_decay=config.weight_decay)
-    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-    return kind(groups, weight_decay=config.weight_decay)
+    rates = ((trained.shared, config.lr), (trained.private, private_lr), (trained.gate, private_lr))
+    leaves = [(tensor, lr) for tensor, lr in rates if tensor is not None]
+    return PromptOptimizer(leaves, config)
 
 
 def _batches(
