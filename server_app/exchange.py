@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Error, Message, RecordDict
@@ -17,7 +17,7 @@ UNREACHABLE = "unreachable"
 UNREADABLE = "unreadable"
 CRASHED = "crashed"
 
-_FIRST_PAUSE, _LAST_PAUSE = 0.05, 0.5
+_FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
 _PROGRESS_EVERY = 30.0
 _CODE = re.compile(r"(?:ClientFailure'>:<'|ClientFailure: |Message: )([a-z-]{1,40})")
 _CODES_BY_ERROR = {
@@ -94,15 +94,6 @@ class Exchange:
                 del self._unanswered[node_id]
         return set(self.grid.get_node_ids()) - self._unanswered.keys()
 
-    def wait_for(self, node_ids: Collection[int], number: int, timeout: float) -> set[int]:
-        """Wait until ``number`` of the nodes are free, at most ``timeout`` seconds."""
-        deadline = self._clock() + timeout
-        while True:
-            free = self.free_nodes() & set(node_ids)
-            if len(free) >= number or self._clock() >= deadline:
-                return free
-            self._sleep(_LAST_PAUSE)
-
     def ask(
         self,
         messages: Sequence[Message],
@@ -148,7 +139,7 @@ class Exchange:
                 told = now
                 progress(len(messages) - len(waiting), len(messages))
             self._sleep(min(pause, deadline - now))
-            pause = min(1.5 * pause, _LAST_PAUSE)
+            pause = min(1.5 * pause, LAST_PAUSE)
         self._unanswered |= {node_id: (name, deadline) for node_id, name in waiting.items()}
         return replies
 

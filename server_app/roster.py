@@ -10,9 +10,9 @@ from fedrsclip_core.messages import (
     Identity,
 )
 from fedrsclip_core.records import pack_identity_request, unpack_identity
-from fedrsclip_core.schema import Config
+from fedrsclip_core.schema import Config, FederationConfig
 from server_app.admission import Client, Standard, admitted
-from server_app.exchange import Exchange, new_messages
+from server_app.exchange import LAST_PAUSE, Exchange, new_messages
 
 Echo = Callable[[str], None]
 
@@ -97,6 +97,39 @@ def prepare(
     labels = {client.node_id: client.name for client in roster.clients}
     prepared = _query(exchange, QUERY_PREPARE, nodes, standard, timeout, labels, progress)
     return Roster(prepared.clients, {**roster.refused, **prepared.refused})
+
+
+def wait_for_clients(
+    exchange: Exchange,
+    clients: Sequence[Client],
+    standard: Standard,
+    federation: FederationConfig,
+    strangers: set[int],
+    echo: Echo,
+) -> tuple[tuple[Client, ...], set[int]]:
+    """Wait until ``federation.min_replies`` clients can be asked, also under new node ids.
+
+    Returns
+    -------
+    tuple[tuple[Client, ...], set[int]]
+        The clients with their present node ids, and the nodes that can be asked: fewer than
+        needed if ``federation.round_timeout`` seconds were not enough.
+    """
+    start = spoken = exchange.now()
+    while True:
+        clients = with_returned(exchange, clients, standard, federation.connect_timeout, strangers)
+        free = exchange.free_nodes() & {client.node_id for client in clients}
+        now = exchange.now()
+        left = federation.round_timeout - (now - start)
+        if len(free) >= federation.min_replies or left <= 0:
+            return tuple(clients), free
+        if now - spoken >= _PROGRESS_EVERY:
+            spoken = now
+            echo(
+                f"waiting for clients: {len(free)} of {len(clients)} can be asked, at least "
+                f"{federation.min_replies} needed, {left:.0f} s left in this round"
+            )
+        exchange.pause(LAST_PAUSE)
 
 
 def with_returned(

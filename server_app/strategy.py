@@ -16,7 +16,7 @@ from server_app.admission import Client, Standard
 from server_app.aggregation import Aggregator, build
 from server_app.exchange import Exchange, Reply, new_messages
 from server_app.phase import Phase, Progress, Record, add_traffic, new_record, trained
-from server_app.roster import with_returned
+from server_app.roster import wait_for_clients
 from server_app.sampling import sample
 
 Prompt = NDArray[np.float32] | None
@@ -169,15 +169,15 @@ class SharedPromptStrategy:
     def _free_nodes(self) -> set[int]:
         """Return the nodes that can be asked now, also those that came back."""
         federation = self._config.federation
-        self._clients = with_returned(
+        self._clients, free = wait_for_clients(
             self._exchange,
             self._clients,
             self._standard,
-            federation.connect_timeout,
+            federation,
             self._strangers,
+            self._echo,
         )
-        nodes = [client.node_id for client in self._clients]
-        return self._exchange.wait_for(nodes, federation.min_replies, federation.round_timeout)
+        return free
 
     def _aggregated(self, server_round: int, shared: Prompt, phase: Phase) -> Prompt:
         """Return the next shared prompt, or the old one if the round failed."""

@@ -446,6 +446,55 @@ def test_a_client_that_restarts_takes_part_again() -> None:
     assert outcome.results["dropped"]["total"] == 0
 
 
+class Outage(InProcessGrid):
+    """All nodes go away after round 1's train messages; looked for often enough, they return."""
+
+    looks: int | None = None
+    looks_needed = 4
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        ids = list(super().push_messages(messages))
+        train = any(message.metadata.message_type == TRAIN for message in messages)
+        if train and self.looks is None:
+            self.looks, self._gone, self._contexts = 0, self._contexts, {}
+        return ids
+
+    def get_node_ids(self) -> Iterable[int]:
+        if self.looks is not None:
+            self.looks += 1
+            if self.looks == self.looks_needed:
+                self._contexts = {node_id + 1000: c for node_id, c in self._gone.items()}
+        return super().get_node_ids()
+
+
+def outage(config: Config, looks_needed: int, lines: list[str]) -> RunOutcome:
+    fakes = Fakes(config)
+    nodes = [{"partition-id": p, "num-partitions": 3} for p in range(3)]
+    grid = Outage(fakes.app(), nodes, {})
+    grid.looks_needed = looks_needed
+    return run(grid, config, run_id=7, echo=lines.append)
+
+
+def test_the_run_waits_for_clients_that_are_all_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server.roster, "_PROGRESS_EVERY", 0.1)
+    monkeypatch.setattr(server.roster, "LAST_PAUSE", 0.1)
+    lines: list[str] = []
+    outcome = outage(small_config(num_rounds=3, round_timeout=30.0), 7, lines)
+    waiting = "waiting for clients: 0 of 3 can be asked, at least 1 needed"
+    assert any(waiting in line for line in lines)
+    assert outcome.results["failed_rounds"] == []
+    assert [r["clients"]["valid"] for r in records(outcome.folder)] == [0, 3, 3, 3]
+
+
+def test_a_run_whose_clients_stay_away_ends_at_its_limit_with_a_checkpoint() -> None:
+    config = small_config(num_rounds=9, max_failed_rounds=2, round_timeout=0.2)
+    with pytest.raises(RunError, match="2 rounds in a row failed"):
+        outage(config, 10**9, [])
+    newest = newest_checkpoint(paths.runs_dir() / "test-run" / "checkpoint", "test-run", print)
+    assert newest is not None and newest.progress.server_round == 3
+
+
 def test_too_few_replies_for_several_rounds_end_the_run_with_a_checkpoint() -> None:
     config = small_config(num_rounds=9, min_replies=2, max_failed_rounds=2)
     scripts = {(TRAIN, p): raise_failure for p in (0, 1)}
