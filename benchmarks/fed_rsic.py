@@ -6,9 +6,9 @@ Every cell of the grid is a whole run in one process (no Ray): its folder lies u
     python benchmarks/fed_rsic.py table --data-path DIR --model-path DIR
     python benchmarks/fed_rsic.py tune --data-path DIR --model-path DIR
 
-``tune`` gives each method the same number of trials on validation images with a seed that is not
-reported, and records the best as ``conf/tuned/<experiment>-<method>.yaml``, which ``table`` and
-every other run of that experiment and method then use.
+``tune`` gives each method the same number of trials on validation images with seeds that are not
+reported, and records the best on average as ``conf/tuned/<experiment>-<method>.yaml``, which
+``table`` and every other run of that experiment and method then use.
 """
 
 import argparse
@@ -34,7 +34,7 @@ METHODS = (
     "fedrsclip",
 )
 EXPERIMENTS = ("uc_merced", "uc_merced_uniform")
-TUNING_SEED = 100
+TUNING_SEEDS = (100, 101, 102)
 TRIALS: dict[str, list[list[str]]] = {
     "promptfl": [[f"optimizer.lr={lr}"] for lr in (0.1, 0.3, 1.0, 2.0, 0.5)],
     "promptfl_ft": [[f"prompt.finetune_lr={lr}"] for lr in (0.1, 0.3, 0.6, 1.0, 2.0)],
@@ -131,22 +131,26 @@ def tune(args: argparse.Namespace) -> None:
     # promptfl_ft fine-tunes what promptfl's learning rate gave: its trials come after.
     for wave in ([m for m in methods if m != "promptfl_ft"], methods):
         cells = [
-            Cell(experiment, method, TUNING_SEED, tuple(trial), number, tuple(args.override))
+            Cell(experiment, method, seed, tuple(trial), number, tuple(args.override))
             for method in wave
             if not (folder / f"{args.experiments[0]}-{method}.yaml").exists() or args.again
             for experiment in args.experiments
             for number, trial in enumerate(_trials(method, experiment, folder))
+            for seed in args.tuning_seeds
         ]
-        scores: dict[tuple[str, str], list[tuple[float, Cell]]] = {}
+        scores: dict[tuple[str, str], dict[int, list[tuple[float, Cell]]]] = {}
         for cell, results in run_cells(cells, args.jobs):
             val = figures(results, "val")
             mode = "global" if cell.method == "promptfl" else "personalized"
-            scores.setdefault((cell.experiment, cell.method), []).append((val[mode] or 0, cell))
+            trials = scores.setdefault((cell.experiment, cell.method), {})
+            trials.setdefault(cell.trial or 0, []).append((val[mode] or 0, cell))
         for (experiment, method), trials in sorted(scores.items()):
-            for score, cell in sorted(trials, key=lambda item: item[1].trial or 0):
-                print(f"{experiment} {method} {' '.join(cell.overrides)}: {score:.1f}")
-            best = max(trials, key=lambda item: (item[0], -(item[1].trial or 0)))[1]
-            _record(folder / f"{experiment}-{method}.yaml", best)
+            means = {n: statistics.mean(score for score, _ in runs) for n, runs in trials.items()}
+            for number, mean in sorted(means.items()):
+                overrides = " ".join(trials[number][0][1].overrides)
+                print(f"{experiment} {method} {overrides}: {mean:.1f}")
+            best = max(means, key=lambda number: (means[number], -number))
+            _record(folder / f"{experiment}-{method}.yaml", trials[best][0][1])
 
 
 def _trials(method: str, experiment: str, folder: Path) -> list[list[str]]:
@@ -219,6 +223,7 @@ def main() -> None:
     parser.add_argument("--experiments", nargs="+", default=list(EXPERIMENTS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--tuning-seeds", type=int, nargs="+", default=TUNING_SEEDS)
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each")
     parser.add_argument("--override", action="append", default=[], help="of every cell")
     parser.add_argument("--again", action="store_true", help="tune what was tuned before")
