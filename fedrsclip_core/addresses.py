@@ -54,7 +54,7 @@ def check_hosts(federation: FederationConfig) -> None:
         wrong = [host for host in hosts if not is_host(host)]
         if wrong:
             raise ConfigError(
-                f"federation.{name} has {wrong[0]!r}: give a DNS name or an IP address, without port"
+                f"federation.{name} has {wrong[0]!r}: give a DNS name or an IP address without port"
             )
     if federation.port == federation.superlink_port:
         raise ConfigError(
