@@ -1,6 +1,7 @@
 """Scripts, units and configuration files of each host."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,10 @@ def render(description: Description, folder: Path) -> None:
             write_kept(folder / file.path, file.text, mode=file.mode)
         else:
             write_text(folder / file.path, file.text, mode=file.mode)
-    stage_app(folder / "admin" / "app")
+    app = folder / "admin" / "app"
+    # A module of another version must not stay behind: it would be submitted, too.
+    shutil.rmtree(app, ignore_errors=True)
+    stage_app(app)
 
 
 def files(description: Description) -> Iterator[Rendered]:

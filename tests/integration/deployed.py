@@ -44,7 +44,9 @@ class Deployment:
         assert main(["deploy", "certs", f"out={self.out}"]) == 0
         self.server, self.admin = self.out / "server", self.out / "admin"
         self._trees: dict[Path, ProcessTree] = {}
-        self._environment = {n: v for n, v in os.environ.items() if not n.startswith("F")} | {
+        self._environment = {
+            n: v for n, v in os.environ.items() if not n.startswith(("FLWR", "FEDRSCLIP"))
+        } | {
             "HOME": str(root),
             "OMP_NUM_THREADS": "1",
         }

@@ -5,7 +5,7 @@
 flower="$here/flower.sh"
 value_of() { tr -d '\n' | sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"; }
 
-answer=$("$flower" run "$here/app" "@name" -c "$here/run.toml" --format json)
+answer=$("$flower" run "$here/app" "@name" -c "$here/run.toml" --format json) || true
 run=$(printf '%s' "$answer" | value_of run-id)
 case $run in
 "" | null)

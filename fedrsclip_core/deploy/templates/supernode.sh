@@ -1,7 +1,7 @@
 #!/bin/sh
 # Flower's SuperNode of the client @client. It dials the server; nothing dials it from outside.
-# Restarted within 60 seconds it may end with code 2004, because the server still waits for its
-# predecessor: start it again until it stays.
+# It ends with exit code 305 (2004 at the server) if its key is not registered, and also if it is
+# restarted within 60 seconds, while its predecessor still counts as online: start it again.
 @header
 cd "$FLWR_HOME"
 exec flower-supernode @tls \

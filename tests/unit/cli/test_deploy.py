@@ -161,6 +161,41 @@ def test_the_submitted_app_is_this_code(out: Path) -> None:
     assert digest == code_digest()
 
 
+_FAKE_FLWR = """#!/bin/sh
+case $1 in
+run) echo '{RUN}' ;;
+ls) echo '{"runs": [{"run-id": "7", "status": "STATUS", "status-details": "x"}]}' ;;
+log) exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("taken", "status", "expected"),
+    [
+        ('{"success": true, "run-id": "7"}', "finished:completed", 0),
+        ('{"success": true, "run-id": "7"}', "finished:failed", 1),
+        ('{"success": true, "run-id": "7"}', "finished:stopped", 1),
+        ('{"success": false, "error-message": "no such server"}', "", 1),
+    ],
+)
+def test_submitting_tells_the_true_status(
+    taken: str, status: str, expected: int, out: Path, tmp_path: Path
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    fake = programs / "flwr"
+    fake.write_text(_FAKE_FLWR.replace("{RUN}", taken).replace("STATUS", status))
+    fake.chmod(0o755)
+    with (out / "admin" / "admin.env").open("a") as text:
+        text.write(f"FEDRSCLIP_BIN='{programs}'\n")
+    command = [out / "admin" / "submit.sh"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == expected, done.stderr
+    said = done.stdout + done.stderr
+    assert (f"run 7: {status}" if status else "no such server") in said
+
+
 def test_units_restart_for_ever(out: Path, tmp_path: Path) -> None:
     target = tmp_path / "units"
     target.mkdir()
@@ -192,9 +227,12 @@ def test_rendering_anew_keeps_what_people_wrote(out: Path) -> None:
     site.write_text("FEDRSCLIP_DATA_PATH=/images\n")
     script = out / "server" / "proxy.sh"
     script.write_text("broken")
+    stale = out / "admin" / "app" / "server_app" / "stale.py"
+    stale.write_text("")
     assert deploy(out, "federation.port=9443") == 0
     assert site.read_text() == "FEDRSCLIP_DATA_PATH=/images\n"
     assert "exec nginx" in script.read_text()
+    assert not stale.exists()
     assert "listen 9443 ssl;" in (out / "server" / "proxy" / "nginx.conf").read_text()
 
 
