@@ -53,6 +53,12 @@ def _status(arguments: Sequence[str]) -> int:
     return status(arguments, echo=_say)
 
 
+def _deploy(arguments: Sequence[str]) -> int:
+    from fedrsclip_core.deploy.command import deploy
+
+    return deploy(arguments, echo=_say)
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -80,7 +86,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
-_COMMANDS = {"run": _run, "config": _config, "check": _check, "status": _status}
+_COMMANDS = {
+    "run": _run,
+    "config": _config,
+    "check": _check,
+    "status": _status,
+    "deploy": _deploy,
+}
 _HELP = {
     "run": "simulate a federation on this machine and print its results; resume=RUN goes on with "
     "an interrupted one",
@@ -88,6 +100,8 @@ _HELP = {
     "check": "say what is wrong with this machine or configuration",
     "status": "say how a run goes (run=NAME, by default the newest) and who is connected "
     "(superlink=NAME, a connection of Flower's configuration); at the server",
+    "deploy": "render what each host of a federation needs into out=DIR; "
+    "`deploy certs out=DIR [days=N] [rotate=NAME]` makes keys and certificates",
 }
 
 if __name__ == "__main__":

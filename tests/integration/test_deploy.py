@@ -1,0 +1,252 @@
+"""A rendered federation with real processes: SuperLink, SuperExecs, SuperNodes, nginx."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fedrsclip_core.deploy.keys import write_node_key
+from tests.integration.deployed import Deployment, answer, free_port
+from tests.tiny_clip import make_tiny_clip
+
+_NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc"),
+    pytest.mark.skipif(_NGINX is None, reason="nginx is not installed"),
+]
+
+CLASSES = ("forest", "harbor")
+CLIENTS = ("north", "south")
+RUN = "deployed"
+SERVER = "10.211.77.1"
+OVERRIDES = (
+    "federation=deployment",
+    f"federation.clients=[{','.join(CLIENTS)}]",
+    "federation.num_clients=2",
+    "federation.min_clients=2",
+    "federation.num_rounds=1",
+    "federation.connect_timeout=60",
+    "federation.prepare_timeout=100",
+    "privacy=deployment",
+    "partition=site",
+    "model=local",
+    # The tiny CLIP's vocabulary has few words: others need more than n_ctx tokens.
+    "prompt.private_init=random",
+    "prompt.shared_init=random",
+    "data=folder",
+    f"data.class_names=[{','.join(CLASSES)}]",
+    f"run.name={RUN}",
+)
+REFUSED = (
+    "/v1/control/list-runs",
+    "/v1/control/start-run",
+    "/v1/runtime/acquire-task",
+    "/v1/fleet/../control/list-runs",
+    "/v1/fleet/%2e%2e/control/list-runs",
+    "/v1/fleet%2f..%2fcontrol%2flist-runs",
+    "/v1/fleet/pull-messages/../../control/list-runs",
+    "/v1/fleet",
+    "/v1/fleet/",
+    "/health",
+    "/docs",
+    "/openapi.json",
+    "/",
+)
+
+
+@dataclass
+class Outcome:
+    """What was seen while the federation ran, and what it left."""
+
+    deployment: Deployment
+    registered: list[tuple[int, str]] = field(default_factory=list)
+    answers: dict[str, int | None] = field(default_factory=dict)
+    stranger: str = ""
+    submitted: tuple[int, str] = (-1, "")
+    nodes: str = ""
+    left_behind: list[int] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
+    root = tmp_path_factory.mktemp("deploy")
+    clip = make_tiny_clip(root / "clip", layers=1)
+    deployment = Deployment(root, "127.0.0.1", OVERRIDES)
+    outcome = Outcome(deployment)
+    for name in CLIENTS:
+        make_images(root / f"images-{name}", name)
+        fill_in_site(deployment, name, clip)
+    try:
+        deployment.start_server()
+        port = deployment.port
+        for path in (*REFUSED, "/v1/fleet/pull-messages"):
+            outcome.answers[path] = answer("127.0.0.1", port, "POST", path, deployment.authority)
+        path = "/v1/fleet/pull-messages"
+        outcome.answers["GET"] = answer("127.0.0.1", port, "GET", path, deployment.authority)
+        register = deployment.server / "register.sh"
+        outcome.registered = [deployment.call(register) for _ in range(2)]
+        for name in CLIENTS:
+            deployment.start_client(name)
+        outcome.submitted = deployment.call(deployment.admin / "submit.sh")
+        flower = deployment.admin / "flower.sh"
+        outcome.nodes = deployment.call(flower, "supernode", "list", "--format", "json")[1]
+        outcome.stranger = meet_a_stranger(deployment)
+    finally:
+        deployment.end()
+    outcome.left_behind = deployment.left_behind()
+    yield outcome
+
+
+def fill_in_site(deployment: Deployment, name: str, clip: Path) -> None:
+    values = {
+        "FEDRSCLIP_DATA_PATH": str(deployment.root / f"images-{name}"),
+        "FEDRSCLIP_MODEL_PATH": str(clip),
+        "FEDRSCLIP_DEVICE": "cpu",
+        "SUPERNODE_PORT": str(free_port()),
+    }
+    deployment.fill_in(deployment.client(name) / "site.env", values)
+
+
+def make_images(folder: Path, name: str, per_class: int = 8) -> None:
+    from PIL import Image
+
+    generator = np.random.default_rng(list(name.encode()))
+    for index, class_name in enumerate(CLASSES):
+        (folder / class_name).mkdir(parents=True)
+        for number in range(per_class):
+            pixels = generator.integers(0, 120, (32, 32, 3), dtype=np.uint8)
+            pixels[:: index + 2, :, index] += 120
+            Image.fromarray(pixels).save(folder / class_name / f"{number:02d}.png")
+
+
+def meet_a_stranger(deployment: Deployment) -> str:
+    """Start a SuperNode with a key that nobody registered; return what it says."""
+    place = deployment.client("stranger")
+    ours = shutil.ignore_patterns("flwr", "home", "*.log")
+    shutil.copytree(deployment.client("north"), place, ignore=ours)
+    write_node_key(place / "keys" / "north")
+    deployment.fill_in(place / "site.env", {"SUPERNODE_PORT": str(free_port())})
+    script = place / "supernode.sh"
+    deployment.start(script)
+    deployment.wait(lambda: deployment.ended(script))
+    return deployment.log(script).read_text()
+
+
+def test_a_run_completes_through_the_proxy(outcome: Outcome) -> None:
+    status, said = outcome.submitted
+    print(said[-600:])
+    assert status == 0, said + outcome.deployment.logs()
+    assert "finished:completed" in said
+    home = outcome.deployment.server / "home"
+    results = json.loads((home / "runs" / RUN / "results.json").read_text())
+    assert results["status"] == "completed"
+    assert [client["name"] for client in results["clients"]] == list(CLIENTS)
+    assert (results["refused"], results["dropped"]["total"]) == ({}, 0)
+
+
+def test_only_the_fleet_is_published(outcome: Outcome) -> None:
+    print(outcome.answers)
+    assert {path: outcome.answers[path] for path in REFUSED} == dict.fromkeys(REFUSED, 403)
+    assert outcome.answers["GET"] == 403
+    # Flower's own answer to a request without a signature.
+    assert outcome.answers["/v1/fleet/pull-messages"] == 401
+    log = outcome.deployment.log(outcome.deployment.server / "proxy.sh").read_text()
+    assert "/v1/control/list-runs" in log
+
+
+def test_keys_are_registered_once(outcome: Outcome) -> None:
+    (first, said), (second, again) = outcome.registered
+    assert (first, second) == (0, 0), said + again
+    assert said.split("\n")[:2] == [f"{name}: registered" for name in CLIENTS]
+    assert again.split("\n")[:2] == [f"{name}: is registered already" for name in CLIENTS]
+    nodes = json.loads(outcome.nodes[outcome.nodes.find("{") :])["nodes"]
+    assert [node["status"] for node in nodes] == ["online"] * len(CLIENTS)
+
+
+def test_an_unregistered_node_is_refused(outcome: Outcome) -> None:
+    print(outcome.stranger[-400:])
+    assert "Exit Code: 305" in outcome.stranger
+    assert "[code: 2004] Failed to activate SuperNode" in outcome.stranger
+
+
+def test_private_prompts_are_at_their_clients_only(outcome: Outcome) -> None:
+    found = {
+        path.relative_to(outcome.deployment.out).parts[1]
+        for path in outcome.deployment.out.rglob("round-*.safetensors")
+    }
+    assert found == set(CLIENTS)
+
+
+def test_no_process_is_left(outcome: Outcome) -> None:
+    assert outcome.left_behind == []
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    """A network namespace with one cable to this machine, which is 10.211.77.1 at its end."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("a network namespace needs root and iproute2")
+    name, ours, theirs = f"fed{os.getpid()}", f"fd{os.getpid()}a", f"fd{os.getpid()}b"
+    if ip(f"netns add {name}") != 0:
+        pytest.skip("no network namespace can be made here")
+    try:
+        made = [
+            ip(f"link add {ours} type veth peer name {theirs} netns {name}"),
+            ip(f"addr add {SERVER}/30 dev {ours}"),
+            ip(f"link set {ours} up"),
+            ip(f"-n {name} addr add 10.211.77.2/30 dev {theirs}"),
+            ip(f"-n {name} link set {theirs} up"),
+            ip(f"-n {name} link set lo up"),
+        ]
+        assert made == [0] * len(made)
+        yield name
+    finally:
+        ip(f"link del {ours}")
+        ip(f"netns del {name}")
+
+
+def ip(arguments: str) -> int:
+    done = subprocess.run(["ip", *arguments.split()], capture_output=True, text=True, check=False)
+    return done.returncode
+
+
+def test_a_client_on_another_host_reaches_the_fleet_only(namespace: str, tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path, SERVER, OVERRIDES)
+    deployment.fill_in(deployment.client("north") / "site.env", {"FEDRSCLIP_DEVICE": "cpu"})
+    inside = ["ip", "netns", "exec", namespace]
+    try:
+        deployment.start_server()
+        assert deployment.call(deployment.server / "register.sh")[0] == 0
+        port, hidden = deployment.port, deployment.superlink_port
+        expected = {
+            f"{port}:/v1/fleet/pull-messages": "401",
+            f"{port}:/v1/control/start-run": "403",
+            f"{port}:/v1/runtime/acquire-task": "403",
+            f"{hidden}:/v1/fleet/pull-messages": "None",
+            f"{hidden}:/v1/control/start-run": "None",
+        }
+        probe = [sys.executable, "-m", "tests.integration.deployed", SERVER]
+        said = subprocess.run(
+            [*inside, *probe, str(deployment.authority), *expected],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        print(said)
+        assert dict(line.split() for line in said.splitlines()) == expected
+        node = deployment.client("north") / "supernode.sh"
+        deployment.start(node, *inside)
+        deployment.wait(lambda: "SuperNode ID:" in deployment.log(node).read_text())
+    finally:
+        deployment.end()

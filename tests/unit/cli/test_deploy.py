@@ -1,0 +1,355 @@
+"""`fedrsclip deploy`: what is rendered for whom, and what is refused."""
+
+import os
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tomllib
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fedrsclip_core.cli import main
+from fedrsclip_core.config import RUN_CONFIG_KEY, compose, from_run_config
+from fedrsclip_core.deploy.description import DEPLOY_KEYS
+from fedrsclip_core.deploy.proxy import Proxy, listen_on, nginx_conf
+from fedrsclip_core.digests import code_digest
+from fedrsclip_core.schema import FederationConfig
+
+pytestmark = pytest.mark.unit
+
+CLIENTS = ("north", "east", "south")
+OVERRIDES = (
+    "federation=deployment",
+    "privacy=deployment",
+    "partition=site",
+    "model=local",
+    "data=folder",
+    "data.class_names=[forest,harbor]",
+)
+_NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+
+
+def deploy(out: Path, *overrides: str) -> int:
+    return main(["deploy", *OVERRIDES, *overrides, f"out={out}"])
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    assert deploy(tmp_path / "out") == 0
+    return tmp_path / "out"
+
+
+def scripts(out: Path) -> list[Path]:
+    found = sorted(out.rglob("*.sh"))
+    assert len(found) >= 6 + 3 * len(CLIENTS)
+    return found
+
+
+def test_every_host_has_its_files(out: Path) -> None:
+    server = {"superlink.sh", "superexec.sh", "proxy.sh", "proxy/nginx.conf", "register.sh"}
+    expected = {f"server/{name}" for name in server | {"flower.sh", "server.env"}}
+    site = ("supernode.sh", "superexec.sh", "site.env", "install-units.sh")
+    expected |= {f"clients/{client}/{name}" for client in CLIENTS for name in site}
+    expected |= {"admin/flower.sh", "admin/submit.sh", "admin/run.toml", "README.md"}
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert expected <= found
+    assert stat.S_IMODE(out.stat().st_mode) == 0o700
+
+
+def test_scripts_are_posix_and_quiet(out: Path) -> None:
+    for script in scripts(out):
+        text = script.read_text()
+        assert text.startswith("#!/bin/sh\n"), script
+        assert "\nset -eu\n" in text, script
+        assert os.access(script, os.X_OK), script
+        checked = subprocess.run(["sh", "-n", script], capture_output=True, text=True, check=False)
+        assert (checked.returncode, checked.stderr) == (0, ""), script
+        assert str(out) not in text
+        if re.search(r"\b(flwr|flower-\w+|nginx) ", text):
+            assert "export FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1" in text, script
+
+
+def test_processes_have_homes_of_their_own(out: Path) -> None:
+    homes = re.compile(r'FLWR_HOME="\$here/(.*)"')
+    for folder in (out / "server", out / "clients" / "north"):
+        found = [homes.search(path.read_text()) for path in folder.glob("*.sh")]
+        names = [match[1] for match in found if match]
+        assert len(names) == len(set(names)) >= 2
+
+
+def words(script: Path) -> list[str]:
+    """The command that a script becomes."""
+    (command,) = re.findall(r"^exec (.*)", script.read_text().replace("\\\n", " "), re.MULTILINE)
+    return shlex.split(command)
+
+
+def test_the_superlink_is_protected(out: Path) -> None:
+    command = words(out / "server" / "superlink.sh")
+    assert command[0] == "flower-superlink"
+    options = dict(pairwise(command))
+    assert options["--host"] == "127.0.0.1"
+    assert options["--isolation"] == "process"
+    assert options["--superexec-auth-secret-file"] == "$here/secret/superexec"
+    assert options["--database"] == "$here/state/superlink.db"
+    assert options["--ssl-keyfile"] == "$here/tls/server.key"
+    assert "--enable-supernode-auth" in command
+    assert "--disable-runtime-dependency-installation" in command
+    assert "--insecure" not in command
+    executor = words(out / "server" / "superexec.sh")
+    assert executor[executor.index("--root-certificates") + 1] == "$here/tls/ca.crt"
+
+
+def test_a_supernode_knows_the_server_and_itself(out: Path) -> None:
+    command = words(out / "clients" / "east" / "supernode.sh")
+    options = dict(pairwise(command))
+    assert options["--superlink"] == "fedrsclip.example.org:8443"
+    assert options["--node-config"] == 'partition-id=1 num-partitions=3 client-name="east"'
+    assert options["--auth-supernode-private-key"] == "$here/keys/east"
+    assert options["--isolation"] == "process"
+    assert "--insecure" not in command
+
+
+def test_a_site_must_say_where_its_images_are(out: Path) -> None:
+    script = out / "clients" / "north" / "superexec.sh"
+    done = subprocess.run([script], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "FEDRSCLIP_DATA_PATH" in done.stderr
+    assert "site.env" in done.stderr
+
+
+def test_what_is_submitted_says_nothing_of_the_hosts(out: Path) -> None:
+    run = tomllib.loads((out / "admin" / "run.toml").read_text())
+    config = from_run_config(run)
+    default = FederationConfig()
+    for key in DEPLOY_KEYS:
+        assert getattr(config.federation, key) == getattr(default, key), key
+    assert "north" not in run[RUN_CONFIG_KEY]
+    described = compose(OVERRIDES)
+    assert config.federation.num_clients == len(described.federation.clients) == 3
+    assert config.data == described.data
+    assert config.privacy == described.privacy
+
+
+def test_overrides_of_hosts_do_not_travel(tmp_path: Path) -> None:
+    hosts = ["federation.clients=[a,b]", "federation.num_clients=2", "federation.min_clients=2"]
+    assert deploy(tmp_path / "out", *hosts, "federation.alt_names=[10.0.0.1]") == 0
+    text = (tmp_path / "out" / "admin" / "run.toml").read_text()
+    config = from_run_config(tomllib.loads(text))
+    assert (config.federation.num_clients, config.federation.clients) == (2, [])
+    assert "10.0.0.1" not in text
+
+
+def test_the_submitted_app_is_this_code(out: Path) -> None:
+    code = "import fedrsclip_core.digests as d; print(d.__file__, d.code_digest())"
+    app = out / "admin" / "app"
+    environment = os.environ | {"PYTHONPATH": str(app)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=app,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    file, digest = done.stdout.split()
+    assert Path(file).is_relative_to(app.resolve())
+    assert digest == code_digest()
+
+
+_FAKE_FLWR = """#!/bin/sh
+case $1 in
+run) echo '{RUN}' ;;
+ls) echo '{"runs": [{"run-id": "7", "status": "STATUS", "status-details": "x"}]}' ;;
+log) exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("taken", "status", "expected"),
+    [
+        ('{"success": true, "run-id": "7"}', "finished:completed", 0),
+        ('{"success": true, "run-id": "7"}', "finished:failed", 1),
+        ('{"success": true, "run-id": "7"}', "finished:stopped", 1),
+        ('{"success": false, "error-message": "no such server"}', "", 1),
+    ],
+)
+def test_submitting_tells_the_true_status(
+    taken: str, status: str, expected: int, out: Path, tmp_path: Path
+) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    fake = programs / "flwr"
+    fake.write_text(_FAKE_FLWR.replace("{RUN}", taken).replace("STATUS", status))
+    fake.chmod(0o755)
+    with (out / "admin" / "admin.env").open("a") as text:
+        text.write(f"FEDRSCLIP_BIN='{programs}'\n")
+    command = [out / "admin" / "submit.sh"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == expected, done.stderr
+    said = done.stdout + done.stderr
+    assert (f"run 7: {status}" if status else "no such server") in said
+
+
+def test_units_restart_for_ever(out: Path, tmp_path: Path) -> None:
+    target = tmp_path / "units"
+    target.mkdir()
+    for folder in (out / "server", out / "clients" / "north"):
+        command = [folder / "install-units.sh", target]
+        subprocess.run(command, capture_output=True, check=True)
+    units = {unit.name: unit.read_text() for unit in target.iterdir()}
+    assert len(units) == 5
+    for name, text in units.items():
+        assert name.startswith("fedrsclip-sites-")
+        assert "Restart=always" in text
+        assert "StartLimitIntervalSec=0" in text
+        assert "__" not in text
+        (start,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+        assert os.access(start, os.X_OK)
+    checker = shutil.which("systemd-analyze")
+    if checker is not None:
+        done = subprocess.run(
+            [checker, "verify", *sorted(target.iterdir())],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "fedrsclip" not in done.stderr, done.stderr
+
+
+def test_rendering_anew_keeps_what_people_wrote(out: Path) -> None:
+    site = out / "clients" / "north" / "site.env"
+    site.write_text("FEDRSCLIP_DATA_PATH=/images\n")
+    script = out / "server" / "proxy.sh"
+    script.write_text("broken")
+    stale = out / "admin" / "app" / "server_app" / "stale.py"
+    stale.write_text("")
+    assert deploy(out, "federation.port=9443") == 0
+    assert site.read_text() == "FEDRSCLIP_DATA_PATH=/images\n"
+    assert "exec nginx" in script.read_text()
+    assert not stale.exists()
+    assert "listen 9443 ssl;" in (out / "server" / "proxy" / "nginx.conf").read_text()
+
+
+def test_a_client_that_is_gone_is_named(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fewer = ("federation.clients=[north,east]", "federation.num_clients=2")
+    assert deploy(out, *fewer, "federation.min_clients=2") == 0
+    assert "clients/south is no client" in capsys.readouterr().out
+    assert (out / "clients" / "south").is_dir()
+
+
+def test_foreign_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    for arguments in (["deploy", *OVERRIDES], ["deploy", "certs"], ["deploy", "certs", "seed=1"]):
+        assert main([*arguments, f"out={tmp_path}"]) == 1
+        assert "was not rendered by" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_another_federation_is_refused(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert deploy(out, "federation.name=others") == 1
+    assert "holds the federation sites, not others" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("override", "word"),
+    [
+        ("federation.address=https://host", "federation.address"),
+        ("federation.address=10.0.0", "federation.address"),
+        ("federation.address='host:80'", "federation.address"),
+        ("federation.alt_names=[a_b]", "federation.alt_names"),
+        ("federation.port=0", "federation.port"),
+        ("federation.port=70000", "federation.port"),
+        ("federation.superlink_port=8443", "federation.superlink_port"),
+        ("federation.clients=[a,b]", "federation.clients"),
+        ("federation.clients=[a,a,b]", "federation.clients"),
+        ("federation.clients=[a,b,'../c']", "federation.clients"),
+        ("federation.clients=[a,b,server]", "federation.clients"),
+        ("federation.insecure=true", "federation.insecure_remote"),
+        ("data.path=/images", "data.path"),
+    ],
+)
+def test_a_mistake_names_its_key(
+    override: str, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert deploy(tmp_path / "out", override) == 1
+    error = capsys.readouterr().err
+    assert word in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_out_must_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["deploy", *OVERRIDES]) == 1
+    assert "out is not set" in capsys.readouterr().err
+
+
+def test_what_is_seldom_meant_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert deploy(tmp_path / "out", "privacy=simulation", "partition=uniform") == 0
+    said = capsys.readouterr().out
+    assert "privacy=deployment" in said
+    assert "partition=site" in said
+
+
+@pytest.mark.parametrize(
+    "where", [["federation.address=127.0.0.1"], ["federation.insecure_remote=true"]]
+)
+def test_insecure_must_be_spelled_out(where: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert deploy(out, "federation.insecure=true", *where) == 0
+    superlink = words(out / "server" / "superlink.sh")
+    assert "--insecure" in superlink
+    assert not any(word.startswith(("--ssl", "--enable")) for word in superlink)
+    assert "--insecure" in words(out / "clients" / "north" / "supernode.sh")
+    assert not (out / "server" / "register.sh").exists()
+    conf = (out / "server" / "proxy" / "nginx.conf").read_text()
+    assert "ssl" not in conf
+    assert "http://superlink" in conf
+    assert "No TLS" in (out / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("address", "listens"),
+    [
+        ("127.0.0.1", "127.0.0.1:8443"),
+        ("localhost", "127.0.0.1:8443"),
+        ("::1", "[::1]:8443"),
+        ("server.example.org", "8443"),
+        ("10.0.0.1", "8443"),
+        ("2001:db8::1", "[::]:8443 ipv6only=off"),
+    ],
+)
+def test_where_the_proxy_listens(address: str, listens: str) -> None:
+    assert listen_on(address, 8443) == listens
+
+
+@pytest.mark.skipif(_NGINX is None, reason="nginx is not installed")
+@pytest.mark.parametrize("insecure", [False, True])
+def test_nginx_takes_the_proxy(insecure: bool, tmp_path: Path) -> None:
+    assert _NGINX is not None
+    out = tmp_path / "out"
+    more = ["federation.insecure=true", "federation.insecure_remote=true"] if insecure else []
+    assert deploy(out, *more) == 0
+    assert main(["deploy", "certs", f"out={out}"]) == 0
+    command = [_NGINX, "-t", "-e", "stderr", "-p", out / "server" / "proxy", "-c", "nginx.conf"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "successful" in done.stderr
+
+
+def test_the_proxy_can_stand_elsewhere() -> None:
+    text = nginx_conf(
+        Proxy("8443", "superlink:8000", "/tls/a.crt", "/tls/a.key", "/tls/ca.crt", "superlink")
+    )
+    for line in (
+        "server superlink:8000;",
+        "ssl_certificate /tls/a.crt;",
+        "proxy_ssl_trusted_certificate /tls/ca.crt;",
+        "proxy_ssl_name superlink;",
+    ):
+        assert line in text
