@@ -1,33 +1,51 @@
 #!/bin/sh
 # Submits the run that run.toml describes, follows its log and exits with its true status: 0 only if
 # Flower says finished:completed. `flwr run` itself exits with 0 also when a run fails.
+#
+# A run that fails, for example because the server was restarted, goes on at its last checkpoint, at
+# most RESTARTS times (admin.env). One that somebody stops (`./flower.sh stop`) does not.
 @header
 flower="$here/flower.sh"
 value_of() { tr -d '\n' | sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"; }
 
-answer=$("$flower" run "$here/app" "@name" -c "$here/run.toml" --format json) || true
-run=$(printf '%s' "$answer" | value_of run-id)
-case $run in
-"" | null)
-    printf 'Flower took no run: %s\n' "$answer" >&2
-    exit 1
-    ;;
+settings=$(sed -n 's/^hydra-overrides = "\(.*\)"$/\1/p' "$here/run.toml")
+case " $settings" in
+*" run.name="*) ;;
+*) settings="$settings run.name=@name-$(date +%Y%m%d-%H%M%S)" ;;
 esac
-echo "run $run"
-# The log ends with the run, or with the SuperLink: then the run may go on without it.
-"$flower" log "$run" "@name" || true
-while :; do
-    # No answer: the SuperLink is being restarted.
-    status=$("$flower" ls "@name" --run-id "$run" --format json | value_of status) || status=
-    case $status in
-    finished:completed)
-        echo "run $run: $status"
-        exit 0
-        ;;
-    finished:*)
-        echo "run $run: $status" >&2
+
+# Sets status: how the run ended.
+carry_out() {
+    printf 'hydra-overrides = "%s"\n' "$settings $1" >"$here/submitted.toml"
+    answer=$("$flower" run "$here/app" "@name" -c "$here/submitted.toml" --format json) || true
+    run=$(printf '%s' "$answer" | value_of run-id)
+    case $run in
+    "" | null)
+        printf 'Flower took no run: %s\n' "$answer" >&2
         exit 1
         ;;
     esac
+    echo "run $run"
+    # The log ends with the run, or with the SuperLink: then the run may go on without it.
+    "$flower" log "$run" "@name" || true
+    status=
+    while :; do
+        # No answer: the SuperLink is being restarted.
+        status=$("$flower" ls "@name" --run-id "$run" --format json | value_of status) || status=
+        case $status in
+        finished:*) break ;;
+        esac
+        sleep 5
+    done
+    echo "run $run: $status"
+}
+
+carry_out ""
+restarts=0
+while [ "$status" = finished:failed ] && [ "$restarts" -lt "${RESTARTS:-3}" ]; do
+    restarts=$((restarts + 1))
+    echo "going on at the last checkpoint: $restarts of at most ${RESTARTS:-3} times"
     sleep 5
+    carry_out run.resume=true
 done
+[ "$status" = finished:completed ]

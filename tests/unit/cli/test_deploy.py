@@ -163,7 +163,7 @@ def test_the_submitted_app_is_this_code(out: Path) -> None:
 
 _FAKE_FLWR = """#!/bin/sh
 case $1 in
-run) echo '{RUN}' ;;
+run) cat "$5" >>"$0.submitted"; echo '{RUN}' ;;
 ls) echo '{"runs": [{"run-id": "7", "status": "STATUS", "status-details": "x"}]}' ;;
 log) exit 1 ;;
 esac
@@ -188,12 +188,31 @@ def test_submitting_tells_the_true_status(
     fake.write_text(_FAKE_FLWR.replace("{RUN}", taken).replace("STATUS", status))
     fake.chmod(0o755)
     with (out / "admin" / "admin.env").open("a") as text:
-        text.write(f"FEDRSCLIP_BIN='{programs}'\n")
+        text.write(f"FEDRSCLIP_BIN='{programs}'\nRESTARTS='0'\n")
     command = [out / "admin" / "submit.sh"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == expected, done.stderr
     said = done.stdout + done.stderr
     assert (f"run 7: {status}" if status else "no such server") in said
+
+
+def test_a_failed_run_goes_on_at_its_checkpoint(out: Path, tmp_path: Path) -> None:
+    fake = tmp_path / "flwr"
+    taken = '{"success": true, "run-id": "7"}'
+    fake.write_text(_FAKE_FLWR.replace("{RUN}", taken).replace("STATUS", "finished:failed"))
+    fake.chmod(0o755)
+    with (out / "admin" / "admin.env").open("a") as text:
+        text.write(f"FEDRSCLIP_BIN='{tmp_path}'\nRESTARTS='1'\n")
+    command = [out / "admin" / "submit.sh"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert "going on at the last checkpoint: 1 of at most 1 times" in done.stdout
+    submitted = (tmp_path / "flwr.submitted").read_text().splitlines()
+    first, second = (from_run_config(tomllib.loads(line)) for line in submitted)
+    assert first.run.name is not None
+    assert first.run.name.startswith("sites-")
+    assert (second.run.name, second.run.resume) == (first.run.name, True)
+    assert second.data == first.data
 
 
 def test_units_restart_for_ever(out: Path, tmp_path: Path) -> None:
