@@ -104,6 +104,7 @@ class FederationConfig:
     min_clients: int = 1
     min_replies: int = 1
     max_failed_rounds: int = 3
+    max_prompt_norm: float = 1000.0
     eval_every: int = 5
     client_cpus: int = 1
     client_gpus: float = 0.0

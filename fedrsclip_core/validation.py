@@ -71,6 +71,7 @@ _ABOVE_ZERO = (
     "prompt.finetune_lr",
     "optimizer.private_lr",
     "partition.alpha",
+    "federation.max_prompt_norm",
     "federation.connect_timeout",
     "federation.prepare_timeout",
     "federation.round_timeout",

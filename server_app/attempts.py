@@ -27,6 +27,7 @@ _MAY_CHANGE = {
     "federation.min_clients",
     "federation.min_replies",
     "federation.max_failed_rounds",
+    "federation.max_prompt_norm",
 }
 """Keys that may be different when a run goes on: they do not enter what is learned."""
 

@@ -16,6 +16,7 @@ from server_app.admission import Client, Standard
 from server_app.aggregation import Aggregator, build
 from server_app.exchange import Exchange, Reply, new_messages
 from server_app.phase import Phase, Progress, Record, add_traffic, new_record, trained
+from server_app.replies import check_reply
 from server_app.roster import wait_for_clients
 from server_app.sampling import sample
 
@@ -239,6 +240,7 @@ class SharedPromptStrategy:
         messages = self._messages(message_type, server_round, shared, clients, final)
         replies = self._exchange.ask(messages, timeout)
         shape = _shape(shared) if message_type == TRAIN and shared is not None else None
+        max_norm = self._config.federation.max_prompt_norm
         valid: dict[str, RoundReply] = {}
         dropped: dict[str, str] = {}
         for client in clients:
@@ -248,7 +250,7 @@ class SharedPromptStrategy:
                 continue
             try:
                 checked = unpack_round_reply(reply.content, shape)
-                _check_examples(checked, client, message_type)
+                check_reply(checked, client, message_type, max_norm)
                 valid[client.name] = checked
             except WireError as error:
                 dropped[client.name] = f"bad-reply: {error}"
@@ -295,11 +297,3 @@ def _traffic(reply: Reply) -> tuple[int, int]:
 def _shape(shared: NDArray[np.float32]) -> tuple[int, int]:
     rows, width = shared.shape
     return rows, width
-
-
-def _check_examples(reply: RoundReply, client: Client, message_type: str) -> None:
-    """Refuse a weight that the client's number of training images does not allow."""
-    if message_type == TRAIN and not 0 < reply.num_examples <= client.identity.num_train:
-        raise WireError(
-            f"num-examples is {reply.num_examples} of {client.identity.num_train} training images"
-        )

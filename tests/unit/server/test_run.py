@@ -372,6 +372,10 @@ BAD = {
     "dtype": (arrays(lambda v: {SHARED_PROMPT: v.astype(np.float64)}), "bad-reply: the shared"),
     "nan": (arrays(lambda v: {SHARED_PROMPT: v * np.float32("nan")}), "bad-reply: the shared"),
     "infinity": (arrays(lambda v: {SHARED_PROMPT: v + np.float32("inf")}), "bad-reply: the shared"),
+    "huge norm": (
+        arrays(lambda v: {SHARED_PROMPT: v + np.float32(1e30)}),
+        "bad-reply: the shared prompt's norm is 5.66e+30, federation.max_prompt_norm is 1000",
+    ),
     "huge": (
         arrays(lambda v: {SHARED_PROMPT: np.zeros((2000, 500), np.float32)}),
         "bad-reply: the shared prompt is not declared",
