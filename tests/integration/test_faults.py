@@ -6,19 +6,22 @@ cross Flower's thresholds; what happened and how long it took is printed at the 
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fedrsclip_core.deploy.keys import write_authority, write_node_key, write_server
+from fedrsclip_core.deploy.proxy import Proxy, nginx_conf
 from fedrsclip_core.processes import process_table
-from tests.integration.deployed import Deployment
+from tests.integration.deployed import Deployment, free_port
 from tests.integration.test_deploy import CLASSES, fill_in_site, make_images, pytestmark
 from tests.tiny_clip import make_tiny_clip
 
@@ -29,6 +32,8 @@ RUN = "faults"
 ROUNDS = 40
 ROUND_SECONDS = 25
 PATIENCE = 240
+KNOCK_SECONDS = 15
+FAKETIME = shutil.which("faketime")
 RESTARTED = ("sh", "-c", 'while :; do "$0"; sleep 3; done')
 OVERRIDES = (
     "federation=deployment",
@@ -70,6 +75,9 @@ class Patient:
         for name in ("superlink", "superexec", "proxy"):
             self.deployment.start(self.deployment.server / f"{name}.sh", *RESTARTED)
         self.deployment.wait(self.deployment._healthy)
+        # A key that is registered, for a site whose clock is wrong.
+        spare = self.deployment.server / "keys" / "spare.pub"
+        spare.write_bytes(write_node_key(self.deployment.root / "spare"))
         assert self.deployment.call(self.deployment.server / "register.sh")[0] == 0
         for name in CLIENTS:
             self.deployment.start_client(name, *RESTARTED)
@@ -147,6 +155,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     try:
         patient.start()
         patient.wait_for_round(valid=3)
+        meet_strangers(story)
         lose_a_node(story)
         lose_the_superlink(story)
         meet_a_slow_client(story)
@@ -163,6 +172,59 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     story.left_behind = patient.deployment.left_behind()
     print(json.dumps(story.seconds, indent=1))
     yield story
+
+
+def meet_strangers(story: Story) -> None:
+    """Let nodes knock that must not come in, while the run goes on."""
+    deployment = story.patient.deployment
+
+    twin = stranger(deployment, "twin")
+    story.said["the same key on a second machine"] = knocked(deployment, twin)
+
+    misled = stranger(deployment, "misled")
+    authority = misled.parent / "tls" / "ca.crt"
+    write_authority(misled.parent / "tls" / "ca.key", authority, "another", 10)
+    story.said["another authority"] = knocked(deployment, misled)
+
+    tls, port = deployment.root / "expired", free_port()
+    ca = deployment.out / "ca"
+    files = (tls / "server.key", tls / "server.crt")
+    write_server(ca / "ca.key", ca / "ca.crt", *files, ["127.0.0.1"], 0)
+    proxy = Proxy(str(port), f"127.0.0.1:{deployment.superlink_port}", str(files[1]), str(files[0]))
+    (tls / "nginx.conf").write_text(nginx_conf(replace(proxy, authority=str(ca / "ca.crt"))))
+    deployment.start(tls / "nginx.conf", "nginx", "-e", "stderr", "-p", str(tls), "-c")
+    late = stranger(deployment, "late")
+    late.write_text(late.read_text().replace(f":{deployment.port} ", f":{port} "))
+    story.said["an expired certificate"] = knocked(deployment, late)
+
+    if FAKETIME is not None:
+        for shift in ("-1h", "+1h"):
+            lost = stranger(deployment, f"lost{shift}", key="spare")
+            before = (FAKETIME, "-f", shift)
+            story.said[f"a clock off by {shift}"] = knocked(deployment, lost, *before)
+
+
+def stranger(deployment: Deployment, name: str, key: str = "north") -> Path:
+    """Copy a site's folder to another machine; return the script of its SuperNode."""
+    place = deployment.client(name)
+    ours = shutil.ignore_patterns("flwr", "home", "*.log")
+    shutil.copytree(deployment.client("north"), place, ignore=ours)
+    deployment.fill_in(place / "site.env", {"SUPERNODE_PORT": str(free_port())})
+    script = place / "supernode.sh"
+    script.write_text(script.read_text().replace("keys/north", f"keys/{key}"))
+    if key != "north":
+        shutil.copy(deployment.root / key, place / "keys" / key)
+    return script
+
+
+def knocked(deployment: Deployment, script: Path, *before: str) -> str:
+    """Start a SuperNode, give it some seconds and return what it says."""
+    deployment.start(script, *before)
+    deadline = time.monotonic() + KNOCK_SECONDS
+    while not deployment.ended(script) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    deployment._trees[script].end()
+    return deployment.log(script).read_text()
 
 
 def lose_a_node(story: Story) -> None:
@@ -240,6 +302,24 @@ def test_the_run_completes_with_its_rounds_in_sequence(story: Story) -> None:
     results = json.loads((story.patient.folder / "results.json").read_text())
     assert results["status"] == "completed"
     assert [client["name"] for client in results["clients"]] == list(CLIENTS)
+
+
+@pytest.mark.parametrize(
+    ("who", "words"),
+    [
+        ("the same key on a second machine", "[code: 2004] Failed to activate SuperNode"),
+        ("another authority", "CERTIFICATE_VERIFY_FAILED"),
+        ("an expired certificate", "certificate has expired"),
+        ("a clock off by -1h", ""),
+        ("a clock off by +1h", ""),
+    ],
+)
+def test_strangers_are_refused(story: Story, who: str, words: str) -> None:
+    if who not in story.said:
+        pytest.skip("faketime is not installed")
+    print(story.said[who][-1500:])
+    assert words in story.said[who]
+    assert "Connected" not in story.said[who]
 
 
 def test_a_failed_round_is_bounded_by_its_deadline(story: Story) -> None:
