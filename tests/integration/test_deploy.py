@@ -18,12 +18,11 @@ from tests.tiny_clip import make_tiny_clip
 
 _NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.timeout(300),
+WANTED = [
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc"),
     pytest.mark.skipif(_NGINX is None, reason="nginx is not installed"),
 ]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), *WANTED]
 
 CLASSES = ("forest", "harbor")
 CLIENTS = ("north", "south")

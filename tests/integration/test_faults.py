@@ -22,17 +22,17 @@ from fedrsclip_core.deploy.keys import write_authority, write_node_key, write_se
 from fedrsclip_core.deploy.proxy import Proxy, nginx_conf
 from fedrsclip_core.processes import process_table
 from tests.integration.deployed import Deployment, free_port
-from tests.integration.test_deploy import CLASSES, fill_in_site, make_images, pytestmark
+from tests.integration.test_deploy import CLASSES, WANTED, fill_in_site, make_images
 from tests.tiny_clip import make_tiny_clip
 
-__all__ = ["pytestmark"]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900), *WANTED]
 
 CLIENTS = ("north", "east", "south")
 RUN = "faults"
 ROUNDS = 40
 ROUND_SECONDS = 25
 PATIENCE = 240
-KNOCK_SECONDS = 15
+KNOCK_SECONDS = 8
 FAKETIME = shutil.which("faketime")
 RESTARTED = ("sh", "-c", 'while :; do "$0"; sleep 3; done')
 OVERRIDES = (
