@@ -9,6 +9,7 @@ from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import pull_objects
 
 from fedrsclip_core.messages import FailureCode
 
@@ -19,6 +20,7 @@ CRASHED = "crashed"
 
 _FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
 _PROGRESS_EVERY = 30.0
+_REST_OF_A_REPLY, _LAST_PULL_PAUSE = 10.0, 1.0
 _CODE = re.compile(r"(?:ClientFailure'>:<'|ClientFailure: |Message: )([a-z-]{1,40})")
 _CODES_BY_ERROR = {
     ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "app-not-loaded",
@@ -70,6 +72,7 @@ class Exchange:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        bound_pulls()
         self.grid = grid
         self._clock = clock
         self._sleep = sleep
@@ -159,6 +162,16 @@ class Exchange:
         except Exception:  # whatever the bytes provoke
             return Error(ErrorCode.UNKNOWN, UNREADABLE)
         return found[0] if found else None
+
+
+def bound_pulls() -> None:
+    """Let Flower wait some seconds, not two hours, for the rest of a reply.
+
+    A reply is announced before its parts are sent: of a client that dies in between they never
+    come, and the whole round would wait for them. Flower has no setting for this.
+    """
+    defaults = pull_objects.__kwdefaults__
+    defaults |= {"max_time": _REST_OF_A_REPLY, "backoff_cap": _LAST_PULL_PAUSE}
 
 
 def serialized_size(message: Message) -> int:
