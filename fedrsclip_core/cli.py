@@ -47,6 +47,12 @@ def _check(overrides: Sequence[str]) -> int:
     return check(overrides, echo=_say)
 
 
+def _deploy(arguments: Sequence[str]) -> int:
+    from fedrsclip_core.deploy.command import deploy
+
+    return deploy(arguments, echo=_say)
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -73,12 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_COMMANDS = {"run": _run, "config": _config, "check": _check}
+_COMMANDS = {"run": _run, "config": _config, "check": _check, "deploy": _deploy}
 _HELP = {
     "run": "simulate a federation on this machine and print its results; resume=RUN goes on with "
     "an interrupted one",
     "config": "print the composed configuration",
     "check": "say what is wrong with this machine or configuration",
+    "deploy": "render what each host of a federation needs into out=DIR; "
+    "`deploy certs out=DIR [days=N] [rotate=NAME]` makes keys and certificates",
 }
 
 if __name__ == "__main__":

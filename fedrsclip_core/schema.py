@@ -111,6 +111,13 @@ class FederationConfig:
     connect_timeout: float = 300.0
     prepare_timeout: float = 3600.0
     round_timeout: float = 600.0
+    address: str = "127.0.0.1"
+    port: int = 8443
+    superlink_port: int = 8000
+    alt_names: list[str] = field(default_factory=list)
+    clients: list[str] = field(default_factory=list)
+    insecure: bool = False
+    insecure_remote: bool = False
 
 
 @dataclass

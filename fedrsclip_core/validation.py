@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
 from fedrsclip_core import paths
+from fedrsclip_core.addresses import check_hosts
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.prompts import RANDOM_INIT
 from fedrsclip_core.schema import Config
@@ -87,6 +88,8 @@ _INTERVALS = {
     "data.test_fraction": "[0, 1)",
     "data.max_unreadable": "[0, 1]",
     "federation.fraction_train": "(0, 1]",
+    "federation.port": "[1, 65535]",
+    "federation.superlink_port": "[1, 65535]",
     "strategy.server_momentum": "[0, 1)",
     "strategy.beta_1": "[0, 1)",
     "strategy.beta_2": "[0, 1)",
@@ -271,6 +274,7 @@ def _check_federation(config: Config) -> None:
         raise ConfigError(
             f"federation.client_gpus is {federation.client_gpus:g}: above 1 it must be whole"
         )
+    check_hosts(federation)
 
 
 def _check_strategy(config: Config) -> None:

@@ -1,0 +1,1 @@
+"""A federation description becomes what each host of a deployment needs."""

@@ -1,0 +1,9 @@
+#!/bin/sh
+# Starts a ClientApp of the client @client for each message: the process that sees the images.
+# It speaks to this machine's own SuperNode, so --insecure crosses no network.
+@header
+@checks
+cd "$FLWR_HOME"
+exec flower-superexec --insecure \
+    --runtime-api-address "127.0.0.1:$SUPERNODE_PORT" \
+    --superexec-auth-secret-file "$here/secret/superexec"

@@ -1,0 +1,11 @@
+#!/bin/sh
+# Flower's SuperLink of the federation @name. It listens on this machine alone: whoever reaches its
+# port may submit code that runs at every site.
+@header
+mkdir -p "$here/state"
+cd "$here/state"
+exec flower-superlink @tls \
+    --host 127.0.0.1 --port @superlink_port \
+    --isolation process --superexec-auth-secret-file "$here/secret/superexec" \
+    --database "$here/state/superlink.db" \
+    --disable-runtime-dependency-installation
