@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint compose-demo compose-down clean
 
 # A federation of four simulated clients on embedded scenes.
 demo: $(VENV)/.installed
@@ -19,6 +19,15 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy docker
+
+# A federation of containers, with TLS: needs docker and compose, no Python.
+compose-demo:
+	docker/demo.sh up $(OVERRIDES)
+
+# Private prompts, results and keys stay in their volumes.
+compose-down:
+	docker/demo.sh down
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
