@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 
 # Unit and integration tests; no GPU, no network.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/unit tests/integration -m "not slow and not gpu and not network"
+	$(BIN)/python -m pytest tests/unit tests/integration -m "not slow and not gpu and not network and not docker"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

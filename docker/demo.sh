@@ -27,7 +27,7 @@ up)
     fi
     ;;
 down)
-    compose down --remove-orphans
+    COMPOSE_PROFILES=cpu,gpu compose down --remove-orphans
     ;;
 *)
     sed -n '2,3s/^# //p' "$0" >&2
