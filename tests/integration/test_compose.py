@@ -51,8 +51,9 @@ def test_the_file_is_valid(version: str, profile: str) -> None:
     command = VERSIONS[version]
     if not works([*command, "version"]):
         pytest.skip(f"{' '.join(command)} is not installed")
-    asked = [*command, "-f", str(FILE), "--profile", profile, "config", "--quiet"]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    asked = [*command, "-f", str(FILE), "config", "--quiet"]
+    environment = os.environ | {"COMPOSE_PROFILES": profile}
+    done = subprocess.run(asked, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
     # v2 puts what it does not like or no longer reads here.
     assert done.stderr == ""
