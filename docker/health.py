@@ -1,12 +1,12 @@
-"""Exit with 0 if an address answers: ``health.py ADDRESS [STATUS]``.
+"""Exit with 0 if an address answers: ``health.py ADDRESS``.
 
-``tcp://host:port`` is asked for a connection, ``http[s]://host:port/path`` for a page.
+``tcp://host:port`` is asked for a connection, ``tls://host:port`` for a certificate of our
+authority too, ``http[s]://host:port/path`` for a page.
 """
 
 import socket
 import ssl
 import sys
-import urllib.error
 import urllib.parse
 import urllib.request
 
@@ -14,23 +14,27 @@ _AUTHORITY = "/keys/tls/ca.crt"
 _SECONDS = 5
 
 
-def healthy(address: str, wanted: int) -> bool:
-    """Whether a port takes connections, or a page has the status that is ``wanted``."""
+def ask(address: str) -> None:
+    """Ask an address.
+
+    Raises
+    ------
+    OSError
+        If it does not answer as it should.
+    """
     parts = urllib.parse.urlsplit(address)
-    if parts.scheme == "tcp":
-        with socket.create_connection((parts.hostname, parts.port), timeout=_SECONDS):
-            return True
-    context = ssl.create_default_context(cafile=_AUTHORITY) if parts.scheme == "https" else None
-    try:
-        with urllib.request.urlopen(address, timeout=_SECONDS, context=context) as answer:
-            return int(answer.status) == wanted
-    except urllib.error.HTTPError as answer:
-        return answer.code == wanted
+    secure = parts.scheme in ("tls", "https")
+    context = ssl.create_default_context(cafile=_AUTHORITY) if secure else None
+    if parts.scheme.startswith("http"):
+        with urllib.request.urlopen(address, timeout=_SECONDS, context=context):
+            return
+    with socket.create_connection((parts.hostname, parts.port), timeout=_SECONDS) as link:
+        if context is not None:
+            context.wrap_socket(link, server_hostname=parts.hostname).close()
 
 
 if __name__ == "__main__":
     try:
-        answered = healthy(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 200)
+        ask(sys.argv[1])
     except OSError as error:
-        sys.exit(str(error))
-    sys.exit(0 if answered else 1)
+        sys.exit(f"{sys.argv[1]}: {error}")

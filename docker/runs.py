@@ -83,9 +83,8 @@ def _end(run_id: str, status: str, folder: RunFolder) -> int:
     else:
         # It ended before it had a folder: what it said is all there is.
         print(_flwr("log", run_id, _CONNECTION, "--show").stdout)
-    completed = status == "finished:completed"
-    print(f"run {run_id}: {status}", file=sys.stdout if completed else sys.stderr)
-    return 0 if completed else 1
+    print(f"run {run_id}: {status}")
+    return 0 if status == "finished:completed" else 1
 
 
 def _status(run_id: str) -> str:
