@@ -24,6 +24,7 @@ KEYS = Path("/keys")
 _ADDRESS = "superlink:8000"
 _CONNECTION = "compose"
 _BASE = ("federation=compose", "privacy=deployment")
+_INTERRUPTED = 130
 _LOOK_SECONDS = 0.5
 # A question costs a second of CPU.
 _ASK_SECONDS = 15.0
@@ -133,6 +134,9 @@ def main(arguments: Sequence[str]) -> int:
     except FedRSCLIPError as error:
         print(f"{command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{command}: interrupted; a run that was submitted goes on", file=sys.stderr)
+        return _INTERRUPTED
 
 
 if __name__ == "__main__":
