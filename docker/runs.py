@@ -46,20 +46,23 @@ def register() -> int:
 def submit(overrides: Sequence[str]) -> int:
     """Submit a run, follow it to its end and return its exit status."""
     description = describe([*_BASE, *overrides])
+    name = description.config.run.name
+    if name is None:
+        name = f"compose-{time.strftime('%Y%m%d-%H%M%S')}"
+        description = describe([*_BASE, *overrides, f"run.name={name}"])
     home = Path(os.environ["FLWR_HOME"])
     app = stage_app(home / "app")
     settings = home / "run.toml"
     given = json.dumps(join_overrides(travelling(description)))
     settings.write_text(f"{RUN_CONFIG_KEY} = {given}\n", encoding="utf-8")
-    name = description.config.run.name
     # Looked at first: what a run of this name left earlier is not reported as new.
-    folder = RunFolder(paths.runs_dir() / name) if name is not None else None
+    folder = RunFolder(paths.runs_dir() / name)
     done = _flwr("run", str(app), _CONNECTION, "-c", str(settings), "--format", "json")
     run_id = str(_json(done.stdout).get("run-id") or "")
     if not run_id:
         raise RunError(f"Flower took no run: {done.stdout.strip()}")
-    print(f"run {run_id} is submitted")
-    return _follow(run_id, folder or RunFolder(paths.runs_dir() / run_id))
+    print(f"run {name} is submitted (Flower's id: {run_id})")
+    return _follow(run_id, folder)
 
 
 def _follow(run_id: str, folder: RunFolder) -> int:
