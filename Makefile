@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint compose-demo compose-down clean
 
 # A federation of four simulated clients on embedded scenes.
 demo: $(VENV)/.installed
@@ -13,12 +13,21 @@ demo: $(VENV)/.installed
 
 # Unit and integration tests; no GPU, no network.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/unit tests/integration -m "not slow and not gpu and not network"
+	$(BIN)/python -m pytest tests/unit tests/integration -m "not slow and not gpu and not network and not docker"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy docker
+
+# A federation of containers, with TLS: needs docker and compose, no Python.
+compose-demo:
+	docker/demo.sh up $(OVERRIDES)
+
+# Private prompts, results and keys stay in their volumes.
+compose-down:
+	docker/demo.sh down
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

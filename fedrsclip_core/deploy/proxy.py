@@ -22,6 +22,9 @@ class Proxy:
         PEM file with which the SuperLink's certificate is checked.
     upstream_name : str
         The name that must be in the SuperLink's certificate.
+    resolver : str or None
+        Address of a DNS server that is asked for the upstream again and again; ``None``: its
+        address never changes.
     """
 
     listen: str
@@ -30,6 +33,7 @@ class Proxy:
     key: str | None
     authority: str = "../tls/ca.crt"
     upstream_name: str = "localhost"
+    resolver: str | None = None
 
 
 _TLS = """\
@@ -44,6 +48,18 @@ _UPSTREAM_TLS = """\
             proxy_ssl_name {upstream_name};
             proxy_ssl_protocols TLSv1.2 TLSv1.3;
 """
+_GROUP = """\
+    upstream superlink {{
+        server {upstream};
+        keepalive 16;
+        # Shorter than the 5 seconds after which the SuperLink hangs up.
+        keepalive_timeout 2s;
+    }}
+"""
+# No upstream group: nginx asks for a group's addresses only once, when it starts.
+_RESOLVER = """\
+    resolver {resolver} valid=5s;
+"""
 
 
 def nginx_conf(proxy: Proxy) -> str:
@@ -52,7 +68,10 @@ def nginx_conf(proxy: Proxy) -> str:
     return fill(
         "nginx.conf",
         listen=f"{proxy.listen} ssl" if secure else proxy.listen,
-        upstream=proxy.upstream,
+        upstream_group=_GROUP.format(upstream=proxy.upstream)
+        if proxy.resolver is None
+        else _RESOLVER.format(resolver=proxy.resolver),
+        target="superlink" if proxy.resolver is None else proxy.upstream,
         scheme="https" if secure else "http",
         tls=_TLS.format(certificate=proxy.certificate, key=proxy.key) if secure else "",
         upstream_tls=_UPSTREAM_TLS.format(

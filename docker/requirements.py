@@ -1,0 +1,31 @@
+"""Print what one image needs of the project's dependencies, a requirement per line."""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+# The server draws pictures and never sees an image; a client trains and draws none.
+_SERVER = {"flwr", "hydra-core", "numpy", "cryptography", "safetensors", "matplotlib"}
+_CLIENT = (_SERVER - {"matplotlib"}) | {"transformers", "datasets", "tokenizers", "pillow"}
+WANTED = {"server": _SERVER, "client": _CLIENT, "torch": {"torch"}}
+
+
+def requirements(project: Path, image: str) -> list[str]:
+    """Return an image's requirements, with the versions of ``pyproject.toml``.
+
+    Raises
+    ------
+    KeyError
+        If there is no such image, or the project lacks one of its dependencies.
+    """
+    with project.open("rb") as file:
+        dependencies = tomllib.load(file)["project"]["dependencies"]
+    # No extras: Ray is for simulations.
+    plain = [re.sub(r"\[.*?\]", "", dependency) for dependency in dependencies]
+    named = {re.split(r"[<>=~! ;]", dependency)[0]: dependency for dependency in plain}
+    return [named[name] for name in sorted(WANTED[image])]
+
+
+if __name__ == "__main__":
+    print("\n".join(requirements(Path(sys.argv[1]), sys.argv[2])))
