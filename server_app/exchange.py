@@ -170,7 +170,7 @@ def bound_pulls() -> None:
     A reply is announced before its parts are sent: of a client that dies in between they never
     come, and the whole round would wait for them. Flower has no setting for this.
     """
-    defaults = pull_objects.__kwdefaults__
+    defaults = pull_objects.__kwdefaults__ or {}
     defaults |= {"max_time": _REST_OF_A_REPLY, "backoff_cap": _LAST_PULL_PAUSE}
 
 
