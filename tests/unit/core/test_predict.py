@@ -16,8 +16,7 @@ from fedrsclip_core.errors import DataError, ModelError
 from fedrsclip_core.predict import load_classifier
 from fedrsclip_core.prompts import word_prompt
 from fedrsclip_core.schema import Config
-from server_app.checkpoint import write_shared_prompt
-from server_app.results import RunState
+from server_app.results import RunState, write_shared_prompt
 from tests.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.unit
