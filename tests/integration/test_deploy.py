@@ -181,7 +181,7 @@ def test_an_unregistered_node_is_refused(outcome: Outcome) -> None:
 def test_private_prompts_are_at_their_clients_only(outcome: Outcome) -> None:
     found = {
         path.relative_to(outcome.deployment.out).parts[1]
-        for path in outcome.deployment.out.rglob("round-*.safetensors")
+        for path in outcome.deployment.out.rglob("private/**/round-*.safetensors")
     }
     assert found == set(CLIENTS)
 
