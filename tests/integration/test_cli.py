@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 
 from tests.integration.launched import SMALL, Launched
 
@@ -113,10 +114,16 @@ def _records(metrics: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in metrics.read_text().splitlines()]
 
 
-def _bits(path: Path) -> dict[str, bytes]:
+def _bits(path: Path) -> dict[str, tuple[dict[str, str], dict[str, bytes]]]:
+    """Return metadata and tensors of each file: safetensors orders metadata at random."""
     files = [path] if path.is_file() else sorted(path.rglob("*.safetensors"))
     assert files
-    return {str(file.relative_to(path)): file.read_bytes() for file in files}
+    found = {}
+    for file in files:
+        with safe_open(file, framework="numpy") as content:
+            tensors = {name: content.get_tensor(name).tobytes() for name in content.keys()}  # noqa: SIM118
+            found[str(file.relative_to(path))] = (dict(content.metadata()), tensors)
+    return found
 
 
 def test_nothing_is_started_for_a_run_that_cannot_work(launch: Launch) -> None:
