@@ -6,6 +6,7 @@ not this client's own.
 """
 
 import fcntl
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -64,7 +65,9 @@ class PrivateStore:
     expected : PrivateFormat
         What the files must fit.
     log : Callable[[str], None]
-        Takes a sentence about each file that is removed or left lying.
+        Takes a sentence about each file that is removed, set aside or left lying.
+    set_aside : bool
+        Rename a file that is damaged or foreign and go on without it (``run.private_aside``).
     """
 
     def __init__(
@@ -74,11 +77,14 @@ class PrivateStore:
         client_name: str,
         expected: PrivateFormat,
         log: Callable[[str], None],
+        *,
+        set_aside: bool = False,
     ) -> None:
         self._folder = folder
         self._owner = {"run": run_name, "client": client_name}
         self._expected = expected
         self._log = log
+        self._set_aside = set_aside
 
     def load(self, before_round: int) -> ClientState | None:
         """Return the newest state of a round ``<= before_round``, or ``None`` to start anew.
@@ -86,10 +92,18 @@ class PrivateStore:
         Raises
         ------
         PrivateStoreError
-            If that file is damaged or foreign.
+            If that file is damaged or foreign and may not be set aside.
         """
-        rounds = [number for number in self._rounds() if number <= before_round]
-        return self._read(rounds[-1]) if rounds else None
+        for number in reversed(self._rounds()):
+            if number > before_round:
+                continue
+            try:
+                return self._read(number)
+            except PrivateStoreError as error:
+                if not self._set_aside:
+                    raise
+                self._put_aside(number, error)
+        return None
 
     def load_start(self) -> ClientState | None:
         """Return the newest state whatever its round: another run's start.
@@ -136,6 +150,13 @@ class PrivateStore:
             return
         path.unlink(missing_ok=True)
 
+    def _put_aside(self, number: int, error: PrivateStoreError) -> None:
+        path = self._path(number)
+        names = (f"{path.name}.aside-{count}" for count in itertools.count(1))
+        aside = next(place for name in names if not (place := path.with_name(name)).exists())
+        path.rename(aside)
+        self._log(f"{error}; it is kept as {aside.name}")
+
     def _path(self, number: int) -> Path:
         return self._folder / f"round-{number:06d}.safetensors"
 
@@ -176,6 +197,8 @@ def open_store(
     client_name: str,
     expected: PrivateFormat,
     log: Callable[[str], None],
+    *,
+    set_aside: bool = False,
 ) -> Iterator[PrivateStore]:
     """Open and lock the store of one client in one run.
 
@@ -197,7 +220,7 @@ def open_store(
         # The lock is ours, so a temporary file is of a process that was killed.
         for leftover in folder.glob(".round-*.tmp"):
             leftover.unlink(missing_ok=True)
-        yield PrivateStore(folder, run_name, client_name, expected, log)
+        yield PrivateStore(folder, run_name, client_name, expected, log, set_aside=set_aside)
 
 
 def start_from(
@@ -259,6 +282,6 @@ def _tensors(state: ClientState) -> dict[str, NDArray[np.float32]]:
 
 def _refused(path: Path, why: str) -> PrivateStoreError:
     return PrivateStoreError(
-        f"private file {path} is refused: {why}; move it away (the newest older round is then "
-        "used), or start a run with another name"
+        f"private file {path} is refused: {why}; move it away, or let run.private_aside=true set "
+        "it aside: the newest older round is then used, or a new start"
     )

@@ -137,8 +137,14 @@ def _private_store(runtime: Runtime, run_name: str, log: SiteLog) -> Iterator[Pr
     if not runtime.config.prompt.private:
         yield None
         return
-    federation, client = runtime.config.federation.name, runtime.site.client_name
-    with open_store(federation, run_name, client, runtime.private_format, log.write) as store:
+    with open_store(
+        runtime.config.federation.name,
+        run_name,
+        runtime.site.client_name,
+        runtime.private_format,
+        log.write,
+        set_aside=runtime.config.run.private_aside,
+    ) as store:
         yield store
 
 

@@ -6,6 +6,7 @@ just those tensors are read from the safetensors file.
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -256,5 +257,7 @@ def _digest_of_file(file: Path) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     digest = sha256_of_file(file)
-    write_json(memo, {"sha256": digest})
+    # A home without room is no reason to refuse a CLIP: it is hashed again.
+    with suppress(OSError):
+        write_json(memo, {"sha256": digest})
     return digest

@@ -1,5 +1,6 @@
 """Files that are whole or absent: written under a temporary name, synced, renamed."""
 
+import errno
 import hashlib
 import json
 import os
@@ -52,12 +53,24 @@ def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line and sync it; a reader sees whole lines or, after a crash, a cut last one."""
+    """Append one line and sync it; a reader sees whole lines or, after a crash, a cut last one.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or not writable; the file is then as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    data = (line + "\n").encode()
+    with path.open("ab", buffering=0) as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            if file.write(data) != len(data):  # what still fitted on a full disk
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            os.fsync(file.fileno())
+        except OSError:
+            file.truncate(size)
+            raise
 
 
 def sync_directory(folder: Path) -> None:

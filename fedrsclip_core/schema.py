@@ -153,6 +153,7 @@ class RunConfig:
     name: str | None = None
     resume: bool = False
     private_init_from: str | None = None
+    private_aside: bool = False
 
 
 @dataclass

@@ -23,6 +23,7 @@ from server_app.checkpoint import Checkpoint, write_checkpoint
 from server_app.exchange import Exchange
 from server_app.phase import Progress, Record
 from server_app.results import Results, RunState
+from server_app.room import Room
 from server_app.start import initial_shared
 from server_app.strategy import Prompt, SharedPromptStrategy
 
@@ -146,6 +147,7 @@ def _federate(
         echo(f"client {name} is refused: {reason}")
     roster.require(state.roster, needed)
     clients = state.roster.clients
+    room = Room(exchange, 0 if simulation else federation.connect_timeout, echo)
     counts = [(c.identity.num_train, c.identity.num_val, c.identity.num_test) for c in clients]
     train, val, test = (sum(column) for column in zip(*counts, strict=True))
     echo(f"images: {train} train, {val} val, {test} test")
@@ -154,15 +156,16 @@ def _federate(
 
     def on_record(record: Record) -> None:
         state.records.append(record)
-        results.append_record(folder, record)
+        room.write(lambda: results.append_record(folder, record))
         echo(report.round_line(record))
 
     def on_progress(progress: Progress) -> None:
         state.shared, state.server_round = progress.shared, progress.server_round
-        results.write_shared_prompt(folder / "shared_prompt.safetensors", state)
+        shared = folder / "shared_prompt.safetensors"
+        room.write(lambda: results.write_shared_prompt(shared, state))
         size = (folder / "metrics.jsonl").stat().st_size
         checkpoint = Checkpoint(progress, size, seconds())
-        write_checkpoint(folder / "checkpoint", state.run_name, checkpoint)
+        room.write(lambda: write_checkpoint(folder / "checkpoint", state.run_name, checkpoint))
 
     strategy = SharedPromptStrategy(
         exchange,
@@ -226,8 +229,8 @@ def _as_run_error(error: BaseException) -> BaseException:
     """Put a full or read-only disk into a sentence."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return RunError(
-            f"the run's folder cannot be written ({error.strerror}): free some space there, or "
-            "point FEDRSCLIP_HOME elsewhere, and start the run again under another run.name"
+            f"the run's folder cannot be written ({error.strerror}): free some space there, then "
+            "go on with the run by run.resume=true; or start anew with another FEDRSCLIP_HOME"
         )
     return error
 

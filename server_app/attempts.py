@@ -19,6 +19,7 @@ from server_app.phase import Record
 _MAY_CHANGE = {
     "run.name",
     "run.resume",
+    "run.private_aside",
     "federation.client_cpus",
     "federation.client_gpus",
     "federation.connect_timeout",

@@ -21,6 +21,8 @@ CRASHED = "crashed"
 _FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
 _PROGRESS_EVERY = 30.0
 _REST_OF_A_REPLY, _LAST_PULL_PAUSE = 10.0, 1.0
+_MORE_THAN_SENT = 2**20
+"""Bytes by which a reply may exceed what was sent: prompts have one size, the rest are sums."""
 _CODE = re.compile(r"(?:ClientFailure'>:<'|ClientFailure: |Message: )([a-z-]{1,40})")
 _CODES_BY_ERROR = {
     ErrorCode.LOAD_CLIENT_APP_EXCEPTION: "app-not-loaded",
@@ -209,6 +211,9 @@ def _as_reply(answer: Message | Error, bytes_down: int) -> Reply:
         bytes_up = serialized_size(answer)
         if answer.has_error():
             return Reply(None, failure_reason(answer.error), bytes_down, bytes_up)
+        if bytes_up > bytes_down + _MORE_THAN_SENT:
+            # Not kept until the round's other replies are there.
+            return Reply(None, f"bad-reply: it has {bytes_up} bytes", bytes_down, bytes_up)
         return Reply(answer.content, "", bytes_down, bytes_up)
     except Exception:  # a record that Flower could receive but not serialize again
         return Reply(None, UNREADABLE, bytes_down, 0)

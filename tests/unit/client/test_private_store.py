@@ -167,6 +167,33 @@ def test_a_damaged_file_that_is_no_longer_needed_is_left_and_named() -> None:
     assert len(said) == 1 and name(1) in said[0]
 
 
+def test_a_damaged_file_is_set_aside_only_when_asked_for() -> None:
+    saved(1, 2, 3)
+    for number in (2, 3):
+        (folder() / name(number)).write_bytes(b"damaged")
+    with opened() as store, pytest.raises(PrivateStoreError, match=r"move it away.*private_aside"):
+        store.load(3)
+    assert kept() == [name(1), name(2), name(3)]
+
+    said: list[str] = []
+    with open_store("demo", "run-1", "client-0", FORMAT, said.append, set_aside=True) as store:
+        loaded = store.load(3)
+        assert loaded is not None and loaded.private is not None and (loaded.private == 1).all()
+        (folder() / name(1)).write_bytes(b"damaged too")
+        (folder() / name(3)).write_bytes(b"damaged again")
+        assert store.load(3) is None
+        store.save(state(3), 3)
+    asides = [f"{name(1)}.aside-1", f"{name(2)}.aside-1", f"{name(3)}.aside-1"]
+    assert kept() == sorted([*asides, name(3), f"{name(3)}.aside-2"])
+    assert (folder() / f"{name(3)}.aside-1").read_bytes() == b"damaged"
+    assert [line.rpartition(" ")[2] for line in said] == [
+        f"{name(3)}.aside-1",
+        f"{name(2)}.aside-1",
+        f"{name(3)}.aside-2",
+        f"{name(1)}.aside-1",
+    ]
+
+
 def test_a_file_that_is_no_safetensors_of_ours_is_refused() -> None:
     from safetensors.numpy import save
 

@@ -117,6 +117,19 @@ def test_one_undecodable_reply_is_one_dropped_reply() -> None:
     assert [reply.reason for reply in ask(exchange).values()] == ["", "unreadable", ""]
 
 
+def test_a_reply_that_is_far_too_large_is_not_kept() -> None:
+    def swollen(partition: int, message: Message, answer: RecordDict) -> RecordDict:
+        answer["more"] = ConfigRecord({"bytes": bytes(2**20)})
+        return answer
+
+    exchange, _ = exchange_of(Fakes(small_config(), scripts={(QUERY_IDENTITY, 1): swollen}).grid())
+    first, large, last = ask(exchange).values()
+    assert (first.reason, last.reason) == ("", "")
+    assert large.content is None
+    assert large.bytes_up > 2**20
+    assert large.reason == f"bad-reply: it has {large.bytes_up} bytes"
+
+
 def test_a_message_that_cannot_be_sent_is_unreachable() -> None:
     class Offline(InProcessGrid):
         def push_messages(self, messages):  # type: ignore[no-untyped-def]

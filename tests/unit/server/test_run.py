@@ -376,9 +376,13 @@ BAD = {
         arrays(lambda v: {SHARED_PROMPT: v + np.float32(1e30)}),
         "bad-reply: the shared prompt's norm is 5.66e+30, federation.max_prompt_norm is 1000",
     ),
+    "larger": (
+        arrays(lambda v: {SHARED_PROMPT: np.zeros((100, 500), np.float32)}),
+        "bad-reply: the shared prompt is not declared",
+    ),
     "huge": (
         arrays(lambda v: {SHARED_PROMPT: np.zeros((2000, 500), np.float32)}),
-        "bad-reply: the shared prompt is not declared",
+        "bad-reply: it has 4001379 bytes",
     ),
     "record": (extra_record, "bad-reply: records are {arrays, metrics, pixels}"),
     "empty": (no_records, "bad-reply: records are {}"),
@@ -577,6 +581,24 @@ def test_a_full_disk_in_the_middle_is_a_sentence_and_loses_no_round(
     assert [record["round"] for record in records(folder)] == [0]
     newest = newest_checkpoint(folder / "checkpoint", "test-run", print)
     assert newest is not None and newest.progress.server_round == 1
+
+
+def test_a_deployment_waits_for_room_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    write, refused = server.write_checkpoint, []
+
+    def full_once(*arguments: Any) -> None:
+        if not refused:
+            refused.append(True)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(*arguments)
+
+    monkeypatch.setattr(server, "write_checkpoint", full_once)
+    said: list[str] = []
+    go(Fakes(small_config(connect_timeout=30.0)), said, deployed=True)
+    assert refused
+    assert any("is full (No space left on device): waiting for room" in line for line in said)
+    assert any(line.startswith("there is room again") for line in said)
+    assert [record["round"] for record in records(paths.runs_dir() / "test-run")] == [0, 1, 2]
 
 
 def test_results_that_cannot_be_written_do_not_hide_the_reason(
