@@ -135,7 +135,7 @@ def _federate(
         **state.own_digests,
     )
     nodes = roster.wait_for_nodes(exchange, config, simulation=simulation, echo=echo)
-    state.roster = roster.identify(exchange, nodes, standard, federation.connect_timeout)
+    state.roster = roster.identify(exchange, nodes, standard, federation.connect_timeout, echo)
     # A simulation has dealt the images to all of its nodes: with one less it describes other data.
     needed = len(nodes) if simulation else federation.min_clients
     roster.require(state.roster, needed)

@@ -54,6 +54,15 @@ class Reply:
     bytes_up: int
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A message whose reply is not there yet: its id, when it expires, and its bytes."""
+
+    message_id: str
+    expires: float
+    bytes_down: int
+
+
 class Exchange:
     """The only place that sends and receives.
 
@@ -78,7 +87,6 @@ class Exchange:
         self.grid = grid
         self._clock = clock
         self._sleep = sleep
-        self._unanswered: dict[int, tuple[str, float]] = {}
 
     def now(self) -> float:
         """Return the time of the exchange's own clock."""
@@ -88,16 +96,45 @@ class Exchange:
         """Wait."""
         self._sleep(seconds)
 
-    def free_nodes(self) -> set[int]:
-        """Return the nodes online that have no message left to answer.
+    def online(self) -> set[int]:
+        """Return the nodes that Flower holds to be connected."""
+        return set(self.grid.get_node_ids())
 
-        An unanswered message counts until its reply comes (which is then too late and thrown
-        away) or its time to live is over.
+    def send(self, messages: Sequence[Message], timeout: float) -> dict[int, Pending]:
+        """Send at most one message to each node and do not wait.
+
+        Parameters
+        ----------
+        messages : Sequence[Message]
+            To different nodes; their time to live is set to ``timeout``.
+        timeout : float
+            Seconds.
+
+        Returns
+        -------
+        dict[int, Pending]
+            By node id, without those that could not be sent.
         """
-        for node_id, (message_id, expires) in list(self._unanswered.items()):
-            if self._clock() >= expires or self._pull(message_id) is not None:
-                del self._unanswered[node_id]
-        return set(self.grid.get_node_ids()) - self._unanswered.keys()
+        expires = self._clock() + timeout
+        for message in messages:
+            message.metadata.ttl = timeout
+        sizes = {m.metadata.dst_node_id: serialized_size(m) for m in messages}
+        pushed = self._push(messages)
+        return {n: Pending(name, expires, sizes[n]) for n, name in pushed.items()}
+
+    def collect(self, pending: dict[int, Pending]) -> dict[int, Reply]:
+        """Take from ``pending`` what was answered or has expired; return it by node id."""
+        replies = {}
+        for node_id, sent in list(pending.items()):
+            answer = self._pull(sent.message_id)
+            if answer is not None:
+                replies[node_id] = _as_reply(answer, sent.bytes_down)
+            elif self._clock() >= sent.expires:
+                replies[node_id] = Reply(None, TIMEOUT, sent.bytes_down, 0)
+            else:
+                continue
+            del pending[node_id]
+        return replies
 
     def ask(
         self,
@@ -121,32 +158,21 @@ class Exchange:
         dict[int, Reply]
             One reply per message by node id, in the order of ``messages``.
         """
+        unsent = {m.metadata.dst_node_id: serialized_size(m) for m in messages}
+        replies = {node: Reply(None, UNREACHABLE, size, 0) for node, size in unsent.items()}
+        waiting = self.send(messages, timeout)
         deadline = self._clock() + timeout
-        for message in messages:
-            message.metadata.ttl = timeout
-        sizes = {m.metadata.dst_node_id: serialized_size(m) for m in messages}
-        waiting = self._push(messages)
-        replies = {
-            node_id: Reply(None, TIMEOUT if node_id in waiting else UNREACHABLE, sizes[node_id], 0)
-            for node_id in sizes
-        }
         pause, told = _FIRST_PAUSE, self._clock()
-        while waiting:
-            for node_id, message_id in list(waiting.items()):
-                answer = self._pull(message_id)
-                if answer is not None:
-                    del waiting[node_id]
-                    replies[node_id] = _as_reply(answer, sizes[node_id])
+        while True:
+            replies |= self.collect(waiting)
+            if not waiting:
+                return replies
             now = self._clock()
-            if not waiting or now >= deadline:
-                break
             if progress is not None and now - told >= _PROGRESS_EVERY:
                 told = now
                 progress(len(messages) - len(waiting), len(messages))
-            self._sleep(min(pause, deadline - now))
+            self._sleep(max(0.0, min(pause, deadline - now)))
             pause = min(1.5 * pause, LAST_PAUSE)
-        self._unanswered |= {node_id: (name, deadline) for node_id, name in waiting.items()}
-        return replies
 
     def _push(self, messages: Sequence[Message]) -> dict[int, str]:
         """Send; return message ids by node id, without those that could not be sent."""

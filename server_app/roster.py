@@ -1,18 +1,16 @@
-"""Who is there: waits for nodes, asks who they are, lets them prepare, finds those that return."""
+"""Who is there: waits for nodes, asks who they are, lets them prepare."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from flwr.app import RecordDict
 
 from fedrsclip_core.errors import RunError, WireError
-from fedrsclip_core.messages import (
-    QUERY_IDENTITY,
-    QUERY_PREPARE,
-    Identity,
-)
+from fedrsclip_core.messages import QUERY_IDENTITY, QUERY_PREPARE
 from fedrsclip_core.records import pack_identity_request, unpack_identity
-from fedrsclip_core.schema import Config, FederationConfig
+from fedrsclip_core.schema import Config
 from server_app.admission import Client, Standard, admitted
-from server_app.exchange import LAST_PAUSE, Exchange, new_messages
+from server_app.exchange import Exchange, Reply, new_messages
 
 Echo = Callable[[str], None]
 
@@ -48,7 +46,7 @@ def wait_for_nodes(
     spoken = start - _PROGRESS_EVERY
     nodes: list[int] = []
     while True:
-        found = sorted(exchange.grid.get_node_ids())
+        found = sorted(exchange.online())
         now = exchange.now()
         if found != nodes:
             nodes, changed = found, now
@@ -79,10 +77,14 @@ def wait_for_nodes(
 
 
 def identify(
-    exchange: Exchange, nodes: Sequence[int], standard: Standard, timeout: float
+    exchange: Exchange, nodes: Sequence[int], standard: Standard, timeout: float, echo: Echo
 ) -> Roster:
     """Ask every node who it is and check what it says."""
-    return _query(exchange, QUERY_IDENTITY, nodes, standard, timeout, {})
+
+    def progress(done: int, total: int) -> None:
+        echo(f"asking who is there: {done} of {total} nodes have answered")
+
+    return _query(exchange, QUERY_IDENTITY, nodes, standard, timeout, {}, progress)
 
 
 def prepare(
@@ -97,73 +99,6 @@ def prepare(
     labels = {client.node_id: client.name for client in roster.clients}
     prepared = _query(exchange, QUERY_PREPARE, nodes, standard, timeout, labels, progress)
     return Roster(prepared.clients, {**roster.refused, **prepared.refused})
-
-
-def wait_for_clients(
-    exchange: Exchange,
-    clients: Sequence[Client],
-    standard: Standard,
-    federation: FederationConfig,
-    strangers: set[int],
-    echo: Echo,
-) -> tuple[tuple[Client, ...], set[int]]:
-    """Wait until ``federation.min_replies`` clients can be asked, also under new node ids.
-
-    Returns
-    -------
-    tuple[tuple[Client, ...], set[int]]
-        The clients with their present node ids, and the nodes that can be asked: fewer than
-        needed if ``federation.round_timeout`` seconds were not enough.
-    """
-    start = spoken = exchange.now()
-    while True:
-        clients = with_returned(exchange, clients, standard, federation.connect_timeout, strangers)
-        free = exchange.free_nodes() & {client.node_id for client in clients}
-        now = exchange.now()
-        left = federation.round_timeout - (now - start)
-        if len(free) >= federation.min_replies or left <= 0:
-            return tuple(clients), free
-        if now - spoken >= _PROGRESS_EVERY:
-            spoken = now
-            echo(
-                f"waiting for clients: {len(free)} of {len(clients)} can be asked, at least "
-                f"{federation.min_replies} needed, {left:.0f} s left in this round"
-            )
-        exchange.pause(LAST_PAUSE)
-
-
-def with_returned(
-    exchange: Exchange,
-    clients: Sequence[Client],
-    standard: Standard,
-    timeout: float,
-    strangers: set[int],
-) -> tuple[Client, ...]:
-    """Find clients that went away and came back: a restarted node has a new node id.
-
-    Nodes that are nobody's return enter ``strangers`` and are not asked again.
-    """
-    online = set(exchange.grid.get_node_ids())
-    lost = {client.name: client for client in clients if client.node_id not in online}
-    unknown = sorted(online - {client.node_id for client in clients} - strangers)
-    if not lost or not unknown:
-        return tuple(clients)
-    strangers.update(unknown)
-    found = _query(exchange, QUERY_IDENTITY, unknown, standard, timeout, {})
-    node_ids = {
-        client.name: client.node_id
-        for client in found.clients
-        if client.name in lost and _is_same(client.identity, lost[client.name].identity)
-    }
-    strangers.difference_update(node_ids.values())
-    return tuple(
-        replace(client, node_id=node_ids.get(client.name, client.node_id)) for client in clients
-    )
-
-
-def _is_same(new: Identity, old: Identity) -> bool:
-    digests = all(new.digests[part] in ("", old.digests[part]) for part in new.digests)
-    return digests and (new.partition_id, new.width) == (old.partition_id, old.width)
 
 
 def require(roster: Roster, needed: int) -> None:
@@ -184,17 +119,27 @@ def require(roster: Roster, needed: int) -> None:
     )
 
 
-def _query(
-    exchange: Exchange,
-    message_type: str,
-    nodes: Sequence[int],
-    standard: Standard,
-    timeout: float,
-    labels: Mapping[int, str],
-    progress: Callable[[int, int], None] | None = None,
+def identity_request(standard: Standard) -> RecordDict:
+    """Return what a node is asked who it is with."""
+    return pack_identity_request(standard.run_name, standard.code, standard.config)
+
+
+def understood(
+    replies: Mapping[int, Reply], message_type: str, standard: Standard, labels: Mapping[int, str]
 ) -> Roster:
-    request = pack_identity_request(standard.run_name, standard.code, standard.config)
-    replies = exchange.ask(new_messages(request, nodes, message_type), timeout, progress)
+    """Check what nodes say of themselves.
+
+    Parameters
+    ----------
+    replies : Mapping[int, Reply]
+        By node id.
+    message_type : str
+        What was asked.
+    standard : Standard
+        What the nodes are compared with.
+    labels : Mapping[int, str]
+        What to call a node whose reply names nobody.
+    """
     clients: list[Client] = []
     refused: dict[str, str] = {}
     for number, (node_id, reply) in enumerate(replies.items()):
@@ -207,3 +152,17 @@ def _query(
         except WireError as error:
             refused[label] = f"its answer to {message_type} is outside the contract: {error}"
     return Roster(admitted(clients, standard, refused), refused)
+
+
+def _query(
+    exchange: Exchange,
+    message_type: str,
+    nodes: Sequence[int],
+    standard: Standard,
+    timeout: float,
+    labels: Mapping[int, str],
+    progress: Callable[[int, int], None],
+) -> Roster:
+    messages = new_messages(identity_request(standard), nodes, message_type)
+    replies = exchange.ask(messages, timeout, progress)
+    return understood(replies, message_type, standard, labels)

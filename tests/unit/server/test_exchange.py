@@ -84,24 +84,28 @@ def test_messages_live_as_long_as_they_are_waited_for() -> None:
     assert [message.metadata.ttl for message in messages] == [7.5]
 
 
-def test_a_node_with_an_unanswered_message_is_not_free_until_it_answers() -> None:
+def test_a_late_reply_is_never_looked_at() -> None:
     fakes = Fakes(small_config(), silent={(QUERY_IDENTITY, 1)})
     grid = fakes.grid()
     exchange, clock = exchange_of(grid)
-    ask(exchange)
-    clock.now -= 1.0  # as if asking had ended before the message's time to live
-    late = next(node for node, open_ in exchange._unanswered.items() if open_)
-    assert exchange.free_nodes() == set(grid.get_node_ids()) - {late}
-    message_id = exchange._unanswered[late][0]
-    grid._replies[message_id] = Message(RecordDict(), late, "query")
-    assert late in exchange.free_nodes()
+    sent = exchange.send(new_messages(REQUEST, [1001], QUERY_IDENTITY), 5.0)
+    late = Message(RecordDict(), 1001, "query")
+    message_id = sent[1001].message_id
+    clock.now += 5.0
+    assert exchange.collect(sent)[1001].reason == "timeout"
+    grid._replies[message_id] = late
+    assert sent == {}
+    assert exchange.collect(sent) == {}
+    assert message_id in grid._replies
 
 
-def test_a_node_is_free_again_after_the_time_to_live() -> None:
+def test_sending_does_not_wait() -> None:
     fakes = Fakes(small_config(), silent={(QUERY_IDENTITY, 1)})
-    exchange, _ = exchange_of(fakes.grid())
-    ask(exchange)
-    assert len(exchange.free_nodes()) == 3
+    exchange, clock = exchange_of(fakes.grid())
+    sent = exchange.send(new_messages(REQUEST, [1000, 1001], QUERY_IDENTITY), 5.0)
+    assert exchange.collect(sent).keys() == {1000}
+    assert sent.keys() == {1001}
+    assert clock.sleeps == []
 
 
 def test_one_undecodable_reply_is_one_dropped_reply() -> None:

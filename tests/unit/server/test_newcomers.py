@@ -1,0 +1,147 @@
+"""Nodes that come in during a run: who takes a client's place, who is refused, and who is asked."""
+
+from collections.abc import Iterable, Mapping
+
+import pytest
+from flwr.app import Message
+
+from fedrsclip_core.messages import QUERY_IDENTITY
+from server_app.admission import Client, Standard
+from server_app.exchange import Exchange
+from server_app.inprocess import InProcessGrid
+from server_app.newcomers import Newcomers
+from tests.unit.server.fakes import Fakes, identity, small_config
+from tests.unit.server.test_exchange import Clock
+
+pytestmark = pytest.mark.unit
+
+TIMEOUT = 20.0
+
+
+class Federation:
+    """Clients 0 and 1 of a run at nodes 1000 and 1001, and what happens around them."""
+
+    def __init__(self, fakes: Fakes) -> None:
+        self.clock, self.said = Clock(), list[str]()
+        self.fakes = fakes
+        self.grid = fakes.grid()
+        del self.grid._contexts[1002]
+        self.asked = 0
+        push = self.grid.push_messages
+
+        def counted(messages: Iterable[Message]) -> Iterable[str]:
+            messages = list(messages)
+            self.asked += len(messages)
+            return push(messages)
+
+        self.grid.push_messages = counted  # type: ignore[method-assign]
+        exchange = Exchange(self.grid, clock=self.clock, sleep=self.clock.sleep)
+        who = [identity(partition, fakes.config) for partition in range(2)]
+        own = who[0].digests
+        standard = Standard("r", own["code"], own["config"], fakes.config.prompt.n_ctx, False)
+        self.newcomers = Newcomers(exchange, standard, TIMEOUT, self.said.append)
+        self.clients = tuple(Client(1000 + p, who[p]) for p in range(2))
+
+    def arrives(self, node_id: int, partition: int) -> None:
+        contexts = InProcessGrid(
+            self.fakes.app(), [{"partition-id": partition, "num-partitions": 3}], {}
+        )._contexts
+        self.grid._contexts[node_id] = contexts[1000]
+
+    def leaves(self, node_id: int) -> None:
+        del self.grid._contexts[node_id]
+
+    def nodes(self) -> list[int]:
+        self.clients = self.newcomers.placed(self.clients)
+        return [client.node_id for client in self.clients]
+
+
+def federation(
+    identities: Mapping[int, Mapping[str, object]] | None = None,
+    silent: set[tuple[str, int]] | None = None,
+) -> Federation:
+    fakes = Fakes(small_config(), identities=dict(identities or {}), silent=silent or set())
+    return Federation(fakes)
+
+
+def test_nobody_is_asked_while_nobody_comes() -> None:
+    there = federation()
+    assert there.nodes() == [1000, 1001]
+    assert (there.asked, there.said) == (0, [])
+
+
+def test_a_client_takes_its_place_again_under_another_node_id() -> None:
+    there = federation()
+    there.leaves(1001)
+    assert there.nodes() == [1000, 1001]
+    there.arrives(2001, partition=1)
+    assert there.nodes() == [1000, 2001]
+    assert there.said == ["client client-1 is back"]
+
+
+def test_the_second_of_two_clients_with_one_name_waits_for_the_first_to_go() -> None:
+    there = federation()
+    there.arrives(2001, partition=1)
+    for _ in range(3):
+        assert there.nodes() == [1000, 1001]
+    assert there.asked == 1
+    refused = "a second client client-1 is refused while the first is connected"
+    assert there.said == [refused]
+    there.leaves(1001)
+    assert there.nodes() == [1000, 2001]
+    assert there.said == [refused, "client client-1 is back"]
+
+
+@pytest.mark.parametrize("part", ["clip", "classes", "split"])
+def test_a_client_that_returns_with_other_digests_is_refused_by_part(part: str) -> None:
+    there = federation({1: {"digests": identity(1, small_config()).digests | {part: "other"}}})
+    there.leaves(1001)
+    there.arrives(2001, partition=1)
+    assert there.nodes() == [1000, 1001]
+    assert there.said == [
+        f"client client-1 is refused: its {part} is another than at the run's start"
+    ]
+
+
+def test_other_code_is_refused() -> None:
+    there = federation({1: {"digests": identity(1, small_config()).digests | {"code": "other"}}})
+    there.leaves(1001)
+    there.arrives(2001, partition=1)
+    assert there.nodes() == [1000, 1001]
+    assert len(there.said) == 1
+    assert there.said[0].startswith("client-1 is refused: its code differs from the server's")
+
+
+def test_a_client_that_is_not_of_the_run_is_named() -> None:
+    there = federation()
+    there.arrives(2002, partition=2)
+    assert there.nodes() == [1000, 1001]
+    assert there.said == ["client client-2 is not of this run: it can join the next one"]
+
+
+def test_a_node_that_does_not_answer_holds_nobody_up_and_is_asked_again() -> None:
+    there = federation(silent={(QUERY_IDENTITY, 1)})
+    there.leaves(1001)
+    there.arrives(2001, partition=1)
+    for _ in range(3):
+        assert there.nodes() == [1000, 1001]
+    assert (there.asked, there.clock.sleeps, there.said) == (1, [], [])
+    there.clock.now += TIMEOUT
+    there.fakes.silent.clear()
+    assert there.nodes() == [1000, 1001]
+    assert there.said == ["a new node is refused: query.identity failed there (timeout)"]
+    assert there.nodes() == [1000, 2001]
+    assert there.asked == 2
+
+
+def test_a_node_that_went_away_is_asked_anew_when_it_returns() -> None:
+    there = federation()
+    there.arrives(2001, partition=1)
+    there.nodes()
+    there.leaves(2001)
+    there.nodes()
+    there.arrives(2001, partition=0)
+    there.leaves(1001)
+    # The same node id is client 0 now: it is no return of client 1.
+    assert there.nodes() == [1000, 1001]
+    assert there.asked == 2
