@@ -4,6 +4,7 @@ It is a file because in a simulation Ray forwards what a client prints to the se
 """
 
 import os
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -27,15 +28,19 @@ class SiteLog:
         self._path = paths.logs_dir() / f"{client_name}.log"
 
     def write(self, text: str) -> None:
-        """Append ``text`` with the time; a log that cannot be written stops nothing."""
+        """Append ``text`` with the time; a log that cannot be written stops nothing.
+
+        Then standard error says so: without ``text``, since a simulation forwards it.
+        """
         line = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}\n"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             with os.fdopen(os.open(self._path, flags, 0o600), "ab") as file:
                 file.write(line.encode(errors="backslashreplace"))
-        except OSError:
-            return
+        except OSError as error:
+            why = f"the log of {self._path.stem} cannot be written ({error.strerror})"
+            print(f"{why}: free some space in FEDRSCLIP_HOME", file=sys.stderr, flush=True)
 
     def progress(self, what: str) -> Callable[[int, int], None]:
         """Return a callback ``(done, total)`` that writes a line now and then and at the end."""

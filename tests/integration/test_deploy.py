@@ -14,6 +14,7 @@ import pytest
 
 from fedrsclip_core.deploy.keys import write_node_key
 from tests.integration.deployed import Deployment, answer, free_port
+from tests.integration.namespaces import Cable, namespace
 from tests.tiny_clip import make_tiny_clip
 
 _NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
@@ -27,7 +28,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), *WANTED]
 CLASSES = ("forest", "harbor")
 CLIENTS = ("north", "south")
 RUN = "deployed"
-SERVER = "10.211.77.1"
 OVERRIDES = (
     "federation=deployment",
     f"federation.clients=[{','.join(CLIENTS)}]",
@@ -191,38 +191,14 @@ def test_no_process_is_left(outcome: Outcome) -> None:
 
 
 @pytest.fixture
-def namespace() -> Iterator[str]:
-    """A network namespace with one cable to this machine, which is 10.211.77.1 at its end."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("a network namespace needs root and iproute2")
-    name, ours, theirs = f"fed{os.getpid()}", f"fd{os.getpid()}a", f"fd{os.getpid()}b"
-    if ip(f"netns add {name}") != 0:
-        pytest.skip("no network namespace can be made here")
-    try:
-        made = [
-            ip(f"link add {ours} type veth peer name {theirs} netns {name}"),
-            ip(f"addr add {SERVER}/30 dev {ours}"),
-            ip(f"link set {ours} up"),
-            ip(f"-n {name} addr add 10.211.77.2/30 dev {theirs}"),
-            ip(f"-n {name} link set {theirs} up"),
-            ip(f"-n {name} link set lo up"),
-        ]
-        assert made == [0] * len(made)
-        yield name
-    finally:
-        ip(f"link del {ours}")
-        ip(f"netns del {name}")
+def cable() -> Iterator[Cable]:
+    with namespace() as cable:
+        yield cable
 
 
-def ip(arguments: str) -> int:
-    done = subprocess.run(["ip", *arguments.split()], capture_output=True, text=True, check=False)
-    return done.returncode
-
-
-def test_a_client_on_another_host_reaches_the_fleet_only(namespace: str, tmp_path: Path) -> None:
-    deployment = Deployment(tmp_path, SERVER, OVERRIDES)
+def test_a_client_on_another_host_reaches_the_fleet_only(cable: Cable, tmp_path: Path) -> None:
+    deployment = Deployment(tmp_path, cable.server, OVERRIDES)
     deployment.fill_in(deployment.client("north") / "site.env", {"FEDRSCLIP_DEVICE": "cpu"})
-    inside = ["ip", "netns", "exec", namespace]
     try:
         deployment.start_server()
         assert deployment.call(deployment.server / "register.sh")[0] == 0
@@ -234,9 +210,9 @@ def test_a_client_on_another_host_reaches_the_fleet_only(namespace: str, tmp_pat
             f"{hidden}:/v1/fleet/pull-messages": "None",
             f"{hidden}:/v1/control/start-run": "None",
         }
-        probe = [sys.executable, "-m", "tests.integration.deployed", SERVER]
+        probe = [sys.executable, "-m", "tests.integration.deployed", cable.server]
         said = subprocess.run(
-            [*inside, *probe, str(deployment.authority), *expected],
+            [*cable.inside, *probe, str(deployment.authority), *expected],
             cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
@@ -245,7 +221,7 @@ def test_a_client_on_another_host_reaches_the_fleet_only(namespace: str, tmp_pat
         print(said)
         assert dict(line.split() for line in said.splitlines()) == expected
         node = deployment.client("north") / "supernode.sh"
-        deployment.start(node, *inside)
+        deployment.start(node, *cable.inside)
         deployment.wait(lambda: "SuperNode ID:" in deployment.log(node).read_text())
     finally:
         deployment.end()

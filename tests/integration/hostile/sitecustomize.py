@@ -1,0 +1,94 @@
+"""Python imports this at the start of every program of a site whose PYTHONPATH leads here.
+
+It makes an honest site's program send what ``FEDRSCLIP_TEST_HOSTILE`` names: ``replies`` that are
+bad in one way per round, or a wrong digest of ``code``, ``config`` or ``classes``.
+"""
+
+import importlib.util
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+LARGE = 100 * 2**20
+KINDS = {1: "nan", 2: "norm", 3: "shape", 4: "extra", 5: "large"}
+
+
+def send_bad_replies(app: ModuleType) -> None:
+    """Patch ``client_app.app``."""
+    import numpy as np
+    from flwr.app import Array, ArrayRecord
+
+    pack, unpack = app.pack_round_reply, app.unpack_round_request
+    kinds: list[str] = []
+
+    def received(*arguments: Any) -> Any:
+        request = unpack(*arguments)
+        kinds.append(KINDS.get(request.server_round, ""))
+        return request
+
+    def packed(reply: Any, *, with_arrays: bool) -> Any:
+        kind = kinds[-1] if with_arrays else ""
+        shared = {
+            "nan": lambda value: value * np.float32("nan"),
+            "norm": lambda value: value + np.float32(1e6),
+            "shape": lambda value: value[:-1],
+        }.get(kind)
+        if shared is not None:
+            reply = replace(reply, shared=shared(reply.shared))
+        content = pack(reply, with_arrays=with_arrays)
+        if kind in ("extra", "large"):
+            size = LARGE if kind == "large" else 8
+            pixels = np.frombuffer(os.urandom(size), np.uint8)  # Flower sends equal parts once
+            content["more"] = ArrayRecord({"pixels": Array(pixels)})
+        return content
+
+    app.unpack_round_request = received  # type: ignore[attr-defined]
+    app.pack_round_reply = packed  # type: ignore[attr-defined]
+
+
+def lie_about(part: str) -> Callable[[ModuleType], None]:
+    """Return a patch of ``client_app.runtime`` after which a digest is wrong."""
+
+    def patch(runtime: ModuleType) -> None:
+        setattr(
+            runtime, {"classes": "class_digest"}.get(part, f"{part}_digest"), lambda *_: "f" * 64
+        )
+
+    return patch
+
+
+class _Patched(MetaPathFinder):
+    """Finds modules as ever, and patches one of them once it is loaded."""
+
+    def __init__(self, name: str, patch: Callable[[ModuleType], None]) -> None:
+        self._name, self._patch, self._inside = name, patch, False
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        if name != self._name or self._inside:
+            return None
+        self._inside = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._inside = False
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def executed(module: ModuleType) -> None:
+                execute(module)
+                self._patch(module)
+
+            spec.loader.exec_module = executed  # type: ignore[method-assign]
+        return spec
+
+
+_kind = os.environ.get("FEDRSCLIP_TEST_HOSTILE", "")
+if _kind == "replies":
+    sys.meta_path.insert(0, _Patched("client_app.app", send_bad_replies))
+elif _kind:
+    sys.meta_path.insert(0, _Patched("client_app.runtime", lie_about(_kind)))
