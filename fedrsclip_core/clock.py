@@ -47,7 +47,7 @@ def clock(*, echo: Callable[[str], None] = print) -> int:
         If the clock is wrong, or nobody has said who the server is.
     """
     try:
-        echo(inspect_clock())
+        echo(f"this machine's clock is {inspect_clock()}")
     except NoAnswerError as error:
         echo(str(error))
     return 0
