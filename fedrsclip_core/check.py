@@ -126,6 +126,7 @@ def _resources(config: Config) -> str:
 
     federation = config.federation
     machine.check_resources(federation)
+    machine.check_tensorboard(config.run)
     for program in ("flwr", "flower-superlink"):
         machine.program(program)
     at_once = min(federation.num_clients, machine.available_cpus() // federation.client_cpus)
