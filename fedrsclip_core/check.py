@@ -1,11 +1,13 @@
 """`fedrsclip check`: what is wrong with this machine or configuration, a line each."""
 
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from fedrsclip_core import paths
+from fedrsclip_core.clock import SERVER_VARIABLE, inspect_clock
 from fedrsclip_core.errors import ConfigError, FedRSCLIPError, RunError
 from fedrsclip_core.fileio import write_text
 from fedrsclip_core.schema import Config
@@ -32,11 +34,16 @@ def _inspections(overrides: Sequence[str]) -> Iterator[tuple[str, Callable[[], s
     yield "python", _python
     yield "packages", _packages
     yield "home", _home
+    # Only a site has a server elsewhere; and it simulates nobody.
+    site = SERVER_VARIABLE in os.environ
+    if site:
+        yield "clock", inspect_clock
     composed: list[Config] = []
     yield "configuration", lambda: _configuration(overrides, composed)
     if composed:
         config = composed[0]
-        yield "resources", lambda: _resources(config)
+        if not site:
+            yield "resources", lambda: _resources(config)
         yield "model", lambda: _model(config)
         yield "data", lambda: _data(config)
         yield "prompts", lambda: _prompts(config)
@@ -119,6 +126,7 @@ def _resources(config: Config) -> str:
 
     federation = config.federation
     machine.check_resources(federation)
+    machine.check_tensorboard(config.run)
     for program in ("flwr", "flower-superlink"):
         machine.program(program)
     at_once = min(federation.num_clients, machine.available_cpus() // federation.client_cpus)

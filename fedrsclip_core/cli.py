@@ -47,6 +47,12 @@ def _check(overrides: Sequence[str]) -> int:
     return check(overrides, echo=_say)
 
 
+def _clock(overrides: Sequence[str]) -> int:
+    from fedrsclip_core.clock import clock
+
+    return clock(echo=_say)
+
+
 def _status(arguments: Sequence[str]) -> int:
     from fedrsclip_core.status import status
 
@@ -76,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, text in _HELP.items():
         command = commands.add_parser(name, help=text, description=text)
+        if name == "clock":
+            command.set_defaults(overrides=[])
+            continue
         command.add_argument(
             "overrides",
             nargs="*",
@@ -90,6 +99,7 @@ _COMMANDS = {
     "run": _run,
     "config": _config,
     "check": _check,
+    "clock": _clock,
     "status": _status,
     "deploy": _deploy,
 }
@@ -98,6 +108,8 @@ _HELP = {
     "an interrupted one",
     "config": "print the composed configuration",
     "check": "say what is wrong with this machine or configuration",
+    "clock": "say at a site whether its clock is near enough to the server's "
+    "(FEDRSCLIP_SERVER=host:port and, with TLS, FEDRSCLIP_CA=file in the environment)",
     "status": "say how a run goes (run=NAME, by default the newest) and who is connected "
     "(superlink=NAME, a connection of Flower's configuration); at the server",
     "deploy": "render what each host of a federation needs into out=DIR; "

@@ -60,8 +60,18 @@ def append_line(path: Path, line: str) -> None:
     OSError
         If the disk is full or not writable; the file is then as it was.
     """
+    append_bytes(path, (line + "\n").encode())
+
+
+def append_bytes(path: Path, data: bytes) -> None:
+    """Append and sync, all or, unless the machine dies, nothing.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or not writable; the file is then as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = (line + "\n").encode()
     with path.open("ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         try:

@@ -48,6 +48,7 @@ def prepare(overrides: Sequence[str]) -> Submission:
     travelling, _ = configuration.split_site_overrides(overrides)
     config = preflight.compose_here(overrides)
     machine.check_resources(config.federation)
+    machine.check_tensorboard(config.run)
     classes = preflight.check_for_simulation(config)
     if not config.data.class_names and config.data.name != "demo_scenes":
         listed = ",".join(map(configuration.quote, classes))

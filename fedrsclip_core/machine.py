@@ -4,10 +4,11 @@ import os
 import shutil
 import sys
 import sysconfig
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fedrsclip_core.errors import ConfigError, RunError
-from fedrsclip_core.schema import FederationConfig
+from fedrsclip_core.schema import FederationConfig, RunConfig
 
 
 def available_cpus() -> int:
@@ -52,6 +53,25 @@ def check_resources(federation: FederationConfig) -> None:
             f"federation.device is {device} but federation.client_gpus is 0, which hides the GPU "
             "from simulated clients: set federation.client_gpus, e.g. to 0.25"
         )
+
+
+def check_tensorboard(run: RunConfig) -> None:
+    """Refuse to write for TensorBoard where its package, an optional one, is missing.
+
+    Raises
+    ------
+    ConfigError
+        Naming the key and the command that helps.
+    """
+    if not run.tensorboard:
+        return
+    try:
+        version("tensorboard")
+    except PackageNotFoundError:
+        raise ConfigError(
+            "run.tensorboard is true but the package tensorboard is not installed at the server: "
+            "pip install 'fedrsclip[tensorboard]' there, or leave it false"
+        ) from None
 
 
 def script_folders() -> str:

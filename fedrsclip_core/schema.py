@@ -148,12 +148,13 @@ class PrivacyConfig:
 
 @dataclass
 class RunConfig:
-    """Names of this run and of the one whose private prompts it starts from."""
+    """Which run this is, how it starts and what it writes."""
 
     name: str | None = None
     resume: bool = False
     private_init_from: str | None = None
     private_aside: bool = False
+    tensorboard: bool = False
 
 
 @dataclass

@@ -26,6 +26,7 @@ from server_app.results import Results, RunState
 from server_app.room import Room
 from server_app.start import initial_shared
 from server_app.strategy import Prompt, SharedPromptStrategy
+from server_app.tensorboard import event_writer
 
 app = ServerApp()
 
@@ -123,6 +124,7 @@ def _federate(
     echo: Echo,
 ) -> None:
     config, federation, folder = state.config, state.config.federation, attempt.folder
+    write_event = event_writer(config.run, folder, attempt.records)
     simulation = exchange.grid.run.primary_task_type == TaskType.SIMULATION
     state.own_digests = {
         "code": digests.code_digest(),
@@ -157,6 +159,7 @@ def _federate(
     def on_record(record: Record) -> None:
         state.records.append(record)
         room.write(lambda: results.append_record(folder, record))
+        room.write(lambda: write_event(record))
         echo(report.round_line(record))
 
     def on_progress(progress: Progress) -> None:

@@ -20,6 +20,7 @@ _MAY_CHANGE = {
     "run.name",
     "run.resume",
     "run.private_aside",
+    "run.tensorboard",
     "federation.client_cpus",
     "federation.client_gpus",
     "federation.connect_timeout",

@@ -1,6 +1,7 @@
 """Scripts, units and configuration files of each host."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -102,34 +103,14 @@ def _server(description: Description) -> Iterator[Rendered]:
 
 
 def _client(description: Description, client: str, partition: int) -> Iterator[Rendered]:
-    federation, config = description.federation, description.config
+    config, name = description.config, description.federation.name
     place = f"clients/{client}"
-    secure = not federation.insecure
-    key = f'--auth-supernode-private-key "$here/keys/{client}"'
-    yield _script(
-        f"{place}/supernode.sh",
-        "supernode.sh",
-        "site.env",
-        client=client,
-        tls=f"{_authority(True)}{_LINE}{key}" if secure else "--insecure",
-        server=addresses.with_port(federation.address, federation.port),
-        partition=partition,
-        partitions=federation.num_clients,
-    )
     needed = {
         "FEDRSCLIP_DATA_PATH": config.data.name == "folder",
         "FEDRSCLIP_MODEL_PATH": config.model.name == "local",
     }
-    checks = [
-        f': "${{{name}:?fill it in in site.env}}"' for name, wanted in needed.items() if wanted
-    ]
-    yield _script(
-        f"{place}/superexec.sh",
-        "client_superexec.sh",
-        "site.env",
-        client=client,
-        checks="\n".join(checks),
-    )
+    missing = [variable for variable, wanted in needed.items() if wanted]
+    yield from _client_scripts(description, client, partition, missing)
     said = [
         "; needed" if wanted else "; not needed by this federation" for wanted in needed.values()
     ]
@@ -141,12 +122,37 @@ def _client(description: Description, client: str, partition: int) -> Iterator[R
         supernode_port=_FIRST_SUPERNODE_PORT + partition,
     )
     yield Rendered(f"{place}/site.env", environment, kept=True)
-    base, name = f"fedrsclip-{federation.name}-{client}", federation.name
+    base = f"fedrsclip-{name}-{client}"
     supernode = f"{base}-supernode"
     yield _unit(place, supernode, "supernode.sh", name, f"SuperNode of {client}")
     what = f"SuperExec of {client}"
     yield _unit(place, f"{base}-superexec", "superexec.sh", name, what, supernode)
     yield Rendered(f"{place}/install-units.sh", fill("install-units.sh"), _SCRIPT)
+
+
+def _client_scripts(
+    description: Description, client: str, partition: int, needed: list[str]
+) -> Iterator[Rendered]:
+    federation = description.federation
+    secure = not federation.insecure
+    key = f'--auth-supernode-private-key "$here/keys/{client}"'
+    server = addresses.with_port(federation.address, federation.port)
+    known = f"export FEDRSCLIP_SERVER='{server}'"
+    if secure:
+        known += ' FEDRSCLIP_CA="$here/tls/ca.crt"'
+    values: dict[str, object] = {
+        "client": client,
+        "tls": f"{_authority(True)}{_LINE}{key}" if secure else "--insecure",
+        "server": server,
+        "known": known,
+        "partition": partition,
+        "partitions": federation.num_clients,
+        "checks": "\n".join(f': "${{{name}:?fill it in in site.env}}"' for name in needed),
+        "overrides": _LINE.join(map(shlex.quote, travelling(description))),
+    }
+    for script in ("supernode", "superexec", "check"):
+        template = "client_superexec.sh" if script == "superexec" else f"{script}.sh"
+        yield _script(f"clients/{client}/{script}.sh", template, "site.env", **values)
 
 
 def _admin(description: Description) -> Iterator[Rendered]:

@@ -2,7 +2,10 @@
 # Flower's SuperNode of the client @client. It dials the server; nothing dials it from outside.
 # It ends with exit code 305 (2004 at the server) if its key is not registered, and also if it is
 # restarted within 60 seconds, while its predecessor still counts as online: start it again.
+# It ends so, too, if this machine's clock is wrong: then the line before says that.
 @header
+@known
+fedrsclip clock >/dev/null || true
 cd "$FLWR_HOME"
 exec flower-supernode @tls \
     --superlink @server \

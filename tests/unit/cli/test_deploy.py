@@ -46,14 +46,14 @@ def out(tmp_path: Path) -> Path:
 
 def scripts(out: Path) -> list[Path]:
     found = sorted(out.rglob("*.sh"))
-    assert len(found) >= 6 + 3 * len(CLIENTS)
+    assert len(found) >= 6 + 4 * len(CLIENTS)
     return found
 
 
 def test_every_host_has_its_files(out: Path) -> None:
     server = {"superlink.sh", "superexec.sh", "proxy.sh", "proxy/nginx.conf", "register.sh"}
     expected = {f"server/{name}" for name in server | {"flower.sh", "server.env"}}
-    site = ("supernode.sh", "superexec.sh", "site.env", "install-units.sh")
+    site = ("supernode.sh", "superexec.sh", "check.sh", "site.env", "install-units.sh")
     expected |= {f"clients/{client}/{name}" for client in CLIENTS for name in site}
     expected |= {"admin/flower.sh", "admin/submit.sh", "admin/run.toml", "README.md"}
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
@@ -114,8 +114,9 @@ def test_a_supernode_knows_the_server_and_itself(out: Path) -> None:
     assert "--insecure" not in command
 
 
-def test_a_site_must_say_where_its_images_are(out: Path) -> None:
-    script = out / "clients" / "north" / "superexec.sh"
+@pytest.mark.parametrize("name", ["superexec.sh", "check.sh"])
+def test_a_site_must_say_where_its_images_are(name: str, out: Path) -> None:
+    script = out / "clients" / "north" / name
     done = subprocess.run([script], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "FEDRSCLIP_DATA_PATH" in done.stderr
@@ -129,6 +130,8 @@ def test_what_is_submitted_says_nothing_of_the_hosts(out: Path) -> None:
     for key in DEPLOY_KEYS:
         assert getattr(config.federation, key) == getattr(default, key), key
     assert "north" not in run[RUN_CONFIG_KEY]
+    checked = words(out / "clients" / "east" / "check.sh")
+    assert checked == ["fedrsclip", "check", *shlex.split(run[RUN_CONFIG_KEY])]
     described = compose(OVERRIDES)
     assert config.federation.num_clients == len(described.federation.clients) == 3
     assert config.data == described.data

@@ -71,9 +71,10 @@ def test_an_app_from_an_installed_wheel_is_the_same(tmp_path: Path) -> None:
 def test_pyproject_keeps_flower_from_downloading_and_takes_overrides() -> None:
     root = package_folder("fedrsclip_core").parent
     pyproject = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    project = pyproject["project"]
     required = {
         line.split("[")[0].split(">")[0].split("=")[0].strip()
-        for line in pyproject["project"]["dependencies"]
+        for line in [*project["dependencies"], *project["optional-dependencies"]["tensorboard"]]
     }
     assert set(pyproject["tool"]["uv"]["exclude-dependencies"]) == required
     assert "dependency-groups" not in pyproject

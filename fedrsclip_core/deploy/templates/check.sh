@@ -1,0 +1,7 @@
+#!/bin/sh
+# Says what is wrong with the site @client, a line each: packages, folders, clock, model, images.
+# Run it as the user that runs the other scripts: it writes to the same folder.
+@header
+@checks
+@known
+exec fedrsclip check @overrides
