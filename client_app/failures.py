@@ -36,6 +36,12 @@ _CODES: tuple[tuple[type[FedRSCLIPError], FailureCode], ...] = (
     (DeviceError, FailureCode.DEVICE),
     (NonFiniteError, FailureCode.NON_FINITE),
 )
+_NO_FILES = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+)
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
@@ -60,5 +66,6 @@ def code_of(error: BaseException) -> FailureCode:
 
 def _is_full_disk(error: BaseException) -> bool:
     if isinstance(error, sqlite3.Error):
-        return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+        # Also to read it makes files of its own; a damaged file is replaced before it gets here.
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF in _NO_FILES
     return isinstance(error, OSError) and error.errno in _FULL_DISK

@@ -175,6 +175,7 @@ def _federate(
         clients,
         config,
         standard,
+        nodes=nodes,
         on_record=on_record,
         on_progress=on_progress,
         echo=echo,

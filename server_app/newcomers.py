@@ -5,10 +5,11 @@ from dataclasses import dataclass, field, replace
 
 from fedrsclip_core.messages import QUERY_IDENTITY, Identity
 from server_app.admission import Client, Standard
-from server_app.exchange import Exchange, Pending, Reply, new_messages
+from server_app.exchange import LAST_PAUSE, Exchange, Pending, Reply, new_messages
 from server_app.roster import identity_request, understood
 
-_ADMITTED = "its {part} is another than at the run's start"
+_TELL_EVERY = 15.0
+_CHANGED = "its {part} is another than at the run's start"
 
 
 @dataclass
@@ -27,13 +28,15 @@ class Newcomers:
         Seconds after which a node that did not answer is asked again.
     echo : Callable[[str], None]
         Is told who came, once per node.
+    seen : set[int]
+        Nodes that have said who they are.
     """
 
     exchange: Exchange
     standard: Standard
     timeout: float
     echo: Callable[[str], None]
-    _seen: set[int] = field(default_factory=set)
+    seen: set[int]
     _pending: dict[int, Pending] = field(default_factory=dict)
     _known: dict[int, Client] = field(default_factory=dict)
 
@@ -41,16 +44,42 @@ class Newcomers:
         """Return the run's clients, those that returned under the node ids that they have now."""
         online = self.exchange.online()
         # A node that went away may be another program when it returns.
-        self._seen &= online
-        self._ask(sorted(online - {client.node_id for client in clients} - self._seen))
+        self.seen &= online
+        self._ask(sorted(online - {client.node_id for client in clients} - self.seen))
         for node_id, reply in self.exchange.collect(self._pending).items():
             self._meet(node_id, reply, clients, online)
         return tuple(self._present(client, online) for client in clients)
 
+    def wait_for(
+        self, clients: Sequence[Client], needed: int, seconds: float
+    ) -> tuple[tuple[Client, ...], set[int]]:
+        """Wait until ``needed`` clients are connected, at most ``seconds``.
+
+        Returns
+        -------
+        tuple[tuple[Client, ...], set[int]]
+            The clients with their present node ids, and the nodes that are connected.
+        """
+        start = spoken = self.exchange.now()
+        while True:
+            clients = self.placed(clients)
+            free = self.exchange.online() & {client.node_id for client in clients}
+            now = self.exchange.now()
+            left = seconds - (now - start)
+            if len(free) >= needed or left <= 0:
+                return clients, free
+            if now - spoken >= _TELL_EVERY:
+                spoken = now
+                self.echo(
+                    f"waiting for clients: {len(free)} of {len(clients)} can be asked, at least "
+                    f"{needed} needed, {left:.0f} s left in this round"
+                )
+            self.exchange.pause(LAST_PAUSE)
+
     def _ask(self, nodes: Sequence[int]) -> None:
         if not nodes:
             return
-        self._seen.update(nodes)
+        self.seen.update(nodes)
         for node_id in nodes:
             self._known.pop(node_id, None)
         messages = new_messages(identity_request(self.standard), nodes, QUERY_IDENTITY)
@@ -64,14 +93,14 @@ class Newcomers:
         for label, reason in found.refused.items():
             self.echo(f"{label} is refused: {reason}")
         if reply.content is None:
-            self._seen.discard(node_id)
+            self.seen.discard(node_id)
         for newcomer in found.clients:
             first = next((client for client in clients if client.name == newcomer.name), None)
             if first is None:
                 self.echo(f"client {newcomer.name} is not of this run: it can join the next one")
                 continue
             if other := _difference(newcomer.identity, first.identity):
-                self.echo(f"client {newcomer.name} is refused: {_ADMITTED.format(part=other)}")
+                self.echo(f"client {newcomer.name} is refused: {_CHANGED.format(part=other)}")
                 continue
             self._known[node_id] = newcomer
             if first.node_id in online:

@@ -1,7 +1,7 @@
 """The round loop: what is sent, what may be aggregated, when a run has to end."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from flwr.app import Message
@@ -14,15 +14,13 @@ from fedrsclip_core.schema import Config
 from server_app import metrics
 from server_app.admission import Client, Standard
 from server_app.aggregation import Aggregator, build
-from server_app.exchange import LAST_PAUSE, Exchange, Reply, new_messages
+from server_app.exchange import Exchange, Reply, new_messages
 from server_app.newcomers import Newcomers
 from server_app.phase import Phase, Progress, Record, add_traffic, new_record, trained
 from server_app.replies import check_reply
 from server_app.sampling import sample
 
 Prompt = NDArray[np.float32] | None
-
-_TELL_EVERY = 15.0
 
 
 class SharedPromptStrategy:
@@ -43,6 +41,8 @@ class SharedPromptStrategy:
         The run's configuration.
     standard : Standard
         What a client that returns under another node id is compared with.
+    nodes : Iterable[int]
+        Nodes that were asked who they are, also those that were refused.
     on_record : Callable[[Record], None]
         Receives each round's record once its evaluation is known.
     on_progress : Callable[[Progress], None]
@@ -58,6 +58,7 @@ class SharedPromptStrategy:
         config: Config,
         standard: Standard,
         *,
+        nodes: Iterable[int],
         on_record: Callable[[Record], None],
         on_progress: Callable[[Progress], None],
         echo: Callable[[str], None],
@@ -66,7 +67,8 @@ class SharedPromptStrategy:
         self._clients = tuple(clients)
         self._config = config
         self._standard = standard
-        self._newcomers = Newcomers(exchange, standard, config.federation.round_timeout, echo)
+        timeout = config.federation.round_timeout
+        self._newcomers = Newcomers(exchange, standard, timeout, echo, set(nodes))
         self._on_record = on_record
         self._on_progress = on_progress
         self._echo = echo
@@ -170,26 +172,11 @@ class SharedPromptStrategy:
         return [by_partition[partition] for partition in chosen]
 
     def _free_nodes(self) -> set[int]:
-        """Wait until ``federation.min_replies`` clients can be asked; return their nodes.
-
-        Fewer if ``federation.round_timeout`` seconds were not enough.
-        """
-        federation, exchange = self._config.federation, self._exchange
-        start = spoken = exchange.now()
-        while True:
-            self._clients = self._newcomers.placed(self._clients)
-            free = exchange.online() & {client.node_id for client in self._clients}
-            now = exchange.now()
-            left = federation.round_timeout - (now - start)
-            if len(free) >= federation.min_replies or left <= 0:
-                return free
-            if now - spoken >= _TELL_EVERY:
-                spoken = now
-                self._echo(
-                    f"waiting for clients: {len(free)} of {len(self._clients)} can be asked, at "
-                    f"least {federation.min_replies} needed, {left:.0f} s left in this round"
-                )
-            exchange.pause(LAST_PAUSE)
+        federation = self._config.federation
+        self._clients, free = self._newcomers.wait_for(
+            self._clients, federation.min_replies, federation.round_timeout
+        )
+        return free
 
     def _aggregated(self, server_round: int, shared: Prompt, phase: Phase) -> Prompt:
         """Return the next shared prompt, or the old one if the round failed."""

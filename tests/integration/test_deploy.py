@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from fedrsclip_core.deploy.keys import write_node_key
 from tests.integration.deployed import Deployment, answer, free_port
+from tests.integration.loopback import Wiretap
 from tests.integration.namespaces import Cable, namespace
 from tests.tiny_clip import make_tiny_clip
 
@@ -46,6 +48,7 @@ OVERRIDES = (
     f"data.class_names=[{','.join(CLASSES)}]",
     f"run.name={RUN}",
 )
+TLS_KINDS = {20: "change of ciphers", 21: "alert", 22: "handshake", 23: "application data"}
 REFUSED = (
     "/v1/control/list-runs",
     "/v1/control/start-run",
@@ -68,6 +71,7 @@ class Outcome:
     """What was seen while the federation ran, and what it left."""
 
     deployment: Deployment
+    tap: Wiretap
     registered: list[tuple[int, str]] = field(default_factory=list)
     answers: dict[str, int | None] = field(default_factory=dict)
     stranger: str = ""
@@ -81,7 +85,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     root = tmp_path_factory.mktemp("deploy")
     clip = make_tiny_clip(root / "clip", layers=1)
     deployment = Deployment(root, "127.0.0.1", OVERRIDES)
-    outcome = Outcome(deployment)
+    tap = Wiretap(deployment.port)
+    outcome = Outcome(deployment, tap)
     for name in CLIENTS:
         make_images(root / f"images-{name}", name)
         fill_in_site(deployment, name, clip)
@@ -94,6 +99,10 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         outcome.answers["GET"] = answer("127.0.0.1", port, "GET", path, deployment.authority)
         register = deployment.server / "register.sh"
         outcome.registered = [deployment.call(register) for _ in range(2)]
+        script = deployment.client("north") / "supernode.sh"
+        there, tapped = f"127.0.0.1:{deployment.port} ", f"127.0.0.1:{tap.port} "
+        assert there in script.read_text()
+        script.write_text(script.read_text().replace(there, tapped))
         for name in CLIENTS:
             deployment.start_client(name)
         outcome.submitted = deployment.call(deployment.admin / "submit.sh")
@@ -102,6 +111,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         outcome.stranger = meet_a_stranger(deployment)
     finally:
         deployment.end()
+        tap.close()
     outcome.left_behind = deployment.left_behind()
     yield outcome
 
@@ -126,6 +136,19 @@ def make_images(folder: Path, name: str, per_class: int = 8) -> None:
             pixels = generator.integers(0, 120, (32, 32, 3), dtype=np.uint8)
             pixels[:: index + 2, :, index] += 120
             Image.fromarray(pixels).save(folder / class_name / f"{number:02d}.png")
+
+
+def tls_records(stream: bytes) -> Iterator[tuple[int, int]]:
+    """Yield kind and size of each TLS record; fail at a byte that belongs to none."""
+    position = 0
+    while position < len(stream):
+        kind, version = stream[position], stream[position + 1 : position + 3]
+        assert kind in TLS_KINDS, stream[position : position + 40]
+        assert version in (b"\x03\x01", b"\x03\x03")
+        size = int.from_bytes(stream[position + 3 : position + 5], "big")
+        yield kind, size
+        position += 5 + size
+    # The last record may be cut where the connection was.
 
 
 def meet_a_stranger(deployment: Deployment) -> str:
@@ -161,6 +184,20 @@ def test_only_the_fleet_is_published(outcome: Outcome) -> None:
     assert outcome.answers["/v1/fleet/pull-messages"] == 401
     log = outcome.deployment.log(outcome.deployment.server / "proxy.sh").read_text()
     assert "/v1/control/list-runs" in log
+
+
+def test_the_wire_carries_tls_and_nothing_else(outcome: Outcome) -> None:
+    folder = outcome.deployment.server / "home" / "runs" / RUN
+    shared = load_file(folder / "shared_prompt.safetensors")["shared_prompt"]
+    streams = [*outcome.tap.up, *outcome.tap.down]
+    records = [record for stream in streams for record in tls_records(stream)]
+    sizes = {kind: sum(size for k, size in records if k == kind) for kind in TLS_KINDS}
+    print({TLS_KINDS[kind]: size for kind, size in sizes.items()})
+    # All that Flower sends is application data: more of it than the prompts of the run.
+    assert sizes[23] > 10 * shared.nbytes
+    wire = b"\n".join(streams)
+    for plain in (shared.tobytes(), b"/v1/fleet", b"POST ", b"north", b"shared_prompt"):
+        assert plain not in wire, plain[:16]
 
 
 def test_keys_are_registered_once(outcome: Outcome) -> None:

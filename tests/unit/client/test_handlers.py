@@ -10,10 +10,12 @@ import pytest
 from flwr.app import Message
 from numpy.typing import NDArray
 
+from client_app import runtime
 from fedrsclip_core import paths
 from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.messages import ClientFailure, FailureCode, RoundReply
 from fedrsclip_core.records import unpack_identity, unpack_init, unpack_round_reply
+from tests.disks import fill, small_disk
 from tests.unit.client.site_folder import CLASSES, RUN, SHAPE, Client, shared_prompt
 
 pytestmark = pytest.mark.unit
@@ -381,3 +383,28 @@ def test_warm_messages_import_only_what_they_need(client: Client) -> None:
         env=dict(os.environ),
     )
     assert done.stdout.split("\n")[0] == "[] []"
+
+
+def test_a_full_disk_is_told_and_the_work_goes_on_once_there_is_room(
+    client: Client,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        monkeypatch.setenv("FEDRSCLIP_HOME", str(disk))
+        client.query("prepare")
+        shared = trained(client, 1, shared_prompt()).shared
+        filler = fill(disk)
+        # As in a deployment, where each message is a new process that opens its files anew.
+        runtime._OPENED.clear()
+        for server_round in (2, 3):
+            with pytest.raises(ClientFailure) as caught:
+                client.train(server_round, shared)
+            assert caught.value.code == FailureCode.DISK
+        assert "the log of client-0 cannot be written" in capsys.readouterr().err
+        filler.unlink()
+        runtime._OPENED.clear()
+        trained(client, 4, shared)
+        files = sorted(p.name for p in disk.rglob("round-*"))
+        assert files == ["round-000001.safetensors", "round-000004.safetensors"]

@@ -2,41 +2,26 @@
 
 import errno
 import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fedrsclip_core.fileio import append_line
+from tests.disks import small_disk
 
 pytestmark = pytest.mark.unit
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 64 KiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a file system of its own needs root")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
-
-
-def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(small_disk: Path) -> None:
-    path = small_disk / "metrics.jsonl"
-    append_line(path, "first")
-    with pytest.raises(OSError, match="No space left") as error:
-        append_line(path, "x" * 100_000)
-    assert error.value.errno == errno.ENOSPC
-    assert path.read_text() == "first\n"
-    append_line(path, "second")
-    assert path.read_text() == "first\nsecond\n"
+def test_a_line_that_does_not_fit_leaves_the_file_as_it_was(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "64k") as disk:
+        path = disk / "metrics.jsonl"
+        append_line(path, "first")
+        with pytest.raises(OSError, match="No space left") as error:
+            append_line(path, "x" * 100_000)
+        assert error.value.errno == errno.ENOSPC
+        assert path.read_text() == "first\n"
+        append_line(path, "second")
+        assert path.read_text() == "first\nsecond\n"
 
 
 def test_a_line_that_cannot_be_synced_is_taken_back(

@@ -32,7 +32,7 @@ from fedrsclip_core.records import ARRAYS, METRICS, NUM_EXAMPLES, SHARED_PROMPT,
 from fedrsclip_core.report import final_table, round_line
 from fedrsclip_core.schema import Config
 from server_app import app as server
-from server_app import strategy
+from server_app import newcomers
 from server_app.app import RunOutcome, run
 from server_app.checkpoint import newest_checkpoint
 from server_app.inprocess import InProcessGrid
@@ -486,8 +486,8 @@ def outage(config: Config, looks_needed: int, lines: list[str]) -> RunOutcome:
 
 
 def test_the_run_waits_for_clients_that_are_all_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strategy, "_TELL_EVERY", 0.1)
-    monkeypatch.setattr(strategy, "LAST_PAUSE", 0.1)
+    monkeypatch.setattr(newcomers, "_TELL_EVERY", 0.1)
+    monkeypatch.setattr(newcomers, "LAST_PAUSE", 0.1)
     lines: list[str] = []
     outcome = outage(small_config(num_rounds=3, round_timeout=30.0), 7, lines)
     waiting = "waiting for clients: 0 of 3 can be asked, at least 1 needed"
