@@ -8,13 +8,21 @@
 flower="$here/flower.sh"
 value_of() { tr -d '\n' | sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"; }
 
+# Each look costs two seconds of a CPU.
+PAUSE=${PAUSE:-15}
+
 settings=$(sed -n 's/^hydra-overrides = "\(.*\)"$/\1/p' "$here/run.toml")
 case " $settings" in
 *" run.name="*) ;;
 *) settings="$settings run.name=@name-$(date +%Y%m%d-%H%M%S)" ;;
 esac
 
-# Sets status: how the run ended.
+# Sets status: what Flower says of the run; empty: no answer.
+look() {
+    status=$("$flower" ls "@name" --run-id "$run" --format json | value_of status) || status=
+}
+
+# Submits, follows and waits; the last status is how the run ended.
 carry_out() {
     printf 'hydra-overrides = "%s"\n' "$settings $1" >"$here/submitted.toml"
     answer=$("$flower" run "$here/app" "@name" -c "$here/submitted.toml" --format json) || true
@@ -26,16 +34,23 @@ carry_out() {
         ;;
     esac
     echo "run $run"
-    # The log ends with the run, or with the SuperLink: then the run may go on without it.
     "$flower" log "$run" "@name" || true
-    status=
+    look
+    # The log ends with the run, or with the SuperLink: then the run goes on when that is back.
     while :; do
-        # No answer: the SuperLink is being restarted. Each look costs two seconds of a CPU.
-        status=$("$flower" ls "@name" --run-id "$run" --format json | value_of status) || status=
         case $status in
         finished:*) break ;;
         esac
-        sleep 15
+        sleep "$PAUSE"
+        look
+        case $status in
+        "" | finished:*) ;;
+        *)
+            echo "the SuperLink was away; the log again, from its start:"
+            "$flower" log "$run" "@name" || true
+            look
+            ;;
+        esac
     done
     echo "run $run: $status"
 }
@@ -45,7 +60,7 @@ restarts=0
 while [ "$status" = finished:failed ] && [ "$restarts" -lt "${RESTARTS:-3}" ]; do
     restarts=$((restarts + 1))
     echo "going on at the last checkpoint: $restarts of at most ${RESTARTS:-3} times"
-    sleep 5
+    sleep "$PAUSE"
     carry_out run.resume=true
 done
 [ "$status" = finished:completed ]

@@ -191,7 +191,7 @@ def test_submitting_tells_the_true_status(
     fake.write_text(_FAKE_FLWR.replace("{RUN}", taken).replace("STATUS", status))
     fake.chmod(0o755)
     with (out / "admin" / "admin.env").open("a") as text:
-        text.write(f"FEDRSCLIP_BIN='{programs}'\nRESTARTS='0'\n")
+        text.write(f"FEDRSCLIP_BIN='{programs}'\nRESTARTS='0'\nPAUSE=0\n")
     command = [out / "admin" / "submit.sh"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == expected, done.stderr
@@ -205,7 +205,7 @@ def test_a_failed_run_goes_on_at_its_checkpoint(out: Path, tmp_path: Path) -> No
     fake.write_text(_FAKE_FLWR.replace("{RUN}", taken).replace("STATUS", "finished:failed"))
     fake.chmod(0o755)
     with (out / "admin" / "admin.env").open("a") as text:
-        text.write(f"FEDRSCLIP_BIN='{tmp_path}'\nRESTARTS='1'\n")
+        text.write(f"FEDRSCLIP_BIN='{tmp_path}'\nRESTARTS='1'\nPAUSE=0\n")
     command = [out / "admin" / "submit.sh"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
@@ -216,6 +216,40 @@ def test_a_failed_run_goes_on_at_its_checkpoint(out: Path, tmp_path: Path) -> No
     assert first.run.name.startswith("sites-")
     assert (second.run.name, second.run.resume) == (first.run.name, True)
     assert second.data == first.data
+
+
+_RESTARTED_SUPERLINK = """#!/bin/sh
+echo "$1" >>"$0.calls"
+case $1 in
+run) echo '{"success": true, "run-id": "7"}' ;;
+log) echo "line of the run" ;;
+ls)
+    case $(grep -c ls "$0.calls") in
+    1) exit 1 ;;
+    2 | 3) status=running ;;
+    *) status=finished:completed ;;
+    esac
+    echo '{"runs": [{"run-id": "7", "status": "'$status'", "status-details": "x"}]}'
+    ;;
+esac
+"""
+
+
+def test_a_superlink_that_restarts_is_followed_again(out: Path, tmp_path: Path) -> None:
+    fake = tmp_path / "flwr"
+    fake.write_text(_RESTARTED_SUPERLINK)
+    fake.chmod(0o755)
+    with (out / "admin" / "admin.env").open("a") as text:
+        text.write(f"FEDRSCLIP_BIN='{tmp_path}'\nPAUSE=0\n")
+    command = [out / "admin" / "submit.sh"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    away = "the SuperLink was away; the log again, from its start:"
+    # No answer; then it runs and is followed; then it still runs; then it is over.
+    line = "line of the run"
+    assert done.stdout.splitlines()[1:] == [line, away, line, "run 7: finished:completed"]
+    calls = (tmp_path / "flwr.calls").read_text().split()
+    assert calls == ["run", "log", "ls", "ls", "log", "ls", "ls"]
 
 
 def test_units_restart_for_ever(out: Path, tmp_path: Path) -> None:
