@@ -1,6 +1,6 @@
 """Seconds per round of a deployed federation, and where they go.
 
-    python benchmarks/deployed_round.py --clients 3 --rounds 12
+    python -m benchmarks.deployed_round --clients 3 --rounds 12
 
 Renders a federation of the embedded demo by `fedrsclip deploy`, with TLS, node keys and nginx,
 starts every host's scripts on this machine and submits a run. Every site's programs, which would
@@ -22,7 +22,7 @@ from fedrsclip_core.processes import process_table
 from tests.integration.deployed import Deployment, free_port
 
 WARM_UP = 2
-LOOK_EVERY = 0.02
+LOOK_EVERY = 0.1
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -77,7 +77,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / TICKS
 
 
-def start(root: Path, clients: int, rounds: int) -> Deployment:
+def start(root: Path, clients: int, rounds: int, overrides: list[str]) -> Deployment:
     names = [f"site-{number}" for number in range(clients)]
     deployment = Deployment(
         root,
@@ -89,6 +89,7 @@ def start(root: Path, clients: int, rounds: int) -> Deployment:
             f"federation.min_clients={clients}",
             f"federation.num_rounds={rounds}",
             "run.name=timed",
+            *overrides,
         ),
     )
     for name in names:
@@ -150,9 +151,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clients", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("overrides", nargs="*", help="e.g. data.images_per_class=10")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        deployment = start(Path(folder), options.clients, options.rounds)
+        deployment = start(Path(folder), options.clients, options.rounds, options.overrides)
         try:
             found = list(stages(*watched(deployment), options.clients))
         finally:

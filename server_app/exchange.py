@@ -234,11 +234,14 @@ def _as_reply(answer: Message | Error, bytes_down: int) -> Reply:
     if isinstance(answer, Error):
         return Reply(None, failure_reason(answer), bytes_down, 0)
     try:
-        bytes_up = serialized_size(answer)
         if answer.has_error():
-            return Reply(None, failure_reason(answer.error), bytes_down, bytes_up)
+            return Reply(None, failure_reason(answer.error), bytes_down, serialized_size(answer))
+        arrays = sum(len(a.data) for r in answer.content.array_records.values() for a in r.values())
+        if arrays > bytes_down + _MORE_THAN_SENT:
+            # Neither serialized to be measured nor kept until the other replies are there.
+            return Reply(None, f"bad-reply: it has {arrays} bytes of arrays", bytes_down, arrays)
+        bytes_up = serialized_size(answer)
         if bytes_up > bytes_down + _MORE_THAN_SENT:
-            # Not kept until the round's other replies are there.
             return Reply(None, f"bad-reply: it has {bytes_up} bytes", bytes_down, bytes_up)
         return Reply(answer.content, "", bytes_down, bytes_up)
     except Exception:  # a record that Flower could receive but not serialize again

@@ -3,6 +3,8 @@
 # It speaks to this machine's own SuperNode, so --insecure crosses no network.
 @header
 @checks
+# Seconds between two looks for a message; they cross no network.
+export FLWR_SUPEREXEC_TASK_POLL_INTERVAL=0.25
 cd "$FLWR_HOME"
 exec flower-superexec --insecure \
     --runtime-api-address "127.0.0.1:$SUPERNODE_PORT" \

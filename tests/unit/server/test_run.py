@@ -383,7 +383,7 @@ BAD = {
     ),
     "huge": (
         arrays(lambda v: {SHARED_PROMPT: np.zeros((2000, 500), np.float32)}),
-        "bad-reply: it has 4001379 bytes",
+        "bad-reply: it has 4000128 bytes of arrays",
     ),
     "record": (extra_record, "bad-reply: records are {arrays, metrics, pixels}"),
     "empty": (no_records, "bad-reply: records are {}"),
