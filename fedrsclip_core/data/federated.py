@@ -59,21 +59,31 @@ def open_client_data(
         raise DataError(
             f"partition {partition_id} does not exist: there are {num_partitions}, numbered from 0"
         )
-    is_site = config.partition.name == "site"
-    source = open_source(
-        config.data,
-        path,
-        seed=config.seed,
-        partition_id=partition_id,
-        own_images=is_site,
-        datasets=config.partition.datasets if config.partition.name == "by_dataset" else (),
-    )
+    source = open_images(config, path, partition_id=partition_id)
     split = split_source(config, source, source.groups)
-    if is_site:
+    if config.partition.name == "site":
         return ClientData(source, split, source.class_names, "")
     clients = deal(config, source, split, num_partitions)
     digest = split_digest(split, source.labels)
     return ClientData(source, clients[partition_id], source.class_names, digest)
+
+
+def open_images(config: Config, path: Path | None, *, partition_id: int) -> ImageSource:
+    """Open the images of which a client's are a part.
+
+    Raises
+    ------
+    DataError
+        If they cannot be found.
+    """
+    return open_source(
+        config.data,
+        path,
+        seed=config.seed,
+        partition_id=partition_id,
+        own_images=config.partition.name == "site",
+        datasets=config.partition.datasets if config.partition.name == "by_dataset" else (),
+    )
 
 
 def split_source(config: Config, source: ImageSource, groups: Sequence[Sequence[int]]) -> Split:
