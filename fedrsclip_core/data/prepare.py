@@ -68,13 +68,15 @@ def prepare_hub(spec: DatasetSpec, target: Path) -> None:
     OSError
         If the disk is full or not writable.
     """
+    from huggingface_hub.utils.logging import set_verbosity
+
     from fedrsclip_core.data.hub import HubSource
     from fedrsclip_core.data.hub_index import HubSpec
 
     _check_free(target)
     if spec.hub_id is None:
         raise ConfigError(f"no copy of {spec.title} on the hub is known: give --from a folder")
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it tells of every retry
+    set_verbosity(logging.ERROR)  # it tells of every retry
     rows = HubSpec(spec.hub_id, spec.hub_revision, None, "image", "label")
     try:
         source = HubSource(rows)
