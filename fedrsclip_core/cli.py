@@ -59,6 +59,12 @@ def _status(arguments: Sequence[str]) -> int:
     return status(arguments, echo=_say)
 
 
+def _data(arguments: Sequence[str]) -> int:
+    from fedrsclip_core.data.command import data
+
+    return data(arguments, echo=_say)
+
+
 def _deploy(arguments: Sequence[str]) -> int:
     from fedrsclip_core.deploy.command import deploy
 
@@ -81,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fedrsclip {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, text in _HELP.items():
+        if name == "data":
+            # It has a parser of its own: here nothing that begins with - is an option.
+            inner = commands.add_parser(name, help=text, add_help=False, prefix_chars="+")
+            inner.add_argument("overrides", nargs="*")
+            continue
         command = commands.add_parser(name, help=text, description=text)
         if name == "clock":
             command.set_defaults(overrides=[])
@@ -101,6 +112,7 @@ _COMMANDS = {
     "check": _check,
     "clock": _clock,
     "status": _status,
+    "data": _data,
     "deploy": _deploy,
 }
 _HELP = {
@@ -112,6 +124,8 @@ _HELP = {
     "(FEDRSCLIP_SERVER=host:port and, with TLS, FEDRSCLIP_CA=file in the environment)",
     "status": "say how a run goes (run=NAME, by default the newest) and who is connected "
     "(superlink=NAME, a connection of Flower's configuration); at the server",
+    "data": "list the known data sets, prepare or check one on disk, or record a split: "
+    "data list | prepare | check | split, each with --help",
     "deploy": "render what each host of a federation needs into out=DIR; "
     "`deploy certs out=DIR [days=N] [rotate=NAME]` makes keys and certificates",
 }

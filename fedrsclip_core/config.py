@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 RUN_CONFIG_KEY = "hydra-overrides"
 _REFUSED = ("${", "_target_", "oc.env")
-_WORDS_PREFIX = "data.class_words."
+_MAPPINGS = ("data.class_words.", "data.class_aliases.")
 _SITE_SOURCES = {
     "data.path": "node configuration (data-path) or FEDRSCLIP_DATA_PATH",
     "model.path": "node configuration (model-path) or FEDRSCLIP_MODEL_PATH",
@@ -196,7 +196,7 @@ def _checked(text: str) -> str:
     if key in _groups():
         _check_option(key, override.value())
         return f"{key}={value}"
-    if key.startswith(_WORDS_PREFIX):
+    if key.startswith(_MAPPINGS):
         return f"++{key}={value}"
     if key not in _keys():
         raise ConfigError(_unknown_key(key))

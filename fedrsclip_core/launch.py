@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fedrsclip_core import config as configuration
 from fedrsclip_core import machine, paths, preflight, report
+from fedrsclip_core.data.split_record import split_record
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.processes import undisturbed
 from fedrsclip_core.resume import can_be_resumed, with_resumed
@@ -34,6 +36,7 @@ class Submission:
     config: Config
     overrides: tuple[str, ...]
     environment: dict[str, str]
+    split: dict[str, Any]
 
 
 def prepare(overrides: Sequence[str]) -> Submission:
@@ -57,7 +60,9 @@ def prepare(overrides: Sequence[str]) -> Submission:
         data = configuration.choices(overrides)["data"]
         travelling.append(f"run.name={_new_name(config.method, data)}")
     environment = preflight.site_environment(config)
-    return Submission(configuration.compose(travelling), tuple(travelling), environment)
+    return Submission(
+        configuration.compose(travelling), tuple(travelling), environment, split_record(config)
+    )
 
 
 def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
@@ -87,7 +92,7 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
                 configuration.RUN_CONFIG_KEY: configuration.join_overrides(submission.overrides)
             }
             run_id = link.submit(app, run_config, _federation_config(config))
-            status = _follow(link, run_id, folder, echo)
+            status = _follow(link, run_id, folder, submission.split, echo)
             if status.status == "finished:completed" and _show_results(folder, echo):
                 return 0
             log = _keep_log(config.run.name, link, run_id)
@@ -113,14 +118,19 @@ def _offer_resume(folder: Path, echo: Callable[[str], None]) -> None:
 
 
 def _follow(
-    link: SuperLink, run_id: str, folder: RunFolder, echo: Callable[[str], None]
+    link: SuperLink,
+    run_id: str,
+    folder: RunFolder,
+    split: dict[str, Any],
+    echo: Callable[[str], None],
 ) -> RunStatus:
-    """Print a line per round until Flower says that the run is over."""
+    """Keep the split and print a line per round until Flower says that the run is over."""
     next_question = time.monotonic() + _STATUS_SECONDS
     with StatusQuestion(link, run_id) as question:
         while True:
             status = question.answer()
             for record in folder.new_rounds():
+                folder.keep_split(split)
                 echo(report.round_line(record))
             if status is not None and status.finished:
                 return status

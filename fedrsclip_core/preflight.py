@@ -26,6 +26,23 @@ def compose_here(overrides: Sequence[str]) -> Config:
     ConfigError
         If the configuration is wrong or a site key that it needs is missing.
     """
+    config = compose_data(overrides)
+    if config.model.name == "local" and config.model.path is None:
+        raise ConfigError(
+            "model.path is not set: give it a folder with a HuggingFace CLIPModel, or choose "
+            "model=clip_vit_b16"
+        )
+    return config
+
+
+def compose_data(overrides: Sequence[str]) -> Config:
+    """Compose as :func:`compose_here` for somebody who needs the images and no model.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong or the images' site key is missing.
+    """
     _, site = configuration.split_site_overrides(overrides)
     config = configuration.compose(overrides)
     for key, variable in SITE_VARIABLES.items():
@@ -40,11 +57,6 @@ def compose_here(overrides: Sequence[str]) -> Config:
         raise ConfigError("data.path is not set: give it the folder with the images")
     if config.data.name == "hub" and config.data.path is None and config.data.hub_id is None:
         raise ConfigError("data.hub_id is not set: name a data set of the hub, or give data.path")
-    if config.model.name == "local" and config.model.path is None:
-        raise ConfigError(
-            "model.path is not set: give it a folder with a HuggingFace CLIPModel, or choose "
-            "model=clip_vit_b16"
-        )
     return config
 
 

@@ -77,6 +77,7 @@ class DataConfig:
     label_column: str = "label"
     class_names: list[str] = field(default_factory=list)
     class_words: dict[str, str] = field(default_factory=dict)
+    class_aliases: dict[str, str] = field(default_factory=dict)
     near_duplicates: list[list[str]] = field(default_factory=list)
     images_per_class: int = 100
     val_fraction: float = 0.1
@@ -91,6 +92,7 @@ class PartitionConfig:
     name: str = "heterogeneous"
     num_classes_per_partition: int | None = None
     alpha: float = 0.5
+    datasets: list[str] = field(default_factory=list)
 
 
 @dataclass

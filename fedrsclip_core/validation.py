@@ -33,7 +33,7 @@ _NAMES = {
     "optimizer.name": ("sgd", "adam", "adamw"),
     "optimizer.schedule": ("constant", "cosine"),
     "data.name": ("demo_scenes", "folder", "hub"),
-    "partition.name": ("uniform", "heterogeneous", "dirichlet", "site"),
+    "partition.name": ("uniform", "heterogeneous", "dirichlet", "by_dataset", "site"),
     "strategy.name": tuple(STRATEGY_PARAMETERS),
 }
 
@@ -125,6 +125,7 @@ def validate(config: Config) -> None:
     _check_texts(config, values)
     _check_prompts(config)
     _check_data(config)
+    _check_by_dataset(config)
     _check_federation(config)
     _check_strategy(config)
 
@@ -237,6 +238,12 @@ def _check_data(config: Config) -> None:
     unknown = sorted(set(data.class_words) - set(names)) if names else []
     if unknown:
         raise ConfigError(f"data.class_words has {unknown[0]!r}, which is not in data.class_names")
+    for alias, name in data.class_aliases.items():
+        if names and (alias in names or name not in names):
+            raise ConfigError(
+                f"data.class_aliases takes {alias!r} for {name!r}: the first must not be in "
+                "data.class_names and the second must"
+            )
     if partition.name == "site" and data.name != "demo_scenes" and not names:
         raise ConfigError(
             "partition=site needs data.class_names: the federation's class list cannot come from "
@@ -261,6 +268,21 @@ def _check_classes_per_partition(config: Config, num_classes: int) -> None:
             f"partition.num_classes_per_partition is {per_client}: {num_clients} clients x "
             f"{per_client} classes cannot hold all {num_classes} classes"
         )
+
+
+def _check_by_dataset(config: Config) -> None:
+    if config.partition.name != "by_dataset":
+        return
+    datasets = config.partition.datasets
+    if config.data.name != "folder":
+        raise ConfigError(
+            f"partition=by_dataset needs folders on disk, but data.name is {config.data.name}: "
+            "choose data=union or data=folder"
+        )
+    if not datasets or len(set(datasets)) < len(datasets):
+        raise ConfigError("partition.datasets must name at least one folder, and none twice")
+    for name in datasets:
+        paths.safe_name(name, "partition.datasets")
 
 
 def _check_federation(config: Config) -> None:

@@ -6,6 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from fedrsclip_core.fileio import write_json
+
 _FAILED = " failed: "
 _MAX_SENTENCES = 5
 
@@ -33,6 +35,12 @@ class RunFolder:
                 self._offset += len(line)
                 with suppress(json.JSONDecodeError):
                     yield json.loads(line)
+
+    def keep_split(self, record: dict[str, Any]) -> None:
+        """Write ``split.json``, only once; a run that goes on has the split that it had."""
+        path = self.folder / "split.json"
+        if not path.exists():
+            write_json(path, record)
 
     def results(self) -> dict[str, Any] | None:
         """Return ``results.json`` if it was written since this object was made."""

@@ -1,11 +1,14 @@
 """One client's part of the data: source, split and partition tied together."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fedrsclip_core.data.partition import partition
 from fedrsclip_core.data.sources import ImageSource, open_source
-from fedrsclip_core.data.splits import Split, make_split, split_digest
+from fedrsclip_core.data.splits import Indices, Split, make_split, split_digest
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.schema import Config
 
@@ -56,29 +59,97 @@ def open_client_data(
         raise DataError(
             f"partition {partition_id} does not exist: there are {num_partitions}, numbered from 0"
         )
-    data, is_site = config.data, config.partition.name == "site"
-    source = open_source(
-        data, path, seed=config.seed, partition_id=partition_id, own_images=is_site
-    )
-    split = make_split(
-        source.labels,
-        len(source.class_names),
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        seed=config.seed,
-        class_names=source.class_names,
-        fixed_test=source.fixed_test,
-        groups=source.groups,
-    )
-    if is_site:
+    source = open_images(config, path, partition_id=partition_id)
+    split = split_source(config, source, source.groups)
+    if config.partition.name == "site":
         return ClientData(source, split, source.class_names, "")
-    clients = partition(
+    clients = deal(config, source, split, num_partitions)
+    digest = split_digest(split, source.labels)
+    return ClientData(source, clients[partition_id], source.class_names, digest)
+
+
+def open_images(config: Config, path: Path | None, *, partition_id: int) -> ImageSource:
+    """Open the images of which a client's are a part.
+
+    Raises
+    ------
+    DataError
+        If they cannot be found.
+    """
+    return open_source(
+        config.data,
+        path,
+        seed=config.seed,
+        partition_id=partition_id,
+        own_images=config.partition.name == "site",
+        datasets=config.partition.datasets if config.partition.name == "by_dataset" else (),
+    )
+
+
+def split_source(config: Config, source: ImageSource, groups: Sequence[Sequence[int]]) -> Split:
+    """Split a source into train, val and test; several data sets each as if it were alone.
+
+    So a simulation of data sets deals each client the split that a site with this data set has.
+
+    Parameters
+    ----------
+    config : Config
+        ``data`` and ``seed`` are read.
+    source : ImageSource
+        The images.
+    groups : Sequence[Sequence[int]]
+        Near-duplicates, kept in one part within each data set.
+
+    Raises
+    ------
+    DataError
+        If a class has too few images.
+    """
+    if source.origins is None:
+        return _split_of(config, source, groups, np.arange(len(source)))
+    datasets = [np.flatnonzero(source.origins == d) for d in np.unique(source.origins)]
+    splits = [_split_of(config, source, groups, members) for members in datasets]
+    train, val, test = (
+        np.sort(np.concatenate([split.parts[name] for split in splits]))
+        for name in ("train", "val", "test")
+    )
+    return Split(train, val, test)
+
+
+def deal(config: Config, source: ImageSource, split: Split, num_partitions: int) -> list[Split]:
+    """Deal a split to clients by ``config.partition``.
+
+    Raises
+    ------
+    DataError
+        If it cannot be dealt.
+    """
+    num_classes = len(source.class_names)
+    return partition(
         source.labels,
-        len(source.class_names),
+        num_classes,
         split,
         config.partition,
         num_partitions,
         config.seed,
+        source.origins,
     )
-    digest = split_digest(split, source.labels)
-    return ClientData(source, clients[partition_id], source.class_names, digest)
+
+
+def _split_of(
+    config: Config, source: ImageSource, groups: Sequence[Sequence[int]], members: Indices
+) -> Split:
+    """Split some of a source's images, given by ascending indices."""
+    place = {int(i): k for k, i in enumerate(members)}
+    fixed = None if source.fixed_test is None else source.fixed_test[members]
+    split = make_split(
+        source.labels[members],
+        len(source.class_names),
+        val_fraction=config.data.val_fraction,
+        test_fraction=config.data.test_fraction,
+        seed=config.seed,
+        class_names=source.class_names,
+        fixed_test=fixed if fixed is not None and fixed.any() else None,
+        groups=[[place[i] for i in group if i in place] for group in groups],
+    )
+    return Split(*(members[part] for part in split.parts.values()))

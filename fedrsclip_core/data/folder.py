@@ -1,8 +1,8 @@
-"""A folder of images: ``<root>/<class>/*`` or ``<root>/{train,test}/<class>/*``."""
+"""Folders of images: ``<root>/<class>/*`` or ``<root>/{train,test}/<class>/*``."""
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +22,17 @@ _PARTS = ("train", "test")
 
 
 @dataclass(frozen=True)
-class _File:
+class _Folder:
     path: Path
     class_name: str
     in_test: bool
+    origin: int
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    folder: _Folder
 
 
 class FolderSource:
@@ -38,7 +45,12 @@ class FolderSource:
     class_names : Sequence[str]
         The federation's classes; a site may lack some. Empty: the folder names, sorted.
     near_duplicates : Sequence[Sequence[str]]
-        Groups of ``<class>/<file name without suffix>`` that show the same place.
+        Groups of ``<folder>/<file name without suffix>`` that show the same place.
+    class_aliases : Mapping[str, str]
+        Classes of folders that are called otherwise.
+    datasets : Sequence[str]
+        Folders below ``root`` that hold a data set each, one after the other. Empty: ``root``
+        is the data set.
 
     Attributes
     ----------
@@ -48,6 +60,8 @@ class FolderSource:
         ``(N,)`` indices into ``class_names``.
     fixed_test : NDArray[np.bool_] or None
         ``(N,)``, true below ``test``; ``None`` without such a folder.
+    origins : NDArray[np.int64] or None
+        ``(N,)`` indices into ``datasets``; ``None`` without.
     groups : list[list[int]]
         Near-duplicates that are here, as indices.
 
@@ -62,6 +76,8 @@ class FolderSource:
         root: Path,
         class_names: Sequence[str] = (),
         near_duplicates: Sequence[Sequence[str]] = (),
+        class_aliases: Mapping[str, str] | None = None,
+        datasets: Sequence[str] = (),
     ) -> None:
         if not root.is_dir():
             raise DataError(
@@ -69,11 +85,11 @@ class FolderSource:
                 "images per class"
             )
         self._root = root.resolve()
-        folders = _class_folders(self._root)
-        self.class_names = list(class_names) or sorted({path.name for path, _ in folders})
-        for path, _ in folders:
-            _check_known(path, self.class_names)
-        files = [_File(image, path.name, test) for path, test in folders for image in _images(path)]
+        folders = _all_folders(self._root, datasets, class_aliases or {})
+        self.class_names = list(class_names) or sorted({f.class_name for f in folders})
+        for folder in folders:
+            _check_known(folder, self.class_names)
+        files = [_File(path, folder) for folder in folders for path in images_in(folder.path)]
         if not files:
             raise DataError(
                 f"there is no JPEG, PNG or TIFF image in the class folders of {root}: data.path "
@@ -82,12 +98,14 @@ class FolderSource:
         if not class_names:
             _check_filled(self._root, self.class_names, files)
         number = {name: c for c, name in enumerate(self.class_names)}
-        self._files = sorted(files, key=lambda f: (number[f.class_name], f.in_test, f.path.name))
+        self._files = sorted(files, key=lambda file: _rank(file, number))
         self.labels: NDArray[np.int64] = np.array(
-            [number[file.class_name] for file in self._files], dtype=np.int64
+            [number[file.folder.class_name] for file in self._files], dtype=np.int64
         )
-        in_test = np.array([file.in_test for file in self._files])
+        in_test = np.array([file.folder.in_test for file in self._files])
         self.fixed_test: NDArray[np.bool_] | None = in_test if in_test.any() else None
+        origins = np.array([file.folder.origin for file in self._files], dtype=np.int64)
+        self.origins: NDArray[np.int64] | None = origins if datasets else None
         self._near_duplicates = near_duplicates
 
     def __len__(self) -> int:
@@ -97,12 +115,17 @@ class FolderSource:
     def groups(self) -> list[list[int]]:
         """Near-duplicates that are here, as indices."""
         here: dict[str, list[int]] = {}
-        for i, file in enumerate(self._files):
-            here.setdefault(f"{file.class_name}/{file.path.stem}", []).append(i)
+        for i in range(len(self)):
+            here.setdefault(self.name(i), []).append(i)
         found = [
             [i for name in group for i in here.get(name, [])] for group in self._near_duplicates
         ]
         return [group for group in found if len(group) > 1]
+
+    def name(self, i: int) -> str:
+        """``<folder>/<file name without suffix>``, as ``near_duplicates`` has it."""
+        path = self._files[i].path
+        return f"{path.parent.name}/{path.stem}"
 
     def stat_key(self, i: int) -> str:
         """Path, size, modification time and inode: the file's identity without reading it.
@@ -147,9 +170,30 @@ class FolderSource:
         return str(self._files[i].path.relative_to(self._root))
 
 
+def _rank(file: _File, number: Mapping[str, int]) -> tuple[int, int, bool, str, str]:
+    folder = file.folder
+    place = folder.origin, number[folder.class_name], folder.in_test
+    return *place, file.path.name, folder.path.name
+
+
+def _all_folders(root: Path, datasets: Sequence[str], aliases: Mapping[str, str]) -> list[_Folder]:
+    found: list[_Folder] = []
+    for origin, name in enumerate(datasets or [""]):
+        if not (root / name).is_dir():
+            raise DataError(
+                f"there is no folder {name} in {root}: data.path must hold a folder for each of "
+                f"partition.datasets; `fedrsclip data prepare` makes them"
+            )
+        found += [
+            _Folder(path, aliases.get(path.name, path.name), test, origin)
+            for path, test in _class_folders(root / name)
+        ]
+    return found
+
+
 def _class_folders(root: Path) -> list[tuple[Path, bool]]:
     """Class folders and whether they lie below ``test``."""
-    folders = _folders(root)
+    folders = folders_in(root)
     names = {folder.name for folder in folders}
     if not names & set(_PARTS):
         found = [(folder, False) for folder in folders]
@@ -159,7 +203,7 @@ def _class_folders(root: Path) -> list[tuple[Path, bool]]:
             "folders belong below these two"
         )
     else:
-        found = [(c, part.name == "test") for part in folders for c in _folders(part)]
+        found = [(c, part.name == "test") for part in folders for c in folders_in(part)]
     if not found:
         raise DataError(
             f"{root} has no class folders: data.path must hold <class>/<image> or "
@@ -168,11 +212,13 @@ def _class_folders(root: Path) -> list[tuple[Path, bool]]:
     return found
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders of a folder by name, those with a leading dot left out."""
     return sorted(Path(entry.path) for entry in _visible(folder) if entry.is_dir())
 
 
-def _images(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
+    """Return the images of a folder by their suffix, in no order."""
     return [
         Path(entry.path)
         for entry in _visible(folder)
@@ -188,19 +234,20 @@ def _visible(folder: Path) -> list["os.DirEntry[str]"]:
         raise DataError(f"the folder {folder} cannot be listed ({error.strerror})") from error
 
 
-def _check_known(folder: Path, class_names: Sequence[str]) -> None:
-    if folder.name in class_names:
+def _check_known(folder: _Folder, class_names: Sequence[str]) -> None:
+    name = folder.class_name
+    if name in class_names:
         return
-    near = difflib.get_close_matches(folder.name, class_names, n=1)
+    near = difflib.get_close_matches(name, class_names, n=1)
     hint = f"call it {near[0]}, as the federation does" if near else "move it away"
     raise DataError(
-        f"the federation has no class {folder.name!r}, but there is a folder {folder}: {hint}, or "
+        f"the federation has no class {name!r}, but there is a folder {folder.path}: {hint}, or "
         "add the name to data.class_names at every site"
     )
 
 
 def _check_filled(root: Path, class_names: Sequence[str], files: Sequence[_File]) -> None:
-    if empty := sorted(set(class_names) - {file.class_name for file in files}):
+    if empty := sorted(set(class_names) - {file.folder.class_name for file in files}):
         raise DataError(
             f"the class folder {empty[0]} in {root} has no JPEG, PNG or TIFF image: fill it or "
             "take it away"

@@ -1,7 +1,7 @@
 """A HuggingFace data set, from the hub or a local copy, as an image source."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ class HubSource:
         Which data set and columns.
     class_names : Sequence[str]
         The federation's classes. Empty: the data set's own, in its order.
+    class_aliases : Mapping[str, str]
+        Classes that the data set calls otherwise.
 
     Attributes
     ----------
@@ -35,6 +37,8 @@ class HubSource:
         ``(N,)`` indices into ``class_names``.
     fixed_test : NDArray[np.bool_] or None
         ``(N,)``, true in the ``test`` split; ``None`` without one.
+    origins : None
+        All rows are of one data set.
     groups : list[list[int]]
         Empty: rows have no names to tell near-duplicates by.
 
@@ -45,24 +49,32 @@ class HubSource:
         the federation does not know.
     """
 
-    def __init__(self, spec: HubSpec, class_names: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        spec: HubSpec,
+        class_names: Sequence[str] = (),
+        class_aliases: Mapping[str, str] | None = None,
+    ) -> None:
         self._spec = spec
         self._index: HubIndex = find_index(spec)
-        self.class_names = list(class_names or self._index.names)
+        aliases = class_aliases or {}
+        names = [aliases.get(name, name) for name in self._index.names]
+        self.class_names = list(class_names or dict.fromkeys(names))
         own_labels = np.array(self._index.labels, dtype=np.int64)
         if not len(own_labels):
             raise DataError(f"{spec} has no rows")
-        used = {self._index.names[c] for c in np.unique(own_labels)}
+        used = {names[c] for c in np.unique(own_labels)}
         if unknown := sorted(used - set(self.class_names)):
             raise DataError(
                 f"the federation has no class {unknown[0]!r}, but {spec} has images of it: take "
                 "them out, or add the name to data.class_names at every site"
             )
         number = {name: c for c, name in enumerate(self.class_names)}
-        translation = np.array([number.get(name, -1) for name in self._index.names])
+        translation = np.array([number.get(name, -1) for name in names])
         self.labels: NDArray[np.int64] = translation[own_labels].astype(np.int64)
         in_test = np.arange(len(own_labels)) >= self._index.test_from
         self.fixed_test: NDArray[np.bool_] | None = in_test if in_test.any() else None
+        self.origins: NDArray[np.int64] | None = None
         self.groups: list[list[int]] = []
 
     def __len__(self) -> int:
@@ -80,7 +92,7 @@ class HubSource:
         DataError
             If the row has no image.
         """
-        return hashlib.sha256(self._encoded(i)).hexdigest()
+        return hashlib.sha256(self.encoded(i)).hexdigest()
 
     def image(self, i: int) -> "Image":
         """Decode an image as RGB.
@@ -90,13 +102,20 @@ class HubSource:
         DataError
             If it is unreadable or truncated.
         """
-        return decode(self._encoded(i))
+        return decode(self.encoded(i))
 
     def describe(self, i: int) -> str:
         """Row number, for the site's own log."""
         return f"row {i} of {self._spec}"
 
-    def _encoded(self, i: int) -> bytes:
+    def encoded(self, i: int) -> bytes:
+        """Return the bytes of an image file.
+
+        Raises
+        ------
+        DataError
+            If the row has no image, or its file cannot be read.
+        """
         value = self._rows[i][self._spec.image_column]
         if value is None or (value["bytes"] is None and value["path"] is None):
             raise DataError("has no image")

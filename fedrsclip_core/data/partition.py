@@ -23,6 +23,7 @@ def partition(
     config: PartitionConfig,
     num_partitions: int,
     seed: int,
+    origins: Indices | None = None,
 ) -> list[Split]:
     """Deal every image of every part to exactly one client; a pure function of its arguments.
 
@@ -37,11 +38,15 @@ def partition(
     config : PartitionConfig
         ``uniform``: each class evenly over all clients. ``heterogeneous``: each client holds
         ``num_classes_per_partition`` classes. ``dirichlet``: class proportions drawn from
-        Dir(alpha). ``site``: nothing is dealt, the whole split is this client's.
+        Dir(alpha). ``by_dataset``: client k has images of data set k modulo their number, and
+        clients of one data set share it out uniformly. ``site``: nothing is dealt, the whole
+        split is this client's.
     num_partitions : int
         Clients.
     seed : int
         Of the draw.
+    origins : NDArray[np.int64] or None
+        ``(N,)`` data sets that images are of; needed by ``by_dataset``.
 
     Returns
     -------
@@ -55,6 +60,8 @@ def partition(
     """
     if config.name == "site":
         return [split]
+    if config.name == "by_dataset":
+        return _by_dataset(labels, num_classes, split, num_partitions, seed, origins)
     if num_partitions > len(split.train):
         raise DataError(
             f"{num_partitions} clients but only {len(split.train)} training images: lower "
@@ -79,6 +86,33 @@ def partition(
             "partition.num_classes_per_partition"
         )
     return _deal(labels, split, counts, weights, seed)
+
+
+def _by_dataset(
+    labels: Indices,
+    num_classes: int,
+    split: Split,
+    num_partitions: int,
+    seed: int,
+    origins: Indices | None,
+) -> list[Split]:
+    if origins is None:
+        raise DataError("partition=by_dataset needs folders of several data sets: data=union")
+    datasets = np.unique(origins)
+    if num_partitions < len(datasets):
+        raise DataError(
+            f"partition=by_dataset deals {len(datasets)} data sets, but there are "
+            f"{num_partitions} clients: set federation.num_clients to at least {len(datasets)}"
+        )
+    clients = [split] * num_partitions
+    for first, dataset in enumerate(datasets):
+        sharing = range(first, num_partitions, len(datasets))
+        own = Split(*(part[origins[part] == dataset] for part in split.parts.values()))
+        evenly = PartitionConfig("uniform")
+        dealt = partition(labels, num_classes, own, evenly, len(sharing), seed)
+        for client, part in zip(sharing, dealt, strict=True):
+            clients[client] = part
+    return clients
 
 
 def _class_holders(

@@ -42,6 +42,8 @@ class SceneSource:
         ``(N,)``, class by class.
     fixed_test : None
         No test part is given.
+    origins : None
+        All scenes are of one data set.
     groups : list[list[int]]
         Empty: no scene is a near-duplicate.
 
@@ -70,6 +72,7 @@ class SceneSource:
             np.arange(len(self.class_names), dtype=np.int64), images_per_class
         )
         self.fixed_test: NDArray[np.bool_] | None = None
+        self.origins: NDArray[np.int64] | None = None
         self.groups: list[list[int]] = []
         self._images_per_class = images_per_class
         self._seed = seed

@@ -1,5 +1,6 @@
 """Where one client's images come from."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,11 +25,14 @@ class ImageSource(Protocol):
         ``(N,)`` indices into ``class_names``.
     fixed_test : NDArray[np.bool_] or None
         ``(N,)``, true for images of a given test part; ``None`` if none is given.
+    origins : NDArray[np.int64] or None
+        ``(N,)`` numbers of the data sets that images are of; ``None``: all are of one.
     """
 
     class_names: list[str]
     labels: NDArray[np.int64]
     fixed_test: NDArray[np.bool_] | None
+    origins: NDArray[np.int64] | None
 
     @property
     def groups(self) -> list[list[int]]:
@@ -56,6 +60,7 @@ def open_source(
     seed: int,
     partition_id: int,
     own_images: bool = False,
+    datasets: Sequence[str] = (),
 ) -> ImageSource:
     """Open the images that a configuration names.
 
@@ -72,6 +77,8 @@ def open_source(
     own_images : bool
         The client's scenes are nobody else's (partition ``site``), rather than its part of a set
         that all clients share out.
+    datasets : Sequence[str]
+        Folders below ``path`` that hold a data set each; read for ``folder``.
 
     Raises
     ------
@@ -92,11 +99,14 @@ def open_source(
                 "no data folder is given: set data.path, or data-path in the node configuration, "
                 "or FEDRSCLIP_DATA_PATH"
             )
-        return FolderSource(path, data.class_names, data.near_duplicates)
+        return FolderSource(
+            path, data.class_names, data.near_duplicates, data.class_aliases, datasets
+        )
     from fedrsclip_core.data.hub import HubSource
     from fedrsclip_core.data.hub_index import HubSpec
 
     if path is None and data.hub_id is None:
         raise DataError("no data set is given: set data.hub_id, or data.path to a local copy")
     columns = (data.image_column, data.label_column)
-    return HubSource(HubSpec(data.hub_id, data.hub_revision, path, *columns), data.class_names)
+    spec = HubSpec(data.hub_id, data.hub_revision, path, *columns)
+    return HubSource(spec, data.class_names, data.class_aliases)

@@ -70,7 +70,7 @@ def make_split(
     DataError
         If a class has images, but too few for three parts.
     """
-    units = _units(len(labels), groups)
+    units = joined(len(labels), groups)
     part_of = np.zeros(len(labels), dtype=np.int64)  # 0 train, 1 val, 2 test
     if fixed_test is not None:
         for unit in units:
@@ -125,8 +125,8 @@ def _check_class(name: str, count: int, free: int, *, given: bool) -> None:
         )
 
 
-def _units(count: int, groups: Sequence[Sequence[int]]) -> list[Indices]:
-    """Images that move together: groups, joined where they share an image, and single images."""
+def joined(count: int, groups: Sequence[Sequence[int]]) -> list[Indices]:
+    """Return what moves together: groups, joined where they share an image, and single images."""
     parent = np.arange(count)
 
     def root(i: int) -> int:

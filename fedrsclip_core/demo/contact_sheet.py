@@ -7,28 +7,23 @@ from pathlib import Path
 
 import numpy as np
 
-from fedrsclip_core.demo.canvas import SIZE
+from fedrsclip_core.data.contact_sheet import draw_sheet
 from fedrsclip_core.demo.scenes import CLASS_NAMES, FEDERATION, PRETRAINING, Image, render
-
-LABEL_WIDTH = 120
-GAP = 2
 
 
 def contact_sheet(columns: int, *, seed: int, stream: str, shifted: bool) -> Image:
     """Return a sheet with a row per class; ``shifted`` gives each column a client's domain."""
     from PIL import Image as PillowImage
-    from PIL import ImageDraw
 
-    step = SIZE + GAP
-    sheet = PillowImage.new("RGB", (LABEL_WIDTH + columns * step, len(CLASS_NAMES) * step), "white")
-    draw = ImageDraw.Draw(sheet)
-    for row, name in enumerate(CLASS_NAMES):
-        draw.text((4, row * step + SIZE // 2 - 6), name, fill="black")
-        for column in range(columns):
-            domain = column if shifted else None
-            image = render(row, column, seed=seed, domain=domain, stream=stream)
-            sheet.paste(PillowImage.fromarray(image), (LABEL_WIDTH + column * step, row * step))
-    return np.asarray(sheet)
+    def scene(row: int, column: int) -> PillowImage.Image:
+        domain = column if shifted else None
+        return PillowImage.fromarray(render(row, column, seed=seed, domain=domain, stream=stream))
+
+    rows = {
+        name: [scene(row, column) for column in range(columns)]
+        for row, name in enumerate(CLASS_NAMES)
+    }
+    return np.asarray(draw_sheet(rows))
 
 
 def main() -> None:

@@ -40,7 +40,11 @@ class Launched:
     @property
     def results(self) -> dict[str, Any]:
         """The summary of its only run."""
-        (path,) = self.home.glob("runs/*/results.json")
+        return self.record("results")
+
+    def record(self, name: str) -> dict[str, Any]:
+        """Read a JSON file of its only run."""
+        (path,) = self.home.glob(f"runs/*/{name}.json")
         return dict(json.loads(path.read_text()))
 
     @property

@@ -43,6 +43,8 @@ def test_two_runs_side_by_side(launch: Launch) -> None:
         assert one.wait() == 0, one.output
         results = one.results
         assert (results["status"], results["seed"]) == ("completed", seed)
+        split, digests = one.record("split"), one.record("digests")
+        assert (split["seed"], split["digest"]) == (seed, digests["split"])
         assert "round   1 |" in one.output
         assert "round   2 |" in one.output
         assert "zero-shot" in one.output

@@ -24,6 +24,7 @@ def no_preflight(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]
 
     def use(class_names: list[str]) -> None:
         monkeypatch.setattr(preflight, "check_for_simulation", lambda config: class_names)
+        monkeypatch.setattr(launch, "split_record", lambda config: {})
 
     for variable in preflight.SITE_VARIABLES.values():
         monkeypatch.delenv(variable, raising=False)
@@ -42,6 +43,13 @@ def test_rounds_are_read_as_they_are_written(tmp_path: Path) -> None:
         assert list(folder.new_rounds()) == []
         file.write('nd": 2}\n')
     assert list(folder.new_rounds()) == [{"round": 2}]
+
+
+def test_a_split_is_kept_once(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.keep_split({"seed": 1})
+    folder.keep_split({"seed": 2})
+    assert json.loads((tmp_path / "split.json").read_text()) == {"seed": 1}
 
 
 def test_results_of_an_earlier_attempt_do_not_count(tmp_path: Path) -> None:

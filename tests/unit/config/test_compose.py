@@ -35,13 +35,15 @@ def test_defaults_are_those_of_the_schema() -> None:
 
 @pytest.mark.parametrize("experiment", _options("experiment"))
 def test_every_experiment_composes(experiment: str) -> None:
-    assert len(compose([f"experiment={experiment}"]).data.class_names) == 21
+    expected = 47 if experiment == "by_dataset" else 21
+    assert len(compose([f"experiment={experiment}"]).data.class_names) == expected
 
 
 @pytest.mark.parametrize("method", _options("method"))
 @pytest.mark.parametrize("partition", _options("partition"))
 def test_every_method_composes_with_every_partition(method: str, partition: str) -> None:
-    config = compose([f"method={method}", f"partition={partition}"])
+    data = "union" if partition == "by_dataset" else "demo_scenes"
+    config = compose([f"method={method}", f"partition={partition}", f"data={data}"])
     assert (config.method, config.partition.name) == (method, partition)
 
 
@@ -79,7 +81,11 @@ def test_every_key_in_the_yaml_files_has_a_comment_above() -> None:
             continue
         lines = path.read_text(encoding="utf-8").splitlines()
         assert lines[0].startswith("#"), path
+        mapping = False  # its entries are no keys of the configuration
         for before, line in pairwise(lines):
+            mapping = before == "class_aliases:" or (mapping and line.startswith("  "))
+            if mapping:
+                continue
             key = re.match(r"\s*(\w+):", line)
             sections = {"defaults", *vars(Config())}
             if key and (line[0] == " " or key[1] not in sections):
@@ -135,6 +141,14 @@ def test_yaml_without_site_keys() -> None:
         (["data.val_fraction=0.5", "data.test_fraction=0.5"], ["data.val_fraction", "train"]),
         (["data.class_names=[a,b,a]"], ["data.class_names", "'a' twice"]),
         (["data=uc_merced", "data.class_words.lake=a lake"], ["data.class_words", "lake"]),
+        (["data=union", "data.class_aliases.tarmac=road"], ["data.class_aliases", "'road'"]),
+        (["data=union", "data.class_aliases.lake=river"], ["data.class_aliases", "'lake'"]),
+        (["partition=by_dataset"], ["data.name is demo_scenes", "data=union"]),
+        (["data=union", "partition.name=by_dataset"], ["partition.datasets", "at least one"]),
+        (
+            ["data=union", "partition=by_dataset", "partition.datasets=[../a]"],
+            ["partition.datasets", "../a"],
+        ),
         (["data=folder", "partition=site"], ["data.class_names", "partition=site"]),
         (
             ["experiment=uc_merced", "partition.num_classes_per_partition=2"],

@@ -38,6 +38,27 @@ def test_site_keeps_its_folder_to_itself(tmp_path: Path) -> None:
     assert client.class_names == ["beach", "lake"]
 
 
+def test_a_client_of_a_data_set_has_what_a_site_with_it_has(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a", {"beach": 12, "golfcourse": 9})
+    make_folder(tmp_path / "b", {"golf_course": 11, "lake": 10})
+    shared: dict[str, object] = {
+        "name": "folder",
+        "class_names": ["beach", "golf_course", "lake"],
+        "class_aliases": {"golfcourse": "golf_course"},
+        "near_duplicates": [["golfcourse/golfcourse00", "golfcourse/golfcourse01"]],
+    }
+    simulated, real = config_of("by_dataset", **shared), config_of("site", **shared)
+    simulated.partition.datasets = ["a", "b"]
+    for k, name in enumerate(simulated.partition.datasets):
+        client = open_client_data(simulated, tmp_path, partition_id=k, num_partitions=2)
+        site = open_client_data(real, tmp_path / name, partition_id=k, num_partitions=2)
+        for part in ("train", "val", "test"):
+            dealt, own = client.split.parts[part], site.split.parts[part]
+            names = [client.source.describe(i) for i in dealt.tolist()]
+            assert names == [f"{name}/{site.source.describe(i)}" for i in own.tolist()]
+            np.testing.assert_array_equal(client.source.labels[dealt], site.source.labels[own])
+
+
 def test_near_duplicates_stay_together(tmp_path: Path) -> None:
     make_folder(tmp_path, {"beach": 10})
     group = ["beach/beach00", "beach/beach01"]

@@ -28,6 +28,37 @@ def test_federation_gives_the_order_and_a_site_may_lack_classes(tmp_path: Path) 
     assert source.labels.tolist() == [0, 0, 2]
 
 
+def test_folders_may_have_other_names_for_a_class(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"denseresidential": 2, "dense_residential": 1, "beach": 1})
+    aliases = {"denseresidential": "dense_residential"}
+    source = FolderSource(tmp_path, ["beach", "dense_residential"], class_aliases=aliases)
+    assert source.labels.tolist() == [0, 1, 1, 1]
+    assert FolderSource(tmp_path, class_aliases=aliases).class_names == source.class_names
+    with pytest.raises(DataError, match="no class 'denseresidential'"):
+        FolderSource(tmp_path, ["beach", "dense_residential"])
+
+
+def test_near_duplicates_are_named_as_the_folders_are(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"golfcourse": 3})
+    group = ["golfcourse/golfcourse00", "golfcourse/golfcourse02"]
+    source = FolderSource(tmp_path, ["golf_course"], [group], {"golfcourse": "golf_course"})
+    assert source.groups == [[0, 2]]
+
+
+def test_several_data_sets_one_after_the_other(tmp_path: Path) -> None:
+    make_folder(tmp_path / "second", {"beach": 1, "lake": 2})
+    make_folder(tmp_path / "first", {"lake": 1})
+    make_folder(tmp_path / "other", {"unknown": 1})
+    source = FolderSource(tmp_path, ["beach", "lake"], datasets=["second", "first"])
+    assert source.labels.tolist() == [0, 1, 1, 1]
+    assert source.origins is not None
+    assert source.origins.tolist() == [0, 0, 0, 1]
+    assert source.describe(3) == "first/lake/lake00.png"
+    assert FolderSource(tmp_path / "second").origins is None
+    with pytest.raises(DataError, match=f"no folder third in {tmp_path}"):
+        FolderSource(tmp_path, datasets=["first", "third"])
+
+
 def test_train_and_test_folders(tmp_path: Path) -> None:
     make_folder(tmp_path / "train", {"beach": 3, "river": 2})
     make_folder(tmp_path / "test", {"beach": 1, "river": 1})

@@ -47,6 +47,18 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "saved"
 
 
+def test_other_names_for_a_class(saved: Path) -> None:
+    source = HubSource(spec_of(saved), ["lake", "shore", "river"], {"beach": "shore"})
+    assert source.labels.tolist() == [2, 1, 1, 2]
+    assert HubSource(spec_of(saved), (), {"beach": "shore"}).class_names == [
+        "river",
+        "shore",
+        "lake",
+    ]
+    with pytest.raises(DataError, match="no class 'beach'"):
+        HubSource(spec_of(saved), ["lake", "shore", "river"])
+
+
 def test_save_to_disk_copy(saved: Path, tmp_path: Path) -> None:
     source = HubSource(spec_of(saved))
     assert source.class_names == NAMES

@@ -83,6 +83,47 @@ def test_heterogeneous_clients_hold_their_number_of_classes(
     assert holders.max() - holders.min() <= 1
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    datasets=st.lists(
+        st.lists(st.one_of(st.just(0), st.integers(6, 20)), min_size=2, max_size=4).filter(any),
+        min_size=1,
+        max_size=3,
+    ),
+    num_partitions=st.integers(1, 7),
+    seed=st.integers(0, 1000),
+)
+def test_by_dataset_is_disjoint_and_complete(
+    datasets: list[list[int]], num_partitions: int, seed: int
+) -> None:
+    labels = np.concatenate([np.repeat(np.arange(len(c)), c) for c in datasets])
+    origins = np.repeat(np.arange(len(datasets)), [sum(counts) for counts in datasets])
+    split = make_split(labels, 4, val_fraction=0.2, test_fraction=0.2, seed=seed)
+    config = PartitionConfig("by_dataset")
+    try:
+        clients = partition(labels, 4, split, config, num_partitions, seed, origins)
+    except DataError as error:
+        few = num_partitions < len(datasets)
+        assert few or "lower federation.num_clients" in str(error)
+        assume(False)
+    assert len(clients) == num_partitions
+    for name, indices in split.parts.items():
+        dealt = np.concatenate([client.parts[name] for client in clients])
+        assert sorted(dealt.tolist()) == indices.tolist()
+    for number, client in enumerate(clients):
+        own = np.concatenate(list(client.parts.values()))
+        assert set(origins[own]) == {number % len(datasets)}
+
+
+def test_by_dataset_needs_a_client_for_each_data_set() -> None:
+    labels, split = split_of([10, 10])
+    origins = np.arange(20) % 3
+    with pytest.raises(DataError, match=r"3 data sets, but there are 2 clients"):
+        partition(labels, 2, split, PartitionConfig("by_dataset"), 2, 0, origins)
+    with pytest.raises(DataError, match="data=union"):
+        partition(labels, 2, split, PartitionConfig("by_dataset"), 2, 0)
+
+
 def test_uniform_is_even() -> None:
     labels, split = split_of([100] * 21)
     clients = partition(labels, 21, split, PartitionConfig("uniform"), 10, 0)
