@@ -80,6 +80,12 @@ class ClipFiles:
         return int(self.config.get("projection_dim", 512))
 
     @property
+    def num_patches(self) -> int:
+        """Patches ``V`` of an image."""
+        nested = self.config.get("vision_config") or {}
+        return int(nested.get("image_size", 224) // nested.get("patch_size", 32)) ** 2
+
+    @property
     def max_positions(self) -> int:
         """Tokens that fit the text encoder."""
         return int(self.text_config["max_position_embeddings"])

@@ -1,7 +1,7 @@
 """The frozen image tower, loaded through transformers only when an image has no feature yet."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from fedrsclip_core.clip import ClipFiles, unreadable
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
 
@@ -49,8 +50,26 @@ class ImageEncoder:
         """Return unit image features ``(len(images), dim)``."""
         import torch
 
-        pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"]
         with torch.inference_mode():
-            output = self._model.get_image_features(pixel_values=pixels.to(self._device))
+            output = self._model.get_image_features(pixel_values=self._pixels(images))
             embeds = output.pooler_output.cpu().numpy()  # (N, dim)
         return np.asarray(embeds / np.linalg.norm(embeds, axis=1, keepdims=True), dtype=np.float32)
+
+    def encode_patches(self, images: "Sequence[Image]") -> NDArray[np.float32]:
+        """Return unit features of the patches ``(len(images), V, dim)``, row by row of the image.
+
+        CLIP projects only the class token. As in FedOTP, the patch tokens of the last layer go
+        the class token's way: last LayerNorm, then the projection into the space of the texts.
+        """
+        import torch
+
+        with torch.inference_mode():
+            output = self._model.vision_model(pixel_values=self._pixels(images))
+            tokens = output.last_hidden_state[:, 1:]  # (N, V, vision width)
+            tokens = self._model.vision_model.post_layernorm(tokens)
+            embeds = self._model.visual_projection(tokens).cpu().numpy()  # (N, V, dim)
+        return np.asarray(embeds / np.linalg.norm(embeds, axis=2, keepdims=True), dtype=np.float32)
+
+    def _pixels(self, images: "Sequence[Image]") -> "torch.Tensor":
+        pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"]
+        return cast("torch.Tensor", pixels.to(self._device))  # (N, 3, size, size)

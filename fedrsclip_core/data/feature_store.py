@@ -12,11 +12,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fedrsclip_core.data.cache_database import CacheDatabase, pragma, transaction
 
-Vector = NDArray[np.float32]
+Vector = NDArray[Any]
+"""A feature in the store's dtype."""
 
 _SCHEMA = """
 CREATE TABLE images (
@@ -63,6 +64,8 @@ class FeatureStore:
         Bound of the file; the features that were not used for longest leave first.
     on_event : Callable[[str], None]
         Told what was repaired or removed.
+    dtype : DTypeLike
+        Of the vectors' numbers.
 
     Raises
     ------
@@ -78,9 +81,11 @@ class FeatureStore:
         dim: int,
         max_bytes: int,
         on_event: Callable[[str], None],
+        dtype: DTypeLike = np.float32,
     ) -> None:
         self._database = CacheDatabase(folder, stem, _SCHEMA, identity, on_event)
-        self._dim = dim
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._bytes = self._dtype.itemsize * dim
         self._max_bytes = max_bytes
         self._on_event = on_event
 
@@ -118,10 +123,10 @@ class FeatureStore:
             query = "SELECT content, vector, checksum, used FROM features WHERE content"
             yesterday = _now() - _DAY_SECONDS
             for content, vector, checksum, used in _select(connection, query, contents):
-                if not _is_intact(checksum, content, vector) or len(vector) != 4 * self._dim:
+                if not _is_intact(checksum, content, vector) or len(vector) != self._bytes:
                     damaged.append(content)
                     continue
-                found[content] = np.frombuffer(vector, dtype="<f4")
+                found[content] = np.frombuffer(vector, dtype=self._dtype)
                 if not isinstance(used, int) or used < yesterday:
                     unused_since_yesterday.append(content)
             if damaged:
@@ -139,7 +144,9 @@ class FeatureStore:
             (stat, image.content, problems[stat], _checksum(stat, image.content, problems[stat]))
             for stat, image in images.items()
         ]
-        encoded = {c: np.ascontiguousarray(v, dtype="<f4").tobytes() for c, v in vectors.items()}
+        encoded = {
+            c: np.ascontiguousarray(v, dtype=self._dtype).tobytes() for c, v in vectors.items()
+        }
         feature_rows = [(c, v, _checksum(c, v), _now()) for c, v in encoded.items()]
 
         def store(connection: sqlite3.Connection) -> int:
@@ -166,7 +173,7 @@ class FeatureStore:
         removed = 0
         while (excess := _used_bytes(connection) - self._max_bytes) > 0:
             excess += int(_FREED_BY_EVICTION * self._max_bytes)
-            count = math.ceil(excess / (4 * self._dim + 64))
+            count = math.ceil(excess / (self._bytes + 64))
             oldest = "SELECT rowid FROM features ORDER BY used, rowid LIMIT ?"
             done = connection.execute(f"DELETE FROM features WHERE rowid IN ({oldest})", (count,))
             if not done.rowcount:

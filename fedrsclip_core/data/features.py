@@ -8,10 +8,10 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fedrsclip_core.data.feature_store import FeatureStore, KnownImage, Vector
 from fedrsclip_core.data.sources import ImageSource
@@ -21,7 +21,7 @@ from fedrsclip_core.fileio import sha256_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Encode = Callable[[list["Image"]], NDArray[np.float32]]
+Encode = Callable[[list["Image"]], NDArray[Any]]
 Progress = Callable[[int, int], None]
 
 _FORMAT = "fedrsclip features 1"
@@ -40,14 +40,24 @@ class FeatureCache:
         Length of a feature.
     max_bytes : int
         Bound of the file.
+    dtype : DTypeLike
+        Of a feature's numbers, on disk and as returned.
     """
 
-    def __init__(self, folder: Path, encoder_key: str, dim: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        encoder_key: str,
+        dim: int,
+        max_bytes: int,
+        dtype: DTypeLike = np.float32,
+    ) -> None:
         self._identity = f"{_FORMAT} {encoder_key} {dim}"
         self._folder = folder
         self._stem = sha256_of(self._identity)[:32]
         self._dim = dim
         self._max_bytes = max_bytes
+        self._dtype = np.dtype(dtype)
 
     def features(
         self,
@@ -71,7 +81,7 @@ class FeatureCache:
         indices : Sequence[int]
             Which of them.
         encode : Callable
-            RGB images to ``(len(images), dim)`` float32; called for missing features only.
+            RGB images to ``(len(images), dim)``; called for missing features only.
         batch_size : int
             Images per call of ``encode``.
         max_unreadable : float
@@ -83,7 +93,7 @@ class FeatureCache:
 
         Returns
         -------
-        tuple[NDArray[np.float32], NDArray[np.int64]]
+        tuple[Vector, NDArray[np.int64]]
             ``(N, dim)`` features and the ``(N,)`` indices that could be read, in the given order.
 
         Raises
@@ -93,10 +103,9 @@ class FeatureCache:
             disk; it then still holds every earlier batch.
         """
         wanted = [int(i) for i in indices]
-        with FeatureStore(
-            self._folder, self._stem, self._identity, self._dim, self._max_bytes, on_event
-        ) as store:
-            call = _Call(source, store, encode, self._dim, _Skipped(source, wanted, max_unreadable))
+        skipped = _Skipped(source, wanted, max_unreadable)
+        with self._store(on_event) as store:
+            call = _Call(source, store, encode, self._dim, self._dtype, skipped)
             call.look_up(wanted)
             missing = [i for i in wanted if i not in call.found and i not in call.skipped.reasons]
             for start in range(0, len(missing), batch_size):
@@ -106,10 +115,21 @@ class FeatureCache:
                     progress(len(wanted) - len(missing) + start + len(batch), len(wanted))
         call.skipped.report(on_event)
         kept = [i for i in wanted if i in call.found]
-        features = np.zeros((len(kept), self._dim), dtype=np.float32)
+        features = np.zeros((len(kept), self._dim), dtype=self._dtype)
         for row, i in enumerate(kept):
             features[row] = call.found[i]
         return features, np.array(kept, dtype=np.int64)
+
+    def _store(self, on_event: Callable[[str], None]) -> FeatureStore:
+        return FeatureStore(
+            self._folder,
+            self._stem,
+            self._identity,
+            self._dim,
+            self._max_bytes,
+            on_event,
+            self._dtype,
+        )
 
 
 @dataclass
@@ -146,6 +166,7 @@ class _Call:
     store: FeatureStore
     encode: Encode
     dim: int
+    dtype: np.dtype[Any]
     skipped: _Skipped
     found: dict[int, Vector] = field(default_factory=dict)
     stats: dict[int, bytes] = field(default_factory=dict)
@@ -226,7 +247,7 @@ class _Call:
     def _encoded(self, images: "dict[bytes, Image]") -> dict[bytes, Vector]:
         if not images:
             return {}
-        vectors = np.asarray(self.encode(list(images.values())), dtype=np.float32)
+        vectors = np.asarray(self.encode(list(images.values())), dtype=self.dtype)
         if vectors.shape != (len(images), self.dim) or not np.isfinite(vectors).all():
             raise DataError(
                 f"the image encoder returned {vectors.shape} for {len(images)} images, or values "

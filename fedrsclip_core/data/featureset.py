@@ -16,10 +16,13 @@ class FeatureSet:
         ``(N, dim)``, unit rows.
     labels : NDArray[np.int64]
         ``(N,)``, indices into the federation's class list.
+    patches : NDArray[np.float16] or None
+        Unit patch features ``(N, V, dim)``, if the method classifies with them.
     """
 
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
+    patches: NDArray[np.float16] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -43,6 +43,27 @@ def test_features_equal_the_plain_model(tmp_path: Path, kind: str) -> None:
     assert np.abs(ours[0] - ours[1]).max() > 1e-3, "the model must tell images apart"
 
 
+def test_patch_features_go_the_class_tokens_way(tmp_path: Path) -> None:
+    folder = make_tiny_clip(tmp_path / "clip")
+    files = find_clip(ModelConfig(), folder)
+    encoder = ImageEncoder(files, "cpu")
+    ours = encoder.encode_patches(images())
+
+    pixels = CLIPImageProcessorPil.from_pretrained(folder)(images=images(), return_tensors="pt")
+    model = CLIPModel.from_pretrained(folder)
+    with torch.no_grad():
+        tokens = model.vision_model(**pixels).last_hidden_state  # (N, 1 + V, vision width)
+        projected = model.visual_projection(model.vision_model.post_layernorm(tokens))
+    expected = torch.nn.functional.normalize(projected, dim=2).numpy()
+
+    assert ours.shape == (6, files.num_patches, files.dim) == (6, 16, 24)
+    assert ours.dtype == np.float32
+    assert np.abs(ours - expected[:, 1:]).max() < 1e-5
+    assert np.abs(encoder.encode(images()) - expected[:, 0]).max() < 1e-5
+    assert np.linalg.norm(ours, axis=2) == pytest.approx(np.ones((6, 16)), abs=1e-6)
+    assert np.abs(ours[0, 0] - ours[0, 1]).max() > 1e-3, "the model must tell patches apart"
+
+
 def test_a_batch_equals_one_by_one(tmp_path: Path) -> None:
     encoder = ImageEncoder(find_clip(ModelConfig(), make_tiny_clip(tmp_path / "clip")), "cpu")
     alone = np.concatenate([encoder.encode([image]) for image in images()])

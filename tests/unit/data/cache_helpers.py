@@ -58,12 +58,13 @@ class Run:
         max_unreadable: float = 0.05,
         batch_size: int = 8,
         seconds: float = 0.0,
+        dtype: type[np.floating] = np.float32,
     ) -> None:
         self.source = CountingSource(root)
         self.encoder = CountingEncoder(seconds)
         self.events: list[str] = []
         self.progress: list[tuple[int, int]] = []
-        cache = FeatureCache(folder, key, DIM, max_bytes)
+        cache = FeatureCache(folder, key, DIM, max_bytes, dtype)
         self.features, self.kept = cache.features(
             self.source,
             range(len(self.source)),
@@ -82,4 +83,5 @@ class Run:
     def assert_right(self) -> None:
         """Every feature is the one of its image."""
         expected = [vector_of(FolderSource.image(self.source, int(i))) for i in self.kept]
-        np.testing.assert_array_equal(self.features, np.stack(expected))
+        rounded = np.stack(expected).astype(self.features.dtype)
+        np.testing.assert_array_equal(self.features, rounded)

@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,26 @@ def test_second_run_encodes_hashes_and_opens_nothing(root: Path, cache: Path) ->
     np.testing.assert_array_equal(second.features, first.features)
     assert second.features.dtype == np.float32
     assert second.kept.tolist() == list(range(24))
+
+
+def test_half_precision_is_rounded_once_and_takes_half_the_room(root: Path, cache: Path) -> None:
+    """Features are equal in bits whether they come from the encoder or from the disk."""
+    whole = Run(cache, root)
+    first = Run(cache, root, key="halves", dtype=np.float16)
+    assert first.work == (24, 24, 24)
+    first.assert_right()
+    second = Run(cache, root, key="halves", dtype=np.float16)
+    assert second.work == (0, 0, 0)
+    assert first.features.dtype == second.features.dtype == np.float16
+    assert first.features.tobytes() == second.features.tobytes()
+    sizes = {_vector_bytes(file) for file in cache.glob("*.sqlite")}
+    assert sizes == {4 * DIM, 2 * DIM}
+    assert Run(cache, root).features.tobytes() == whole.features.tobytes()
+
+
+def _vector_bytes(file: Path) -> int:
+    with closing(sqlite3.connect(file)) as connection:
+        return int(connection.execute("SELECT max(length(vector)) FROM features").fetchone()[0])
 
 
 def test_order_and_choice_of_indices(root: Path, cache: Path) -> None:
