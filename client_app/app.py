@@ -9,8 +9,9 @@ from flwr.clientapp import ClientApp
 from client_app import rounds
 from client_app.encoders import use_threads
 from client_app.failures import code_of
+from client_app.features import PARTS
 from client_app.rounds import Deadline
-from client_app.runtime import PARTS, Runtime, open_runtime
+from client_app.runtime import Runtime, open_runtime
 from client_app.site import client_name
 from client_app.site_log import SiteLog
 from fedrsclip_core.digests import code_digest, config_digest

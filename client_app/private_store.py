@@ -10,12 +10,13 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from client_app.private_format import PrivateFormat, state_of, tensors_of
 from fedrsclip_core import paths
 from fedrsclip_core.errors import PrivateStoreError
 from fedrsclip_core.prompts import ClientState
@@ -24,33 +25,8 @@ from fedrsclip_core.sealed import DamagedFileError, read_sealed, write_sealed
 FORMAT = "1"
 KEPT_ROUNDS = 3
 _FILE = re.compile(r"round-(\d{6})\.safetensors")
-_PRIVATE, _GATE = "private_prompt", "gate"
-
-
-@dataclass(frozen=True)
-class PrivateFormat:
-    """What a private prompt was trained for; a file with another one is foreign.
-
-    Attributes
-    ----------
-    clip : str
-        The CLIP's fingerprint.
-    classes : str
-        Digest of the federation's class names and words.
-    n_ctx, width : int
-        The prompt's shape.
-    fusion : str
-        What the fusion weights beside the prompt mean (``prompt.fusion``).
-    gate_size : int
-        Their number; 0 for none.
-    """
-
-    clip: str
-    classes: str
-    n_ctx: int
-    width: int
-    fusion: str
-    gate_size: int
+_ADDED = {"rank": "0"}
+"""Metadata that files of format 1 did not always have, and what its absence means."""
 
 
 class PrivateStore:
@@ -133,8 +109,10 @@ class PrivateStore:
         """
         if server_round in self._rounds():
             self._read(server_round)
-        metadata = self._metadata(server_round)
-        write_sealed(self._path(server_round), _tensors(state), metadata, mode=0o600)
+        described = self._metadata(server_round)
+        # Files without anything added stay what they always were.
+        metadata = {n: v for n, v in described.items() if _ADDED.get(n) != v}
+        write_sealed(self._path(server_round), tensors_of(state), metadata, mode=0o600)
         rounds = self._rounds()
         kept = [number for number in rounds if number <= server_round][-KEPT_ROUNDS:]
         for number in rounds:
@@ -173,21 +151,22 @@ class PrivateStore:
     def _read(self, number: int, *, any_gate: bool = False) -> ClientState:
         path = self._path(number)
         try:
-            metadata, tensors = read_sealed(path)
+            found, tensors = read_sealed(path)
         except DamagedFileError as error:
             raise _refused(path, str(error)) from error
-        described = self._metadata(number)
+        metadata, expected = _ADDED | found, self._metadata(number)
+        described = dict(expected)
         if any_gate:
             described |= {name: metadata.get(name, "0") for name in ("fusion", "gate_size")}
         for name, value in described.items():
             if metadata.get(name) != value:
-                found = metadata.get(name, "missing")
+                other = metadata.get(name, "missing")
                 raise _refused(
-                    path, f"it is foreign: its {name} is {found[:64]}, expected {value[:64]}"
+                    path, f"it is foreign: its {name} is {other[:64]}, expected {value[:64]}"
                 )
-        state = _state(path, tensors, self._expected, int(described["gate_size"]))
-        fits = all(described[name] == self._metadata(number)[name] for name in described)
-        return state if fits else ClientState(state.private)
+        gate_size = int(described["gate_size"])
+        state = _state(path, tensors, replace(self._expected, gate_size=gate_size))
+        return state if described == expected else replace(state, gate=None)
 
 
 @contextmanager
@@ -258,26 +237,14 @@ def _make_private(folder: Path) -> None:
 
 
 def _state(
-    path: Path, tensors: Mapping[str, NDArray[np.float32]], expected: PrivateFormat, gate_size: int
+    path: Path, tensors: Mapping[str, NDArray[np.float32]], expected: PrivateFormat
 ) -> ClientState:
-    shapes = {_PRIVATE: (expected.n_ctx, expected.width)}
-    if gate_size:
-        shapes[_GATE] = (gate_size,)  # type: ignore[assignment]
     found = {name: tensor.shape for name, tensor in tensors.items()}
-    if found != shapes or any(tensor.dtype != np.float32 for tensor in tensors.values()):
-        raise _refused(path, f"it holds {found}, expected float32 {shapes}")
+    if found != expected.shapes or any(t.dtype != np.float32 for t in tensors.values()):
+        raise _refused(path, f"it holds {found}, expected float32 {expected.shapes}")
     if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
         raise _refused(path, "it holds NaN or infinity")
-    return ClientState(tensors[_PRIVATE], tensors.get(_GATE))
-
-
-def _tensors(state: ClientState) -> dict[str, NDArray[np.float32]]:
-    parts = {_PRIVATE: state.private, _GATE: state.gate}
-    return {
-        name: np.asarray(value, dtype=np.float32)
-        for name, value in parts.items()
-        if value is not None
-    }
+    return state_of(tensors)
 
 
 def _refused(path: Path, why: str) -> PrivateStoreError:

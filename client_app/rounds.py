@@ -11,14 +11,15 @@ from flwr.app import Metadata
 
 from client_app.encoders import release_image_encoder
 from client_app.failures import LateError, NonFiniteError
+from client_app.features import PARTS
 from client_app.private_store import PrivateStore, open_store, start_from
-from client_app.runtime import PARTS, Runtime
+from client_app.runtime import Runtime
 from client_app.site_log import SiteLog
 from fedrsclip_core import paths
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.errors import ConfigError, WireError
 from fedrsclip_core.messages import EVAL_PARTS, RoundReply, RoundRequest
-from fedrsclip_core.prompts import ClientState, initial_gate
+from fedrsclip_core.prompts import ClientState, initial_gate, initial_offset
 
 LAST_ROUND = 999_999
 _SAME = 1e-3
@@ -85,8 +86,9 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
             server_round=request.server_round,
             client_name=runtime.site.client_name,
             proximal_mu=request.proximal_mu,
+            template=runtime.text.zero_shot,
         )
-        _check_finite(outcome.losses, outcome.shared, outcome.state.private, outcome.state.gate)
+        _check_finite(outcome.losses, outcome.shared, *vars(outcome.state).values())
         deadline.check("after training")
         if store is not None:
             store.save(outcome.state, request.server_round)
@@ -176,8 +178,12 @@ def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
         federation = runtime.config.federation.name
         state = start_from(federation, source, name, runtime.private_format)
         log.write(f"the private prompt starts from run {source}")
-        return ClientState(state.private, gate if state.gate is None else state.gate)
+        return state if state.gate is not None else replace(state, gate=gate)
     seed = runtime.config.seed
+    if prompt.private_rank is not None:
+        width = runtime.files.width
+        u, v = initial_offset(prompt.n_ctx, width, prompt.private_rank, "private", seed, name)
+        return ClientState(None, gate, u, v)
     private = runtime.start_prompt(prompt.private_init, "private", seed, name)
     if prompt.shared:
         shared = runtime.start_prompt(prompt.shared_init, "shared", seed)
@@ -196,6 +202,7 @@ def _evaluated(
     """Classify val and test in every mode; a reply without training."""
     from fedrsclip_core.evaluation import count_correct, text_features
     from fedrsclip_core.training import finetune
+    from fedrsclip_core.transport import Transport
 
     config, text, train_set = runtime.config, runtime.text, sets["train"]
     prompt = config.prompt
@@ -207,7 +214,8 @@ def _evaluated(
         texts["personalized"] = text_features(text.encoder, None, tuned, prompt)["personalized"]
     own_classes = np.zeros(len(runtime.words), dtype=bool)
     own_classes[train_set.labels] = True
-    counts = count_correct(texts, {part: sets[part] for part in EVAL_PARTS}, own_classes)
+    parts = {part: sets[part] for part in EVAL_PARTS}
+    counts = count_correct(texts, parts, own_classes, Transport.of(prompt))
     return RoundReply(
         num_examples=len(train_set), seconds=0.0, correct=counts.correct, total=counts.total
     )

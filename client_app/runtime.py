@@ -8,7 +8,6 @@ process, so nothing is imported before it is needed.
 from collections import OrderedDict
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +19,22 @@ from client_app.encoders import (
     pick_device,
     text_model,
 )
-from client_app.private_store import PrivateFormat
+from client_app.features import PARTS, ClientFeatures
+from client_app.private_format import PrivateFormat
 from client_app.site import Site, read_site
 from client_app.site_log import SiteLog
 from fedrsclip_core import paths
 from fedrsclip_core.clip import ClipFiles, find_clip
 from fedrsclip_core.config import from_run_config
-from fedrsclip_core.data.features import FeatureCache
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.data.federated import ClientData, open_client_data
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.digests import class_digest, code_digest, config_digest
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.messages import EVAL_PARTS, Identity
-from fedrsclip_core.prompts import initial_prompt
+from fedrsclip_core.messages import Identity
+from fedrsclip_core.prompts import TRANSPORT, initial_prompt
 from fedrsclip_core.schema import Config
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-PARTS = ("train", *EVAL_PARTS)
-_ENCODE_BATCH = 32
-_MAX_CACHE_BYTES = 8 * 2**30
 _MAX_OPENED = 256
 
 _OPENED: "OrderedDict[tuple[str, str, Site], Runtime]" = OrderedDict()
@@ -117,7 +110,7 @@ class Runtime:
         """What this client's private files must fit."""
         prompt = self.config.prompt
         fusion = prompt.fusion if prompt.shared else "fixed"
-        sizes = {"fixed": 0, "gate": 1}
+        sizes = {"fixed": 0, TRANSPORT: 0, "gate": 1}
         return PrivateFormat(
             clip=self.files.fingerprint,
             classes=self.class_digest,
@@ -125,6 +118,7 @@ class Runtime:
             width=self.files.width,
             fusion=fusion,
             gate_size=sizes.get(fusion, len(self.words)),
+            rank=prompt.private_rank or 0,
         )
 
     def features(self, part: str, log: SiteLog) -> FeatureSet:
@@ -176,32 +170,20 @@ class Runtime:
         return np.asarray(self.data.source.labels[indices], dtype=np.int64)
 
     def _encoded(self, log: SiteLog) -> dict[str, FeatureSet]:
-        """All parts in one call: a few unreadable images weigh against everything that is here."""
-        split = self.data.split
-        indices = np.concatenate([getattr(split, part) for part in PARTS])
-        cache = FeatureCache(
-            paths.features_dir(), self.files.encoder_key, self.files.dim, _MAX_CACHE_BYTES
+        features = ClientFeatures(
+            self.data,
+            self.files,
+            lambda: image_encoder(self.files, self.device),
+            self.config.data.max_unreadable,
+            log,
         )
-        features, kept = cache.features(
-            self.data.source,
-            indices,
-            self._encode,
-            batch_size=_ENCODE_BATCH,
-            max_unreadable=self.config.data.max_unreadable,
-            on_event=log.write,
-            progress=log.progress("images that have their features"),
-        )
-        labels = self.data.source.labels[kept]
-        here = {part: np.isin(kept, getattr(split, part)) for part in PARTS}
-        if not here["train"].any():
+        sets = features.sets(with_patches=self.config.prompt.fusion == TRANSPORT)
+        if not len(sets["train"]):
             raise DataError(
                 f"client {self.site.client_name} has no readable training image: check the images "
                 "under data-path and the partition"
             )
-        return {part: FeatureSet(features[rows], labels[rows]) for part, rows in here.items()}
-
-    def _encode(self, images: "list[Image]") -> NDArray[np.float32]:
-        return image_encoder(self.files, self.device).encode(images)
+        return sets
 
 
 def open_runtime(node_config: Mapping[str, object], run_config: Mapping[str, object]) -> Runtime:

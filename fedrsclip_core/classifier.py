@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from fedrsclip_core.prompts import TRANSPORT
+from fedrsclip_core.transport import Transport, transport_logits
+
 
 def unit(tensor: Tensor) -> Tensor:
     """Scale the last dimension to length one."""
@@ -33,8 +36,10 @@ def fuse(shared: Tensor, private: Tensor, weight: Tensor | float) -> Tensor:
     return unit((1 - weight) * shared + weight * private)
 
 
-def private_weight(gate: Tensor | None, fusion: str, beta: float) -> Tensor | float:
+def private_weight(gate: Tensor | None, fusion: str, beta: float) -> Tensor | float | None:
     """Return the private share: ``beta`` if fixed, the gate's sigmoid, or the gate itself.
+
+    ``None`` under ``transport``: there each image's plan says which prompt it is compared with.
 
     Parameters
     ----------
@@ -45,9 +50,45 @@ def private_weight(gate: Tensor | None, fusion: str, beta: float) -> Tensor | fl
     beta : float
         The share where there is no gate.
     """
+    if fusion == TRANSPORT:
+        return None
     if gate is None:
         return beta
     return gate if fusion == "class_weight" else torch.sigmoid(gate)
+
+
+def fused_logits(
+    features: Tensor,
+    fused: Tensor,
+    scale: float,
+    patches: Tensor | None = None,
+    transport: Transport | None = None,
+) -> Tensor:
+    """Classify by fused text features, or by both prompts' if they were kept apart.
+
+    Parameters
+    ----------
+    features : Tensor
+        Unit image features ``(N, dim)``.
+    fused : Tensor
+        Unit text features: fused ``(n_cls, dim)``, or of each prompt ``(K, n_cls, dim)``.
+    scale : float
+        Inverse temperature.
+    patches : Tensor or None
+        Unit patch features ``(N, V, dim)``; needed if the prompts were kept apart.
+    transport : Transport or None
+        How patches are matched to prompts; needed if the prompts were kept apart.
+
+    Returns
+    -------
+    Tensor
+        ``(N, n_cls)``.
+    """
+    if fused.dim() == 2:
+        return logits(features, fused, scale)
+    if patches is None or transport is None:
+        raise ValueError("prompts that are not fused need patch features and a transport")
+    return transport_logits(patches, fused, scale, transport)
 
 
 def logits(features: Tensor, text: Tensor, scale: float) -> Tensor:

@@ -12,15 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedrsclip_core.classifier import private_weight, unit
+from fedrsclip_core.classifier import fused_logits, private_weight, unit
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.losses import combine
 from fedrsclip_core.prompts import ClientState
 from fedrsclip_core.schema import PromptConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
+from fedrsclip_core.transport import Transport
 
 Texts = dict[str, NDArray[np.float32]]
-"""Unit text features ``(n_cls, dim)`` by evaluation mode."""
+"""Unit text features by evaluation mode: ``(n_cls, dim)``, or ``(K, n_cls, dim)`` of prompts that
+are kept apart for a transport."""
+
+_TRANSPORTED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -54,14 +58,15 @@ def text_features(
         Unit text features of the hand-written template, if that mode is asked for.
     """
     texts: Texts = {} if zero_shot is None else {"zero-shot": zero_shot}
-    present = [p for p in (shared, state.private) if p is not None]
+    private = state.private_prompt(shared)
+    present = [p for p in (shared, private) if p is not None]
     if not present:
         return texts
     with torch.inference_mode():
         prompts = torch.from_numpy(np.stack(present)).to(encoder.device, encoder.dtype)
         encoded = list(unit(encoder(prompts)))  # each (n_cls, dim)
         shared_text = None if shared is None else encoded.pop(0)
-        private_text = None if state.private is None else encoded.pop(0)
+        private_text = None if private is None else encoded.pop(0)
         gate = None
         if state.gate is not None:
             gate = torch.from_numpy(state.gate).to(encoder.device, encoder.dtype)
@@ -74,7 +79,10 @@ def text_features(
 
 
 def count_correct(
-    texts: Texts, parts: Mapping[str, FeatureSet], own_classes: NDArray[np.bool_]
+    texts: Texts,
+    parts: Mapping[str, FeatureSet],
+    own_classes: NDArray[np.bool_],
+    transport: Transport | None = None,
 ) -> Counts:
     """Classify every part in every mode.
 
@@ -86,16 +94,35 @@ def count_correct(
         ``"val"`` and ``"test"``; an empty part counts no image.
     own_classes : NDArray[np.bool_]
         ``(n_cls,)``, classes of the client's training images.
+    transport : Transport or None
+        How patches are matched to prompts that are kept apart.
     """
     correct: dict[tuple[str, str], int] = {}
     for part, data in parts.items():
         for mode, text in texts.items():
-            scores = data.features @ text.T  # (N, n_cls)
+            scores = _scores(data, text, transport)  # (N, n_cls)
             correct[part, mode] = _hits(scores, data.labels)
             if mode == "personalized":
                 own = np.where(own_classes, scores, -np.inf)
                 correct[part, "personalized-own"] = _hits(own, data.labels)
     return Counts(correct, {part: len(data) for part, data in parts.items()})
+
+
+def _scores(
+    data: FeatureSet, text: NDArray[np.float32], transport: Transport | None
+) -> NDArray[np.float32]:
+    """Similarities ``(N, n_cls)``; the plans of a whole part would take much memory at once."""
+    if text.ndim == 2:
+        return data.features @ text.T
+    assert data.patches is not None
+    prompts = torch.from_numpy(text)  # (K, n_cls, dim)
+    scores = np.empty((len(data), text.shape[1]), dtype=np.float32)
+    for start in range(0, len(data), _TRANSPORTED_AT_ONCE):
+        rows = slice(start, start + _TRANSPORTED_AT_ONCE)
+        features = torch.from_numpy(data.features[rows])
+        patches = torch.from_numpy(data.patches[rows]).float()
+        scores[rows] = fused_logits(features, prompts, 1.0, patches, transport).numpy()
+    return scores
 
 
 def _hits(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> int:

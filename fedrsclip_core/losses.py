@@ -1,10 +1,10 @@
-"""The loss of FedRSCLIP, term by term.
+"""The loss of FedRSCLIP and of the methods it is compared with, term by term.
 
 ``L = lambda_fused CE(z, y) + lambda_shared CE(z_s, y) + lambda_private CE(z_k, y)
-+ lambda_dpac L_dpac + lambda_cmfac L_cmfac``
++ lambda_dpac L_dpac + lambda_cmfac L_cmfac + lambda_contrast L_contrast``
 
-The two constraints are named in the paper (arXiv 2501.02461) without a public formula; the forms
-here are this project's reading.
+The two constraints of FedRSCLIP are named in the paper (arXiv 2501.02461) without a public
+formula; the forms here are this project's reading. The contrastive term is FedPGP's.
 """
 
 from collections.abc import Mapping
@@ -14,21 +14,29 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedrsclip_core.classifier import fuse, logits
+from fedrsclip_core.classifier import fuse, fused_logits, logits
 from fedrsclip_core.schema import LossConfig
+from fedrsclip_core.transport import Transport
 
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """Unit text features ``(n_cls, dim)`` of the prompts that exist, and their fusion."""
+    """Unit text features ``(n_cls, dim)`` of the prompts that exist, and their fusion.
+
+    Prompts that are kept apart for a transport have ``fused`` ``(K, n_cls, dim)``.
+    """
 
     shared: Tensor | None
     private: Tensor | None
     fused: Tensor
 
 
-def combine(shared: Tensor | None, private: Tensor | None, weight: Tensor | float) -> TextFeatures:
+def combine(
+    shared: Tensor | None, private: Tensor | None, weight: Tensor | float | None
+) -> TextFeatures:
     """Fuse what exists; with one prompt only, the fusion is that prompt.
+
+    A ``weight`` of ``None`` keeps two prompts apart.
 
     Raises
     ------
@@ -36,6 +44,8 @@ def combine(shared: Tensor | None, private: Tensor | None, weight: Tensor | floa
         If neither exists.
     """
     if shared is not None and private is not None:
+        if weight is None:
+            return TextFeatures(shared, private, torch.stack([shared, private]))
         return TextFeatures(shared, private, fuse(shared, private, weight))
     alone = private if shared is None else shared
     if alone is None:
@@ -53,6 +63,18 @@ def cross_modal_alignment(features: Tensor, labels: Tensor, text: Tensor) -> Ten
     return 1 - (features * text[labels]).sum(dim=-1).mean()
 
 
+def contrast(shared: Tensor, private: Tensor, template: Tensor, temperature: float) -> Tensor:
+    """``mean_c -log(e^p / (e^p + e^n))``, ``p = cos(T_s, T_0) / tau``, ``n = cos(T_s, T_k) / tau``.
+
+    The shared prompt's text features ``T_s`` are pulled to the hand-written template's ``T_0``
+    and pushed apart from the private prompt's ``T_k`` (Cui, Li, Wang, Shi: "Harmonizing
+    Generalization and Personalization in Federated Prompt Learning", ICML 2024).
+    """
+    positive = (shared * template).sum(dim=-1)  # (n_cls,)
+    negative = (shared * private).sum(dim=-1)  # (n_cls,)
+    return functional.softplus((negative - positive) / temperature).mean()
+
+
 def loss_terms(
     features: Tensor,
     labels: Tensor,
@@ -62,6 +84,9 @@ def loss_terms(
     *,
     anchor: Tensor | None,
     own_classes: Tensor,
+    template: Tensor | None = None,
+    patches: Tensor | None = None,
+    transport: Transport | None = None,
 ) -> dict[str, Tensor]:
     """Compute every term that has a weight and a meaning.
 
@@ -84,6 +109,12 @@ def loss_terms(
         ``(n_cls,)`` bool, classes of this client's training images. Under
         ``shared_labels: own`` the shared prompt is not pushed away from the other classes, of
         which this client has no image (restricted softmax, Li and Zhan, KDD 2021).
+    template : Tensor or None
+        Unit text features of the hand-written template ``(n_cls, dim)``; ``lambda_contrast``
+        needs them.
+    patches, transport : Tensor and Transport, or None
+        Unit patch features ``(N, V, dim)`` and how they are matched to prompts; prompts that are
+        kept apart need them.
 
     Returns
     -------
@@ -92,7 +123,7 @@ def loss_terms(
     """
     terms: dict[str, Tensor] = {}
     if config.lambda_fused:
-        scores = logits(features, text.fused, scale)
+        scores = fused_logits(features, text.fused, scale, patches, transport)
         terms["loss-fused"] = functional.cross_entropy(scores, labels)
     if config.lambda_shared and text.shared is not None:
         scores = logits(features, text.shared, scale)
@@ -108,6 +139,12 @@ def loss_terms(
         )
     if config.lambda_cmfac:
         terms["loss-cmfac"] = cross_modal_alignment(features, labels, text.fused)
+    if config.lambda_contrast and text.shared is not None and text.private is not None:
+        if template is None:
+            raise ValueError("the contrast needs the template's text features")
+        terms["loss-contrast"] = contrast(
+            text.shared, text.private, template, config.contrast_temperature
+        )
     return terms
 
 
@@ -119,5 +156,6 @@ def total_loss(terms: Mapping[str, Tensor], config: LossConfig) -> Tensor:
         "loss-private": config.lambda_private,
         "loss-dpac": config.lambda_dpac,
         "loss-cmfac": config.lambda_cmfac,
+        "loss-contrast": config.lambda_contrast,
     }
     return torch.stack([weights[name] * value for name, value in terms.items()]).sum()

@@ -16,7 +16,15 @@ TRAIN = "train"
 EVALUATE = "evaluate"
 
 DIGEST_PARTS = ("code", "config", "clip", "classes", "split")
-LOSS_TERMS = ("loss", "loss-fused", "loss-shared", "loss-private", "loss-dpac", "loss-cmfac")
+LOSS_TERMS = (
+    "loss",
+    "loss-fused",
+    "loss-shared",
+    "loss-private",
+    "loss-dpac",
+    "loss-cmfac",
+    "loss-contrast",
+)
 EVAL_PARTS = ("val", "test")
 EVAL_MODES = ("zero-shot", "global", "personalized", "personalized-own")
 

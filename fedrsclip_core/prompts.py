@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 RANDOM_INIT = "random"
 """The value of ``prompt.shared_init`` and ``prompt.private_init`` that is not words."""
 
+TRANSPORT = "transport"
+"""The value of ``prompt.fusion`` that classifies by an image's patches, without a fused text."""
+
 SHARED_PROMPT_FORMAT = "fedrsclip-shared-prompt-1"
 """The format named in the metadata of a run's ``shared_prompt.safetensors``."""
 
@@ -26,15 +29,26 @@ class ClientState:
     Attributes
     ----------
     private : NDArray[np.float32] or None
-        The private prompt ``(n_ctx, width)``; ``None`` where the method has none.
+        The private prompt ``(n_ctx, width)``; ``None`` where the method has none of its own.
     gate : NDArray[np.float32] or None
         Logits of the fusion weights, ``(1,)`` for ``fusion: gate`` and ``(n_cls,)`` for
         ``class_gate``, or the weights themselves, ``(n_cls,)`` for ``class_weight``; ``None``
-        for ``fixed``.
+        where nothing is learned.
+    offset_u, offset_v : NDArray[np.float32] or None
+        Under ``private_rank``, ``(n_ctx, rank)`` and ``(rank, width)``: the private prompt is
+        the shared one plus their product.
     """
 
     private: NDArray[np.float32] | None
     gate: NDArray[np.float32] | None = None
+    offset_u: NDArray[np.float32] | None = None
+    offset_v: NDArray[np.float32] | None = None
+
+    def private_prompt(self, shared: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
+        """Return the private prompt ``(n_ctx, width)`` beside a shared one."""
+        if shared is None or self.offset_u is None or self.offset_v is None:
+            return self.private
+        return shared + self.offset_u @ self.offset_v
 
 
 def random_prompt(n_ctx: int, width: int, std: float, *key: str | int) -> NDArray[np.float32]:
@@ -96,9 +110,25 @@ def initial_prompt(
     return word_prompt(files, init, n_ctx, std, *key)
 
 
+def initial_offset(
+    n_ctx: int, width: int, rank: int, *key: str | int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Start the private offset's factors: ``U`` random, ``V`` zero, so that their product is zero.
+
+    ``U`` has deviation ``rank ** -0.5``: ``U U^T`` is then 1 on average, and the first steps on
+    ``V`` move the private prompt as far as steps on a prompt of its own would.
+
+    Returns
+    -------
+    tuple[NDArray[np.float32], NDArray[np.float32]]
+        ``U (n_ctx, rank)`` and ``V (rank, width)``.
+    """
+    return random_prompt(n_ctx, rank, rank**-0.5, *key), np.zeros((rank, width), np.float32)
+
+
 def initial_gate(fusion: str, beta: float, num_classes: int) -> NDArray[np.float32] | None:
-    """Start the private fusion weights at ``beta``; ``None`` for ``fusion: fixed``."""
-    if fusion == "fixed":
+    """Start the private fusion weights at ``beta``; ``None`` where the fusion learns none."""
+    if fusion in ("fixed", TRANSPORT):
         return None
     if fusion == "class_weight":
         return np.full(num_classes, beta, dtype=np.float32)

@@ -30,8 +30,11 @@ class PromptConfig:
     shared_init: str = "a photo of a"
     private_init: str = "aerial view of a"
     init_std: float = 0.02
+    private_rank: int | None = None
     fusion: str = "class_weight"
     beta: float = 0.8
+    transport_mass: float = 0.8
+    transport_eps: float = 0.1
     template: str = "a satellite photo of a {}."
     finetune_epochs: int = 0
     finetune_lr: float | None = None
@@ -46,6 +49,8 @@ class LossConfig:
     lambda_private: float = 0.0
     lambda_dpac: float = 0.1
     lambda_cmfac: float = 0.3
+    lambda_contrast: float = 0.0
+    contrast_temperature: float = 0.5
     dpac_anchor: str = "local"
     shared_labels: str = "all"
 

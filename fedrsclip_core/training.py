@@ -18,6 +18,7 @@ from fedrsclip_core.optimizer import PromptOptimizer
 from fedrsclip_core.prompts import ClientState
 from fedrsclip_core.schema import Config, OptimizerConfig, PromptConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
+from fedrsclip_core.transport import Transport
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def train_round(
     server_round: int,
     client_name: str,
     proximal_mu: float = 0.0,
+    template: NDArray[np.float32] | None = None,
 ) -> TrainOutcome:
     """Train both prompts (and the gate) for ``optimizer.local_epochs`` over ``data``.
 
@@ -73,27 +75,18 @@ def train_round(
         The batch order depends on it.
     proximal_mu : float
         FedProx's weight of ``||P_s - received||^2 / 2`` (Li et al., MLSys 2020).
+    template : NDArray[np.float32] or None
+        Unit text features of the hand-written template ``(n_cls, dim)``; needed if
+        ``loss.lambda_contrast`` is above 0.
     """
     trained = _Trained(encoder, shared, state)
     optimizer, factor = _optimizer(trained, config.optimizer), _schedule(config, server_round)
-    anchor = _received_anchor(encoder, trained, config)
-    features, labels = _tensors(data, encoder)
-    own_classes = torch.zeros(encoder.n_cls, dtype=torch.bool, device=encoder.device)
-    own_classes[labels] = True
+    terms_of = _Terms(encoder, trained, data, config, template)
     received = None if trained.shared is None else trained.shared.detach().clone()
     sums: dict[str, Tensor] = {}
     num_steps = 0
     for batch in _batches(len(data), config, server_round, client_name):
-        text = trained.text(config.prompt)
-        terms = loss_terms(
-            features[batch],
-            labels[batch],
-            text,
-            encoder.logit_scale,
-            config.loss,
-            anchor=anchor,
-            own_classes=own_classes,
-        )
+        terms = terms_of(batch)
         loss = total_loss(terms, config.loss)
         sums = _add(sums, {"loss": loss, **terms})
         if proximal_mu and trained.shared is not None and received is not None:
@@ -153,18 +146,74 @@ class _Trained:
         self.shared = leaf(shared)
         self.private = leaf(state.private)
         self.gate = leaf(state.gate)
+        self.offset_u = leaf(state.offset_u)
+        self.offset_v = leaf(state.offset_v)
 
     def text(self, prompt: PromptConfig) -> TextFeatures:
         """Encode both prompts in one batch."""
-        present = [p for p in (self.shared, self.private) if p is not None]
+        private_prompt = self._private_prompt()
+        present = [p for p in (self.shared, private_prompt) if p is not None]
         encoded = list(unit(self._encoder(torch.stack(present))))  # each (n_cls, dim)
         shared = None if self.shared is None else encoded.pop(0)
-        private = None if self.private is None else encoded.pop(0)
+        private = None if private_prompt is None else encoded.pop(0)
         weight = private_weight(self.gate, prompt.fusion, prompt.beta)
         return combine(shared, private, weight)
 
+    def _private_prompt(self) -> Tensor | None:
+        """As :meth:`ClientState.private_prompt`, for gradients."""
+        if self.shared is None or self.offset_u is None or self.offset_v is None:
+            return self.private
+        return self.shared + self.offset_u @ self.offset_v  # (n_ctx, width)
+
     def state(self) -> ClientState:
-        return ClientState(_array(self.private), _array(self.gate))
+        return ClientState(
+            _array(self.private),
+            _array(self.gate),
+            _array(self.offset_u),
+            _array(self.offset_v),
+        )
+
+
+class _Terms:
+    """The loss terms of one message's batches; what the batches have in common is made once."""
+
+    def __init__(
+        self,
+        encoder: PackedTextEncoder,
+        trained: _Trained,
+        data: FeatureSet,
+        config: Config,
+        template: NDArray[np.float32] | None,
+    ) -> None:
+        self._encoder = encoder
+        self._trained = trained
+        self._config = config
+        self._features, self._labels = _tensors(data, encoder)
+        self._patches = None if data.patches is None else torch.from_numpy(data.patches)
+        self._transport = Transport.of(config.prompt)
+        self._anchor = _received_anchor(encoder, trained, config)
+        self._own_classes = torch.zeros(encoder.n_cls, dtype=torch.bool, device=encoder.device)
+        self._own_classes[self._labels] = True
+        self._template: Tensor | None = None
+        if config.loss.lambda_contrast and template is not None:
+            self._template = torch.tensor(template, device=encoder.device, dtype=encoder.dtype)
+
+    def __call__(self, batch: Tensor) -> dict[str, Tensor]:
+        patches = None
+        if self._patches is not None:
+            patches = self._patches[batch].to(self._encoder.device, self._encoder.dtype)
+        return loss_terms(
+            self._features[batch],
+            self._labels[batch],
+            self._trained.text(self._config.prompt),
+            self._encoder.logit_scale,
+            self._config.loss,
+            anchor=self._anchor,
+            own_classes=self._own_classes,
+            template=self._template,
+            patches=patches,
+            transport=self._transport,
+        )
 
 
 def _received_anchor(
@@ -187,7 +236,8 @@ def _schedule(config: Config, server_round: int) -> float:
 
 def _optimizer(trained: _Trained, config: OptimizerConfig) -> PromptOptimizer:
     private_lr = config.lr if config.private_lr is None else config.private_lr
-    rates = ((trained.shared, config.lr), (trained.private, private_lr), (trained.gate, private_lr))
+    private = (trained.private, trained.gate, trained.offset_u, trained.offset_v)
+    rates = [(trained.shared, config.lr), *((tensor, private_lr) for tensor in private)]
     leaves = [(tensor, lr) for tensor, lr in rates if tensor is not None]
     return PromptOptimizer(leaves, config)
 

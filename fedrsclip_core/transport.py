@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fedrsclip_core.prompts import TRANSPORT
+from fedrsclip_core.schema import PromptConfig
+
 ITERATIONS = 40
 """A fixed number, not a tolerance: an image's plan must not depend on the rest of its batch."""
 
@@ -31,6 +34,13 @@ class Transport:
 
     mass: float
     eps: float
+
+    @classmethod
+    def of(cls, prompt: PromptConfig) -> "Transport | None":
+        """Read it from the configuration; ``None`` where the fusion is another one."""
+        if prompt.fusion != TRANSPORT:
+            return None
+        return cls(prompt.transport_mass, prompt.transport_eps)
 
 
 def transport_plan(similarity: Tensor, transport: Transport) -> Tensor:
@@ -108,6 +118,7 @@ def transport_logits(
     Tensor
         ``(N, n_cls)``.
     """
-    cosines = functional.linear(patches, prompts.flatten(0, 1))  # (N, V, K * n_cls)
-    cosines = cosines.unflatten(-1, prompts.shape[:2]).permute(0, 2, 3, 1)  # (N, K, n_cls, V)
-    return scale * (transport_plan(cosines, transport) * cosines).sum(dim=(1, 3))
+    flat = functional.linear(patches, prompts.flatten(0, 1))  # (N, V, K * n_cls)
+    cosines = flat.view(*flat.shape[:2], *prompts.shape[:2]).permute(0, 2, 3, 1)
+    moved = transport_plan(cosines, transport) * cosines  # (N, K, n_cls, V)
+    return scale * moved.sum(dim=(1, 3))

@@ -8,8 +8,9 @@ from dataclasses import fields, is_dataclass
 from fedrsclip_core import paths
 from fedrsclip_core.addresses import check_hosts
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.prompts import RANDOM_INIT
+from fedrsclip_core.prompts import TRANSPORT
 from fedrsclip_core.schema import Config
+from fedrsclip_core.validation_prompts import check_prompts
 
 STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
     "fedavg": (),
@@ -27,7 +28,7 @@ STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
 """Flower's aggregators by name and which keys of ``strategy`` each one reads."""
 
 _NAMES = {
-    "prompt.fusion": ("fixed", "gate", "class_gate", "class_weight"),
+    "prompt.fusion": ("fixed", "gate", "class_gate", "class_weight", TRANSPORT),
     "loss.dpac_anchor": ("local", "received"),
     "loss.shared_labels": ("all", "own"),
     "optimizer.name": ("sgd", "adam", "adamw"),
@@ -41,12 +42,16 @@ _AT_LEAST = {
     "optimizer.lr": 0,
     "seed": 0,
     "prompt.n_ctx": 1,
+    "prompt.private_rank": 1,
+    # Less leaves float32: exp(-2 / eps) is the smallest factor of a transport plan.
+    "prompt.transport_eps": 0.03,
     "prompt.finetune_epochs": 0,
     "loss.lambda_fused": 0,
     "loss.lambda_shared": 0,
     "loss.lambda_private": 0,
     "loss.lambda_dpac": 0,
     "loss.lambda_cmfac": 0,
+    "loss.lambda_contrast": 0,
     "optimizer.weight_decay": 0,
     "optimizer.batch_size": 1,
     "optimizer.local_epochs": 1,
@@ -69,6 +74,7 @@ _AT_LEAST = {
 _ABOVE_ZERO = (
     "prompt.init_std",
     "prompt.finetune_lr",
+    "loss.contrast_temperature",
     "optimizer.private_lr",
     "partition.alpha",
     "federation.max_prompt_norm",
@@ -84,6 +90,7 @@ _ABOVE_ZERO = (
 _INTERVALS = {
     "seed": "[0, 4294967295]",
     "prompt.beta": "[0, 1]",
+    "prompt.transport_mass": "(0, 1]",
     "optimizer.momentum": "[0, 1)",
     "data.val_fraction": "[0, 1)",
     "data.test_fraction": "[0, 1)",
@@ -95,14 +102,6 @@ _INTERVALS = {
     "strategy.beta_1": "[0, 1)",
     "strategy.beta_2": "[0, 1)",
     "strategy.beta": "[0, 0.5)",
-}
-
-_PROMPTS_OF_TERM = {
-    "lambda_fused": ("shared", "private"),
-    "lambda_shared": ("shared",),
-    "lambda_private": ("private",),
-    "lambda_dpac": ("shared", "private"),
-    "lambda_cmfac": ("shared", "private"),
 }
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -123,7 +122,7 @@ def validate(config: Config) -> None:
         if values[key] not in names:
             raise ConfigError(f"{key} is {values[key]!r}: choose one of {', '.join(names)}")
     _check_texts(config, values)
-    _check_prompts(config)
+    check_prompts(config)
     _check_data(config)
     _check_by_dataset(config)
     _check_federation(config)
@@ -179,47 +178,6 @@ def _check_texts(config: Config, values: dict[str, object]) -> None:
     for key in ("prompt.shared_init", "prompt.private_init"):
         if not str(values[key]).strip():
             raise ConfigError(f"{key} is empty: give it words, or random")
-
-
-def _check_prompts(config: Config) -> None:
-    prompt, loss, optimizer = config.prompt, config.loss, config.optimizer
-    if optimizer.lr == 0 and (optimizer.private_lr is None or not prompt.private):
-        raise ConfigError(
-            "optimizer.lr is 0: it must be above 0, unless a private prompt has its own "
-            "optimizer.private_lr"
-        )
-    for term, needed in _PROMPTS_OF_TERM.items():
-        weight = getattr(loss, term)
-        missing = [name for name in needed if not getattr(prompt, name)]
-        if weight > 0 and missing:
-            raise ConfigError(
-                f"loss.{term} is {weight:g} but prompt.{missing[0]} is false: set it to 0, or "
-                "choose a method that has this prompt"
-            )
-    words = prompt.private_init.split()
-    both = prompt.shared and prompt.private
-    if both and words == prompt.shared_init.split() and prompt.private_init != RANDOM_INIT:
-        raise ConfigError(
-            f"prompt.private_init and prompt.shared_init are both {prompt.private_init!r}: equal "
-            "prompts stay equal, and sending the shared one would send the private one; set "
-            "prompt.private_init=random or other words"
-        )
-    if prompt.fusion in ("gate", "class_gate") and not 0 < prompt.beta < 1:
-        raise ConfigError(
-            f"prompt.beta is {prompt.beta:g}: as the start of a learned gate "
-            f"(prompt.fusion={prompt.fusion}) it must lie between 0 and 1"
-        )
-    if prompt.finetune_epochs and not prompt.shared:
-        raise ConfigError("prompt.finetune_epochs needs the shared prompt: prompt.shared is false")
-    if config.federation.num_rounds == 0:
-        return
-    if not prompt.shared and not prompt.private:
-        raise ConfigError(
-            f"federation.num_rounds is {config.federation.num_rounds} but there is no prompt to "
-            "train: set it to 0, or prompt.shared or prompt.private to true"
-        )
-    if not any(getattr(loss, term) > 0 for term in _PROMPTS_OF_TERM):
-        raise ConfigError("all weights loss.lambda_* are 0: nothing would be trained")
 
 
 def _check_data(config: Config) -> None:

@@ -11,7 +11,8 @@ from flwr.app import Context, Message, Metadata, RecordDict
 from numpy.typing import NDArray
 
 from client_app.app import app
-from client_app.private_store import PrivateFormat, PrivateStore
+from client_app.private_format import PrivateFormat
+from client_app.private_store import PrivateStore
 from client_app.runtime import open_runtime
 from fedrsclip_core import paths
 from fedrsclip_core.config import from_run_config, join_overrides

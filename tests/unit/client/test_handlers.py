@@ -181,6 +181,8 @@ def test_evaluation_uses_the_private_prompt_of_its_round(client: Client) -> None
         ("promptfl", True, {"zero-shot", "global", "personalized", "personalized-own"}, False),
         ("local", False, {"zero-shot", "personalized", "personalized-own"}, True),
         ("ensemble", True, {"zero-shot", "global", "personalized", "personalized-own"}, True),
+        ("fedotp", True, {"zero-shot", "global", "personalized", "personalized-own"}, True),
+        ("fedpgp", True, {"zero-shot", "global", "personalized", "personalized-own"}, True),
     ],
 )
 def test_methods_send_and_store_what_they_have(

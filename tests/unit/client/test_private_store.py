@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from client_app.private_store import PrivateFormat, PrivateStore, open_store, start_from
+from client_app.private_format import PrivateFormat
+from client_app.private_store import PrivateStore, open_store, start_from
 from fedrsclip_core import fileio, paths
 from fedrsclip_core.errors import PrivateStoreError
 from fedrsclip_core.prompts import ClientState
@@ -238,7 +239,8 @@ def test_another_run_gives_the_start() -> None:
 WRITER = """
 import sys
 import numpy as np
-from client_app.private_store import PrivateFormat, open_store
+from client_app.private_format import PrivateFormat
+from client_app.private_store import open_store
 from fedrsclip_core.prompts import ClientState
 expected = PrivateFormat("c" * 64, "k" * 64, n_ctx=4, width=8, fusion="gate", gate_size=1)
 number = int(sys.argv[1])

@@ -43,16 +43,23 @@ def bits(name: str) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("after_training", [False, True])
-@pytest.mark.parametrize("server_round", [1, 3])
+@pytest.mark.parametrize(
+    ("method", "server_round", "after_training"),
+    [
+        *(("fedrsclip", number, after) for number in (1, 3) for after in (False, True)),
+        ("fedotp", 3, True),
+        ("fedpgp", 3, True),
+    ],
+)
 def test_prompts_of_both_kinds_end_with_equal_bits(
     image_folder: Path,
     clip_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
+    method: str,
     server_round: int,
     after_training: bool,
 ) -> None:
-    strategy = ("strategy=fedavgm", "strategy.server_momentum=0.9")
+    strategy = (f"method={method}", "strategy=fedavgm", "strategy.server_momentum=0.9")
     go(image_folder, clip_folder, *strategy, "run.name=whole")
 
     train = rounds.train

@@ -85,11 +85,12 @@ class Watch:
         forbidden: set[bytes] = set()
         numbers: set[bytes] = set()
         for state in states:
-            assert state.private is not None
-            forbidden |= telling(state.private.tobytes())
-            values = [*state.private.ravel(), *([] if state.gate is None else state.gate)]
-            numbers |= {np.float64(value).tobytes() for value in values}
-            numbers |= {repr(float(value)).encode() for value in values}
+            tensors = [tensor for tensor in vars(state).values() if tensor is not None]
+            assert tensors
+            for tensor in tensors:
+                forbidden |= telling(tensor.tobytes())
+                numbers |= {np.float64(value).tobytes() for value in tensor.ravel()}
+                numbers |= {repr(float(value)).encode() for value in tensor.ravel()}
         for data in (*pixels, *features):
             forbidden |= telling(data)
         assert len(forbidden) > 1000
@@ -99,7 +100,7 @@ class Watch:
             assert MARK.encode() not in data
         for array in self.arrays:
             for state in states:
-                assert np.abs(array - state.private).max() > NEAR
+                assert state.private is None or np.abs(array - state.private).max() > NEAR
 
 
 @pytest.fixture
@@ -112,8 +113,12 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 
 
 def planted(watch: Watch, server_round: int, run: str = RUN) -> ClientState:
-    """Put a marked private prompt where round ``server_round`` would have left it."""
-    state = ClientState(marked_prompt(), np.array([0.6180339], np.float32))
+    """Put marked private tensors where round ``server_round`` would have left them."""
+    marked, expected = marked_prompt(), watch.client.format
+    gate = np.array([0.6180339], np.float32) if expected.gate_size else None
+    state = ClientState(marked, gate)
+    if expected.rank:
+        state = ClientState(None, gate, marked[:, :2].copy(), marked[2:].copy())
     with open_store("demo", run, "client-0", watch.client.format, lambda _: None) as store:
         store.save(state, server_round)
     return state
@@ -128,12 +133,14 @@ def site_bytes(watch: Watch) -> tuple[list[bytes], list[bytes]]:
     pixels = [np.asarray(Image.open(file)).tobytes() for file in files]
     pixels += [file.read_bytes() for file in files]
     context = watch.client.context
-    from client_app.runtime import PARTS, open_runtime
+    from client_app.features import PARTS
+    from client_app.runtime import open_runtime
     from client_app.site_log import SiteLog
 
     runtime = open_runtime(context.node_config, context.run_config)
     sets = [runtime.features(part, SiteLog("client-0")) for part in PARTS]
-    return pixels, [part.features.tobytes() for part in sets]
+    features = [part.features.tobytes() for part in sets]
+    return pixels, features + [p.patches.tobytes() for p in sets if p.patches is not None]
 
 
 def test_the_search_finds_what_it_looks_for(watch: Watch) -> None:
@@ -155,8 +162,12 @@ def test_the_search_finds_what_it_looks_for(watch: Watch) -> None:
         watch.check([state], [os.urandom(4096)], [])
 
 
-def test_a_whole_run_sends_nothing_private(watch: Watch, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("override", ["prompt.fusion=gate", "method=fedotp", "method=fedpgp"])
+def test_a_whole_run_sends_nothing_private(
+    watch: Watch, capfd: pytest.CaptureFixture[str], override: str
+) -> None:
     client = watch.client
+    client.overrides = (override,)
     for action in ("identity", "prepare", "init"):
         watch.ask(lambda a=action: client.query(a))  # type: ignore[misc]
     states = [planted(watch, 1)]

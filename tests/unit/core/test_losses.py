@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from fedrsclip_core.classifier import fuse, private_weight, unit
-from fedrsclip_core.losses import TextFeatures, combine, loss_terms, total_loss
+from fedrsclip_core.losses import TextFeatures, combine, contrast, loss_terms, total_loss
 from fedrsclip_core.schema import LossConfig
+from fedrsclip_core.transport import Transport
 
 pytestmark = pytest.mark.unit
 
@@ -18,6 +19,7 @@ FEATURES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]], dtype=torch.float6
 LABELS = torch.tensor([0, 1, 0])
 SHARED = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, -1.0]], dtype=torch.float64)
 PRIVATE = torch.tensor([[0.8, 0.6], [0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+TEMPLATE = torch.tensor([[0.0, 1.0], [0.8, 0.6], [0.0, 1.0]], dtype=torch.float64)
 ALL = torch.tensor([True, True, True])
 NONE = {
     "lambda_fused": 0.0,
@@ -25,6 +27,7 @@ NONE = {
     "lambda_private": 0.0,
     "lambda_dpac": 0.0,
     "lambda_cmfac": 0.0,
+    "lambda_contrast": 0.0,
 }
 EVERY = dict.fromkeys(NONE, 1.0)
 
@@ -36,7 +39,9 @@ def only(**weights: Any) -> LossConfig:
 def terms_of(
     text: TextFeatures, config: LossConfig, anchor: Tensor | None = None, own: Tensor = ALL
 ) -> dict[str, Tensor]:
-    return loss_terms(FEATURES, LABELS, text, SCALE, config, anchor=anchor, own_classes=own)
+    return loss_terms(
+        FEATURES, LABELS, text, SCALE, config, anchor=anchor, own_classes=own, template=TEMPLATE
+    )
 
 
 def both() -> TextFeatures:
@@ -87,9 +92,57 @@ def test_cross_modal_alignment() -> None:
     assert float(terms["loss-cmfac"]) == pytest.approx(1 - 2.4 / 3, abs=1e-12)
 
 
+def test_contrast_of_two_classes() -> None:
+    # Cosines of the shared text with the template's: 0, 0.96; with the private one's: 0.8, 0.8.
+    two = [tensor[:2] for tensor in (SHARED, PRIVATE, TEMPLATE)]
+    classes = [(0.0, 0.8), (0.96, 0.8)]
+    each = [
+        -math.log(math.exp(p / 0.5) / (math.exp(p / 0.5) + math.exp(n / 0.5))) for p, n in classes
+    ]
+    assert float(contrast(*two, 0.5)) == pytest.approx(sum(each) / 2, abs=1e-12)
+    # Colder, the better class costs less and the worse one more.
+    assert float(contrast(two[0][1:], two[1][1:], two[2][1:], 0.1)) < each[1]
+    assert float(contrast(two[0][:1], two[1][:1], two[2][:1], 0.1)) > each[0]
+
+
+def test_contrast_pulls_to_the_template_and_away_from_the_private_prompt() -> None:
+    shared, private = SHARED.clone().requires_grad_(), PRIVATE.clone().requires_grad_()
+    terms = terms_of(combine(shared, private, 1.0), only(lambda_contrast=1.0))
+    assert terms.keys() == {"loss-contrast"}
+    of_shared, of_private = torch.autograd.grad(terms["loss-contrast"], (shared, private))
+    # One number per class and sign: d/dT_s is along T_k - T_0, d/dT_k along T_s, both uphill.
+    difference = PRIVATE - TEMPLATE
+    share = (of_shared * difference).sum(dim=1) / difference.square().sum(dim=1)
+    assert share.min() > 0
+    assert torch.allclose(of_shared, share[:, None] * difference, atol=1e-12)
+    assert torch.allclose(of_private, share[:, None] * SHARED, atol=1e-12)
+
+
+def test_prompts_that_are_kept_apart_are_classified_by_patches() -> None:
+    apart = combine(SHARED, PRIVATE, None)
+    assert apart.fused.shape == (2, 3, 2)
+    patches = FEATURES[:, None].expand(-1, 5, -1)
+    config, settings = only(lambda_fused=1.0), Transport(1.0, 0.1)
+    terms = loss_terms(
+        FEATURES, LABELS, apart, SCALE, config,
+        anchor=None, own_classes=ALL, patches=patches, transport=settings,
+    )  # fmt: skip
+    # Equal patches leave no choice: half of each goes to either prompt.
+    mean = (SHARED + PRIVATE) / 2
+    expected = cross_entropy_by_hand((FEATURES @ mean.T).tolist(), LABELS.tolist())
+    assert float(terms["loss-fused"]) == pytest.approx(expected, abs=1e-10)
+    with pytest.raises(ValueError, match="patch features"):
+        terms_of(apart, config)
+
+
 def test_weights_multiply_and_add() -> None:
     config = LossConfig(
-        lambda_fused=0.5, lambda_shared=2.0, lambda_private=3.0, lambda_dpac=5.0, lambda_cmfac=7.0
+        lambda_fused=0.5,
+        lambda_shared=2.0,
+        lambda_private=3.0,
+        lambda_dpac=5.0,
+        lambda_cmfac=7.0,
+        lambda_contrast=11.0,
     )
     terms = terms_of(both(), config)
     expected = (
@@ -98,6 +151,7 @@ def test_weights_multiply_and_add() -> None:
         + 3 * terms["loss-private"]
         + 5 * terms["loss-dpac"]
         + 7 * terms["loss-cmfac"]
+        + 11 * terms["loss-contrast"]
     )
     assert float(total_loss(terms, config)) == pytest.approx(float(expected), abs=1e-12)
 
@@ -110,6 +164,7 @@ def test_weights_multiply_and_add() -> None:
         ("lambda_private", "loss-private"),
         ("lambda_dpac", "loss-dpac"),
         ("lambda_cmfac", "loss-cmfac"),
+        ("lambda_contrast", "loss-contrast"),
     ],
 )
 def test_weight_zero_leaves_the_term_out(weight: str, term: str) -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from transformers import CLIPModel, CLIPTokenizer
 
-from fedrsclip_core.prompts import RANDOM_INIT, initial_gate, initial_prompt, random_prompt
+from fedrsclip_core.prompts import (
+    RANDOM_INIT,
+    ClientState,
+    initial_gate,
+    initial_offset,
+    initial_prompt,
+    random_prompt,
+)
 from tests.unit.core.helpers import tiny_files
 
 pytestmark = pytest.mark.unit
@@ -46,6 +53,34 @@ def test_random_start_needs_no_words(tmp_path: Path) -> None:
     assert (start == random_prompt(4, files.width, 0.02, "private", 0, "client-0")).all()
 
 
+def test_an_offset_starts_at_the_shared_prompt() -> None:
+    u, v = initial_offset(4, 64, 2, "private", 0, "client-0")
+    assert (u.shape, v.shape) == ((4, 2), (2, 64))
+    assert u.dtype == v.dtype == np.float32
+    shared = random_prompt(4, 64, 0.02, "shared", 0)
+    start = ClientState(None, None, u, v).private_prompt(shared)
+    assert start is not None and start.tobytes() == shared.tobytes()
+    other, _ = initial_offset(4, 64, 2, "private", 0, "client-1")
+    assert np.abs(u - other).max() > 0.1
+    # On average U U^T is the identity, whatever the rank.
+    for rank in (1, 2, 4):
+        draws = [initial_offset(4, 8, rank, "private", s, "x")[0] for s in range(2000)]
+        mean = np.mean([u @ u.T for u in draws], axis=0)
+        assert np.abs(mean - np.eye(4)).max() < 0.12
+
+
+def test_the_private_prompt_is_its_own_or_the_shared_one_and_its_offset() -> None:
+    shared, own = (random_prompt(4, 8, 1.0, kind) for kind in ("shared", "private"))
+    u, v = np.float32([[1], [0], [2], [0]]), np.float32([[1, 2, 3, 4, 5, 6, 7, 8]])
+    expected = shared.copy()
+    expected[0] += v[0]
+    expected[2] += 2 * v[0]
+    moved = ClientState(None, None, u, v).private_prompt(shared)
+    assert moved is not None and np.abs(moved - expected).max() < 1e-6
+    assert ClientState(own).private_prompt(shared) is own
+    assert ClientState(None).private_prompt(shared) is None
+
+
 @pytest.mark.parametrize(("fusion", "size"), [("gate", 1), ("class_gate", 7)])
 @pytest.mark.parametrize("beta", [0.3, 0.5, 0.9])
 def test_gate_starts_at_beta(fusion: str, size: int, beta: float) -> None:
@@ -61,8 +96,9 @@ def test_a_weight_starts_at_beta_itself() -> None:
     assert weight.tolist() == [1.0] * 7
 
 
-def test_fixed_fusion_has_no_gate() -> None:
-    assert initial_gate("fixed", 0.5, 7) is None
+@pytest.mark.parametrize("fusion", ["fixed", "transport"])
+def test_a_fusion_that_learns_nothing_has_no_gate(fusion: str) -> None:
+    assert initial_gate(fusion, 0.5, 7) is None
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0])

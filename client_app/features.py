@@ -1,0 +1,121 @@
+"""A client's image features: from the caches, and from the image tower what is missing there."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from client_app.site_log import SiteLog
+from fedrsclip_core import paths
+from fedrsclip_core.clip import ClipFiles
+from fedrsclip_core.data.features import Encode, FeatureCache
+from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.federated import ClientData
+from fedrsclip_core.messages import EVAL_PARTS
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from fedrsclip_core.image_encoder import ImageEncoder
+
+PARTS = ("train", *EVAL_PARTS)
+_ENCODE_BATCH = 32
+_MAX_CACHE_BYTES = 8 * 2**30
+
+
+@dataclass(frozen=True)
+class ClientFeatures:
+    """Reads one client's features; encodes those that are missing.
+
+    Attributes
+    ----------
+    data : ClientData
+        The client's images and their split.
+    files : ClipFiles
+        Which CLIP.
+    image_encoder : Callable[[], ImageEncoder]
+        Loads its image side; called for missing features only.
+    max_unreadable : float
+        Fraction of the images that may be unreadable.
+    log : SiteLog
+        Told about skipped images, repaired entries and progress.
+    """
+
+    data: ClientData
+    files: ClipFiles
+    image_encoder: "Callable[[], ImageEncoder]"
+    max_unreadable: float
+    log: SiteLog
+
+    def sets(self, *, with_patches: bool) -> dict[str, FeatureSet]:
+        """Return the features of all parts; those of patches only if the method needs them.
+
+        All parts in one call: a few unreadable images weigh against everything that is here.
+
+        Raises
+        ------
+        DataError
+            If too many images cannot be read, or a cache cannot be used.
+        """
+        split = self.data.split
+        features, kept = self._pooled(np.concatenate([getattr(split, part) for part in PARTS]))
+        patches = None
+        if with_patches:
+            patches, readable = self._patches(kept)
+            features, kept = features[np.isin(kept, readable)], readable
+        labels = self.data.source.labels[kept]
+        rows = {part: np.isin(kept, getattr(split, part)) for part in PARTS}
+        return {
+            part: FeatureSet(
+                features[here], labels[here], None if patches is None else patches[here]
+            )
+            for part, here in rows.items()
+        }
+
+    def _pooled(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return image features ``(N, dim)`` and the indices that could be read."""
+
+        def encode(images: "list[Image]") -> NDArray[np.float32]:
+            return self.image_encoder().encode(images)
+
+        key, dim = self.files.encoder_key, self.files.dim
+        return self._cached(indices, key, dim, np.float32, encode, "features")
+
+    def _patches(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
+        """Return patch features ``(N, V, dim)`` and the indices that could be read.
+
+        In a cache of their own, so that what other methods have encoded stays valid; in half
+        precision, because with ViT-B/16 an image's patches take 200 kB even so, a hundred times
+        its feature.
+        """
+
+        def encode(images: "list[Image]") -> NDArray[np.float32]:
+            return self.image_encoder().encode_patches(images).reshape(len(images), -1)
+
+        shape = (self.files.num_patches, self.files.dim)
+        key, dim = f"{self.files.encoder_key}-patches", math.prod(shape)
+        patches, kept = self._cached(indices, key, dim, np.float16, encode, "patch features")
+        return patches.reshape(-1, *shape), kept
+
+    def _cached(
+        self,
+        indices: NDArray[np.int64],
+        key: str,
+        dim: int,
+        dtype: DTypeLike,
+        encode: Encode,
+        what: str,
+    ) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        cache = FeatureCache(paths.features_dir(), key, dim, _MAX_CACHE_BYTES, dtype)
+        return cache.features(
+            self.data.source,
+            indices,
+            encode,
+            batch_size=_ENCODE_BATCH,
+            max_unreadable=self.max_unreadable,
+            on_event=self.log.write,
+            progress=self.log.progress(f"images that have their {what}"),
+        )

@@ -1,0 +1,73 @@
+"""What a private file holds: its tensors' names and shapes, and what it was trained for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip_core.prompts import ClientState
+
+Tensors = Mapping[str, NDArray[np.float32]]
+
+_NAMES = {
+    "private": "private_prompt",
+    "gate": "gate",
+    "offset_u": "offset_u",
+    "offset_v": "offset_v",
+}
+"""The tensors of a file by :class:`ClientState`'s attributes."""
+
+
+@dataclass(frozen=True)
+class PrivateFormat:
+    """What a private prompt was trained for; a file with another one is foreign.
+
+    Attributes
+    ----------
+    clip : str
+        The CLIP's fingerprint.
+    classes : str
+        Digest of the federation's class names and words.
+    n_ctx, width : int
+        The prompt's shape.
+    fusion : str
+        What the fusion weights beside the prompt mean (``prompt.fusion``).
+    gate_size : int
+        Their number; 0 for none.
+    rank : int
+        Of the offset from the shared prompt; 0 for a private prompt of its own.
+    """
+
+    clip: str
+    classes: str
+    n_ctx: int
+    width: int
+    fusion: str
+    gate_size: int
+    rank: int = 0
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes of a file's tensors by name."""
+        if self.rank:
+            shapes = {"offset_u": (self.n_ctx, self.rank), "offset_v": (self.rank, self.width)}
+        else:
+            shapes = {"private": (self.n_ctx, self.width)}
+        gate = {"gate": (self.gate_size,)} if self.gate_size else {}
+        return {_NAMES[name]: shape for name, shape in (shapes | gate).items()}
+
+
+def tensors_of(state: ClientState) -> Tensors:
+    """Return the tensors of a state that exist, float32, by their names in a file."""
+    parts = {stored: getattr(state, name) for name, stored in _NAMES.items()}
+    return {
+        name: np.asarray(value, dtype=np.float32)
+        for name, value in parts.items()
+        if value is not None
+    }
+
+
+def state_of(tensors: Tensors) -> ClientState:
+    """Return the state that a file's tensors make; the inverse of :func:`tensors_of`."""
+    return ClientState(**{name: tensors.get(stored) for name, stored in _NAMES.items()})
