@@ -30,6 +30,8 @@ METHODS = (
     "promptfl_ft",
     "local",
     "ensemble",
+    "fedotp",
+    "fedpgp",
     "fedrsclip_frozen_shared",
     "fedrsclip",
 )
@@ -45,6 +47,26 @@ TRIALS: dict[str, list[list[str]]] = {
         ["optimizer.private_lr=0.1", "prompt.beta=0.8"],
         ["optimizer.private_lr=0.3", "prompt.beta=0.8"],
         ["optimizer.private_lr=0.6", "prompt.beta=0.8"],
+    ],
+    "fedotp": [
+        [f"optimizer.lr={lr}", f"optimizer.private_lr={own}", f"prompt.transport_mass={mass}"]
+        for lr, own, mass in (
+            (0.1, 0.6, 0.8),
+            (0.1, 0.6, 1.0),
+            (0.3, 0.6, 0.8),
+            (0.3, 0.3, 0.8),
+            (1.0, 1.0, 0.8),
+        )
+    ],
+    "fedpgp": [
+        [f"optimizer.lr={lr}", f"optimizer.private_lr={own}", f"loss.lambda_contrast={mu}"]
+        for lr, own, mu in (
+            (0.1, 0.1, 1.0),
+            (0.3, 0.1, 1.0),
+            (0.3, 0.3, 1.0),
+            (0.3, 0.1, 0.1),
+            (1.0, 0.1, 0.1),
+        )
     ],
     "fedrsclip": [
         [f"prompt.beta={beta}", f"loss.lambda_cmfac={cmfac}", f"optimizer.private_lr={lr}"]
