@@ -1,0 +1,70 @@
+"""The files of a benchmark, each whole at any moment: rewritten after every cell."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedrsclip_core import fileio
+from fedrsclip_core.bench.cells import Cell
+from fedrsclip_core.bench.description import Description
+from fedrsclip_core.bench.figures import Row, class_rows, row_of
+from fedrsclip_core.bench.tables import Table, latex, markdown, tables
+
+
+class ResultFiles:
+    """``results.csv``, ``classes.csv``, ``table.md`` and ``table.tex`` of one benchmark.
+
+    Parameters
+    ----------
+    description : Description
+        The benchmark.
+    cells : Sequence[Cell]
+        Its cells in the order of the rows.
+    """
+
+    def __init__(self, description: Description, cells: Sequence[Cell]) -> None:
+        self._description = description
+        self._rows = {cell.name: row_of(cell, None) for cell in cells}
+        self._classes: dict[str, list[Row]] = {cell.name: [] for cell in cells}
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables as they are now."""
+        bench = self._description.bench
+        return tables(list(self._rows.values()), len(bench.seeds), bench.reference)
+
+    def enter(self, cell: Cell, results: Mapping[str, Any]) -> None:
+        """Enter a completed cell, without writing."""
+        self._rows[cell.name] = row_of(cell, results)
+        self._classes[cell.name] = class_rows(cell, results)
+
+    def write(self) -> None:
+        """Replace the files."""
+        folder, made = self._description.folder, self.tables
+        fileio.write_text(folder / "results.csv", _csv(list(self._rows.values())))
+        classes = [row for rows in self._classes.values() for row in rows]
+        fileio.write_text(folder / "classes.csv", _csv(classes))
+        fileio.write_text(folder / "table.md", markdown(made, self.caption))
+        fileio.write_text(folder / "table.tex", latex(made, self.caption))
+
+    @property
+    def caption(self) -> str:
+        """What the tables are of, and how much of it is there."""
+        known = [row for row in self._rows.values() if "code_digest" in row]
+        caption = (
+            f"{self._description.bench.name}: {len(known)} of {len(self._rows)} cells, mean ± "
+            "deviation over seeds, in per cent; ECE is the expected calibration error"
+        )
+        versions = len({row["code_digest"] for row in known})
+        return caption if versions < 2 else f"{caption}; from {versions} versions of the code"
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    """Return rows as CSV; the columns are those of all rows, what is unknown is empty."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()

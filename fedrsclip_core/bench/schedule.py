@@ -1,0 +1,106 @@
+"""Which cell is next, and several workers that ask for it."""
+
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from queue import Queue
+
+from fedrsclip_core.bench.cells import Cell
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell to be run.
+
+    Attributes
+    ----------
+    cell : Cell
+        The cell.
+    images : Hashable
+        Names images and encoder. Of the jobs with equal ones the first encodes for all.
+    """
+
+    cell: Cell
+    images: Hashable
+
+
+@dataclass(frozen=True)
+class Done:
+    """A job that has ended; ``error`` is empty if its cell is completed."""
+
+    job: Job
+    error: str
+    seconds: float
+
+
+@dataclass
+class Schedule:
+    """The jobs still to do, for workers in threads.
+
+    A job waits while another one encodes its images.
+    """
+
+    jobs: Sequence[Job]
+    _encoding: set[Hashable] = field(default_factory=set)
+    _encoded: set[Hashable] = field(default_factory=set)
+    _changed: threading.Condition = field(default_factory=threading.Condition)
+    _stopped: bool = False
+
+    def __post_init__(self) -> None:
+        self._left = list(self.jobs)
+
+    def take(self) -> Job | None:
+        """Return the next job, waiting for one; ``None`` when there is none left."""
+        with self._changed:
+            while self._left and not self._stopped:
+                job = next((j for j in self._left if j.images not in self._encoding), None)
+                if job is not None:
+                    self._left.remove(job)
+                    if job.images not in self._encoded:
+                        self._encoding.add(job.images)
+                    return job
+                self._changed.wait()
+            return None
+
+    def ended(self, job: Job) -> None:
+        """Let the jobs go that wait for this one."""
+        with self._changed:
+            self._encoding.discard(job.images)
+            self._encoded.add(job.images)
+            self._changed.notify_all()
+
+    def stop(self) -> None:
+        """Give out nothing more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+
+
+def carry_out(schedule: Schedule, workers: Sequence[Callable[[Job], Done]]) -> Iterator[Done]:
+    """Run all jobs, each worker in a thread of its own, and yield each as it ends."""
+    ended: Queue[Done | BaseException | None] = Queue()
+
+    def serve(work: Callable[[Job], Done]) -> None:
+        try:
+            while (job := schedule.take()) is not None:
+                done = work(job)
+                schedule.ended(job)
+                ended.put(done)
+            ended.put(None)
+        except BaseException as error:
+            ended.put(error)
+
+    for work in workers:
+        threading.Thread(target=serve, args=(work,), daemon=True).start()
+    serving = len(workers)
+    try:
+        while serving:
+            done = ended.get()
+            if isinstance(done, BaseException):
+                raise done
+            if done is None:
+                serving -= 1
+            else:
+                yield done
+    finally:
+        schedule.stop()
