@@ -82,7 +82,7 @@ def compose_file(file: Path, overrides: Sequence[str], schema: type[T]) -> T:
         return _merge(_composed(file.parent, file.stem, list(overrides)), schema)
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "a key"
-        raise ConfigError(f"{key} in {file.name} is wrong: {_first_line(error)}") from error
+        raise ConfigError(f"{key} of {file.name} is wrong: {_first_line(error)}") from error
 
 
 def choices(overrides: Sequence[str]) -> dict[str, str]:

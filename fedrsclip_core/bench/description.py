@@ -74,7 +74,7 @@ def describe(arguments: Sequence[str]) -> Description:
     own = [text for text in arguments if key_of(text).startswith("bench.")]
     rest = [text for text in arguments if key_of(text).partition(".")[0] != "bench"]
     chosen = [text for text in own if _is_choice(text)]
-    changes = [_without_prefix(text) for text in own if text not in chosen]
+    changes = [_forced(text) for text in own if text not in chosen]
     bench = configuration.compose_file(file, changes, BenchConfig)
     bench.name = bench.name or file.stem
     for text in chosen:
@@ -114,9 +114,9 @@ def _file(given: Sequence[str]) -> Path:
     return GRIDS / f"{given[-1]}.yaml"
 
 
-def _without_prefix(text: str) -> str:
-    sign = "+" * (len(text) - len(text.lstrip("+")))
-    return sign + text.lstrip("+").removeprefix("bench.")
+def _forced(text: str) -> str:
+    """Return the override as one that may add a key: the schema knows which there are."""
+    return "++" + text.strip().lstrip("+").removeprefix("bench.")
 
 
 def _is_choice(text: str) -> bool:
