@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from fedrsclip_core import config as configuration
 from fedrsclip_core import paths
@@ -48,6 +49,11 @@ class Cell:
     def folder(self) -> Path:
         """The run's folder."""
         return paths.runs_dir() / self.name
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """What a worker is told."""
+        return {"name": self.name, "overrides": self.overrides}
 
     @property
     def config(self) -> Config:

@@ -36,6 +36,8 @@ class BenchConfig:
     reference: str | None = None
     jobs: int | None = None
     trials: dict[str, list[list[str]]] = field(default_factory=dict)
+    based_on: dict[str, str] = field(default_factory=dict)
+    again: bool = False
 
 
 @dataclass(frozen=True)

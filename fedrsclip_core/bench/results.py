@@ -2,14 +2,16 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedrsclip_core import fileio
 from fedrsclip_core.bench.cells import Cell
 from fedrsclip_core.bench.description import Description
 from fedrsclip_core.bench.figures import Row, class_rows, row_of
-from fedrsclip_core.bench.tables import Table, latex, markdown, tables
+from fedrsclip_core.bench.tables import Layout, Table, latex, markdown, tables
+
+Extras = Callable[[Cell, Mapping[str, Any]], Row]
 
 
 class ResultFiles:
@@ -21,28 +23,41 @@ class ResultFiles:
         The benchmark.
     cells : Sequence[Cell]
         Its cells in the order of the rows.
+    layout : Layout
+        What the tables show.
+    extras : Callable
+        Makes a protocol's own figures of a completed cell.
     """
 
-    def __init__(self, description: Description, cells: Sequence[Cell]) -> None:
+    def __init__(
+        self, description: Description, cells: Sequence[Cell], layout: Layout, extras: Extras
+    ) -> None:
         self._description = description
+        self._layout = layout
+        self._extras = extras
         self._rows = {cell.name: row_of(cell, None) for cell in cells}
         self._classes: dict[str, list[Row]] = {cell.name: [] for cell in cells}
+
+    @property
+    def rows(self) -> list[Row]:
+        """A row per cell, in the order of the grid."""
+        return list(self._rows.values())
 
     @property
     def tables(self) -> list[Table]:
         """The tables as they are now."""
         bench = self._description.bench
-        return tables(list(self._rows.values()), len(bench.seeds), bench.reference)
+        return tables(self.rows, len(bench.seeds), bench.reference, self._layout)
 
     def enter(self, cell: Cell, results: Mapping[str, Any]) -> None:
         """Enter a completed cell, without writing."""
-        self._rows[cell.name] = row_of(cell, results)
+        self._rows[cell.name] = row_of(cell, results) | self._extras(cell, results)
         self._classes[cell.name] = class_rows(cell, results)
 
     def write(self) -> None:
         """Replace the files."""
         folder, made = self._description.folder, self.tables
-        fileio.write_text(folder / "results.csv", _csv(list(self._rows.values())))
+        fileio.write_text(folder / "results.csv", _csv(self.rows))
         classes = [row for rows in self._classes.values() for row in rows]
         fileio.write_text(folder / "classes.csv", _csv(classes))
         fileio.write_text(folder / "table.md", markdown(made, self.caption))

@@ -6,25 +6,48 @@ from dataclasses import dataclass
 from fedrsclip_core.bench.figures import Row
 from fedrsclip_core.bench.summary import paired, summarise, text
 
-MAIN = {
-    "zero-shot": "test_zero_shot",
-    "global": "test_global",
-    "personalized": "test_personalized",
-    "worst": "test_personalized_worst",
-    "own classes": "test_own",
-    "worst, own": "test_own_worst",
-}
-"""Titles of the main table's columns and the figures below them."""
-MORE = {
-    "global F1": "test_global_f1",
-    "personalized F1": "test_personalized_f1",
-    "zero-shot ECE": "test_zero_shot_ece",
-    "global ECE": "test_global_ece",
-    "personalized ECE": "test_personalized_ece",
-    "global, val-best": "best_test_global",
-    "personalized, val-best": "best_test_personalized",
-}
-COMPARED = {title: MAIN[title] for title in ("global", "personalized", "worst", "own classes")}
+
+@dataclass(frozen=True)
+class Layout:
+    """What a protocol's tables show: titles of columns and the figures below them.
+
+    Attributes
+    ----------
+    caption : str
+        Of which images.
+    main, more : Mapping[str, str]
+        Two tables of means; ``more`` may be empty.
+    compared : Sequence[str]
+        Titles in ``main`` whose differences to the reference are shown.
+    """
+
+    caption: str
+    main: Mapping[str, str]
+    more: Mapping[str, str]
+    compared: Sequence[str]
+
+
+STANDARD = Layout(
+    "test images, last round",
+    main={
+        "zero-shot": "test_zero_shot",
+        "global": "test_global",
+        "personalized": "test_personalized",
+        "worst": "test_personalized_worst",
+        "own classes": "test_own",
+        "worst, own": "test_own_worst",
+    },
+    more={
+        "global F1": "test_global_f1",
+        "personalized F1": "test_personalized_f1",
+        "zero-shot ECE": "test_zero_shot_ece",
+        "global ECE": "test_global_ece",
+        "personalized ECE": "test_personalized_ece",
+        "global, val-best": "best_test_global",
+        "personalized, val-best": "best_test_personalized",
+    },
+    compared=("global", "personalized", "worst", "own classes"),
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +59,9 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-def tables(rows: Sequence[Row], num_seeds: int, reference: str | None) -> list[Table]:
+def tables(
+    rows: Sequence[Row], num_seeds: int, reference: str | None, layout: Layout = STANDARD
+) -> list[Table]:
     """Make the tables of all settings, in the order of the rows.
 
     Parameters
@@ -47,6 +72,8 @@ def tables(rows: Sequence[Row], num_seeds: int, reference: str | None) -> list[T
         Seeds of the grid.
     reference : str or None
         The method that the others are compared with.
+    layout : Layout
+        What is shown.
     """
     made = []
     for setting in dict.fromkeys(row["setting"] for row in rows):
@@ -54,10 +81,11 @@ def tables(rows: Sequence[Row], num_seeds: int, reference: str | None) -> list[T
         for row in rows:
             if row["setting"] == setting:
                 methods.setdefault(label(row), []).append(row)
-        made.append(_means(f"{setting}: test images, last round", MAIN, methods, num_seeds))
-        made.append(_means(f"{setting}: further figures", MORE, methods, num_seeds))
-        if reference in methods:
-            made.append(_differences(setting, methods, reference, num_seeds))
+        made.append(_means(f"{setting}: {layout.caption}", layout.main, methods, num_seeds))
+        if layout.more:
+            made.append(_means(f"{setting}: further figures", layout.more, methods, num_seeds))
+        if reference is not None and any(r["method"] == reference for r in rows):
+            made.append(_differences(setting, methods, reference, num_seeds, layout))
     return made
 
 
@@ -102,15 +130,21 @@ def _means(
 
 
 def _differences(
-    setting: str, methods: Mapping[str, Sequence[Row]], reference: str, num_seeds: int
+    setting: str,
+    methods: Mapping[str, Sequence[Row]],
+    reference: str,
+    num_seeds: int,
+    layout: Layout,
 ) -> Table:
-    rows = [
-        (method, *(_difference(found, methods[reference], f, num_seeds) for f in COMPARED.values()))
-        for method, found in methods.items()
-        if method != reference
-    ]
+    """Compare each method with the reference, variant by variant."""
+    figures = [layout.main[title] for title in layout.compared]
+    rows = []
+    for name, found in methods.items():
+        others = methods.get(label(found[0] | {"method": reference}), [])
+        if found[0]["method"] != reference:
+            rows.append((name, *(_difference(found, others, f, num_seeds) for f in figures)))
     title = f"{setting}: minus {reference}, paired over seeds"
-    return Table(title, ("method", *COMPARED), tuple(rows))
+    return Table(title, ("method", *layout.compared), tuple(rows))
 
 
 def _difference(rows: Sequence[Row], others: Sequence[Row], figure: str, num_seeds: int) -> str:
