@@ -52,6 +52,7 @@ _AT_LEAST = {
     "optimizer.local_epochs": 1,
     "optimizer.threads": 1,
     "data.images_per_class": 3,
+    "data.shots": 1,
     "partition.num_classes_per_partition": 1,
     "federation.num_rounds": 0,
     "federation.num_clients": 1,
@@ -164,7 +165,13 @@ def _inside(value: float, interval: str) -> bool:
 
 
 def _check_texts(config: Config, values: dict[str, object]) -> None:
-    for key in ("run.name", "run.private_init_from", "federation.name", "method"):
+    for key in (
+        "run.name",
+        "run.shared_init_from",
+        "run.private_init_from",
+        "federation.name",
+        "method",
+    ):
         if values[key] is not None:
             paths.safe_name(str(values[key]), key)
     for key in ("model.hub_id", "data.hub_id"):
@@ -208,6 +215,8 @@ def _check_prompts(config: Config) -> None:
             f"prompt.beta is {prompt.beta:g}: as the start of a learned gate "
             f"(prompt.fusion={prompt.fusion}) it must lie between 0 and 1"
         )
+    if config.run.shared_init_from is not None and not prompt.shared:
+        raise ConfigError("run.shared_init_from needs the shared prompt: prompt.shared is false")
     if prompt.finetune_epochs and not prompt.shared:
         raise ConfigError("prompt.finetune_epochs needs the shared prompt: prompt.shared is false")
     if config.federation.num_rounds == 0:

@@ -1,6 +1,7 @@
 """What is settled before the first cell starts: images, CLIP, environment, order."""
 
 import json
+import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -74,6 +75,8 @@ def prepare(
         preflight.check_for_simulation(here)
         _check_clip(here, {c: results for c, results in done.items() if c.setting == setting})
     jobs = [Job(cell, _images(cell)) for cell in missing]
+    # Who encodes for all must have all images.
+    jobs.sort(key=lambda job: -(job.cell.config.data.shots or math.inf))
     return Prepared(jobs, _environments(description, here))
 
 
@@ -91,7 +94,7 @@ def _images(cell: Cell) -> Hashable:
     config = cell.config
     # The scenes of the demo are others for each seed.
     seed = config.seed if config.data.name == "demo_scenes" else None
-    return json.dumps([asdict(config.data), asdict(config.model), seed])
+    return json.dumps([asdict(replace(config.data, shots=None)), asdict(config.model), seed])
 
 
 def _check_clip(here: Config, done: Mapping[Cell, Mapping[str, Any]]) -> None:

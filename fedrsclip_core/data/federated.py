@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedrsclip_core.data.partition import partition
+from fedrsclip_core.data.shots import limit_shots
 from fedrsclip_core.data.sources import ImageSource, open_source
 from fedrsclip_core.data.splits import Split, make_split, split_digest
 from fedrsclip_core.errors import DataError
@@ -70,6 +71,7 @@ def open_client_data(
         fixed_test=source.fixed_test,
         groups=source.groups,
     )
+    split = limit_shots(split, source.labels, data.shots, config.seed)
     if is_site:
         return ClientData(source, split, source.class_names, "")
     clients = partition(
