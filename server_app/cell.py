@@ -34,7 +34,7 @@ def run_cell(job: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     job : Mapping[str, Any]
-        ``name`` and ``overrides``.
+        ``name``, ``overrides``, and the ``partitions`` that take part, none for all.
 
     Returns
     -------
@@ -46,7 +46,8 @@ def run_cell(job: Mapping[str, Any]) -> dict[str, Any]:
         run_config = {RUN_CONFIG_KEY: overrides}
         config = from_run_config(run_config)
         count = config.federation.num_clients
-        nodes = [{"partition-id": k, "num-partitions": count} for k in range(count)]
+        partitions = job["partitions"] or range(count)
+        nodes = [{"partition-id": k, "num-partitions": count} for k in partitions]
         grid = InProcessGrid(_client_app(), nodes, run_config, run_id=_RUN_ID)
         run(grid, config, run_id=_RUN_ID, overrides=overrides, echo=_log)
         return {"name": job["name"], "error": ""}

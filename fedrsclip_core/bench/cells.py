@@ -31,6 +31,10 @@ class Cell:
         All that the run is submitted with, site keys left out.
     variant : str
         What a protocol does with the method; empty where it does one thing.
+    partitions : tuple of int
+        The clients that take part; empty for all.
+    after : str
+        Name of a cell that must be completed before; empty for none.
     """
 
     name: str
@@ -39,6 +43,8 @@ class Cell:
     seed: int
     overrides: tuple[str, ...]
     variant: str = ""
+    partitions: tuple[int, ...] = ()
+    after: str = ""
 
     @property
     def label(self) -> str:
@@ -53,7 +59,11 @@ class Cell:
     @property
     def job(self) -> dict[str, Any]:
         """What a worker is told."""
-        return {"name": self.name, "overrides": self.overrides}
+        return {
+            "name": self.name,
+            "overrides": self.overrides,
+            "partitions": self.partitions,
+        }
 
     @property
     def config(self) -> Config:
@@ -73,6 +83,8 @@ def make_cell(
     *,
     variant: str = "",
     extra: Sequence[str] = (),
+    partitions: Sequence[int] = (),
+    after: str = "",
 ) -> Cell:
     """Put a cell together; ``extra`` are a protocol's own overrides and win over all others.
 
@@ -94,7 +106,7 @@ def make_cell(
         extra,
         [f"seed={seed}", f"run.name={paths.safe_name(name, 'the name of a cell')}"],
     )
-    return Cell(name, setting, method, seed, overrides, variant)
+    return Cell(name, setting, method, seed, overrides, variant, tuple(partitions), after)
 
 
 def grid(description: Description) -> list[Cell]:

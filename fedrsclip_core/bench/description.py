@@ -12,7 +12,7 @@ from fedrsclip_core import paths
 from fedrsclip_core.errors import ConfigError
 
 GRIDS = Path(__file__).resolve().parent / "grids"
-PROTOCOLS = ("standard", "tune")
+PROTOCOLS = ("standard", "tune", "unseen")
 
 _GRID_KEYS = {
     "seed": "bench.seeds",
@@ -38,6 +38,7 @@ class BenchConfig:
     trials: dict[str, list[list[str]]] = field(default_factory=dict)
     based_on: dict[str, str] = field(default_factory=dict)
     again: bool = False
+    epochs: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

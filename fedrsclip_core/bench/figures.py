@@ -62,6 +62,7 @@ def row_of(cell: Cell, results: Mapping[str, Any] | None) -> Row:
     row |= {f"bytes_{way}": results["bytes"][way]["message"] for way in ("down", "up")}
     row |= {"clients": results["num_clients"], "seconds": results["seconds"]}
     row |= {f"{part}_digest": results["digests"][part] for part in _DIGESTS}
+    row["partitions"] = " ".join(map(str, cell.partitions))
     return row | {"repeat": repeat_command(cell)}
 
 

@@ -27,6 +27,7 @@ def completed(cell: Cell) -> Mapping[str, Any] | None:
         return None
     results = _read(cell, "results.json") or {}
     _check_same(cell, about, results)
+    _check_clients(cell, results)
     return results if results.get("status") == "completed" else None
 
 
@@ -42,6 +43,15 @@ def _check_same(cell: Cell, about: Mapping[str, Any], results: Mapping[str, Any]
                 f"{cell.folder} holds a run with {key}={before.get(key)}, the benchmark now says "
                 f"{now.get(key)}: give it another bench.name, or remove that folder"
             )
+
+
+def _check_clients(cell: Cell, results: Mapping[str, Any]) -> None:
+    took_part = [client["partition_id"] for client in results.get("clients", ())]
+    if cell.partitions and took_part and took_part != list(cell.partitions):
+        raise ConfigError(
+            f"{cell.folder} holds a run of the clients {took_part}, the benchmark now wants "
+            f"{list(cell.partitions)}: give it another bench.name, or remove that folder"
+        )
 
 
 def _read(cell: Cell, name: str) -> dict[str, Any] | None:

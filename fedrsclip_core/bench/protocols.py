@@ -5,6 +5,7 @@ from collections.abc import Callable
 from fedrsclip_core.bench.cells import grid
 from fedrsclip_core.bench.runner import Failures, Runner
 from fedrsclip_core.bench.tune import tune
+from fedrsclip_core.bench.unseen import unseen
 
 Protocol = Callable[[Runner], Failures]
 
@@ -14,4 +15,4 @@ def standard(runner: Runner) -> Failures:
     return runner.run(grid(runner.description))[1]
 
 
-PROTOCOLS: dict[str, Protocol] = {"standard": standard, "tune": tune}
+PROTOCOLS: dict[str, Protocol] = {"standard": standard, "tune": tune, "unseen": unseen}

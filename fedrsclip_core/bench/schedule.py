@@ -37,10 +37,11 @@ class Done:
 class Schedule:
     """The jobs still to do, for workers in threads.
 
-    A job waits while another one encodes its images.
+    A job waits while another one encodes its images, and for the cell that it builds on.
     """
 
     jobs: Sequence[Job]
+    _failed: set[str] = field(default_factory=set)
     _encoding: set[Hashable] = field(default_factory=set)
     _encoded: set[Hashable] = field(default_factory=set)
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -48,12 +49,13 @@ class Schedule:
 
     def __post_init__(self) -> None:
         self._left = list(self.jobs)
+        self._open = {job.cell.name for job in self.jobs}
 
     def take(self) -> Job | None:
         """Return the next job, waiting for one; ``None`` when there is none left."""
         with self._changed:
             while self._left and not self._stopped:
-                job = next((j for j in self._left if j.images not in self._encoding), None)
+                job = next(filter(self._free, self._left), None)
                 if job is not None:
                     self._left.remove(job)
                     if job.images not in self._encoded:
@@ -62,12 +64,24 @@ class Schedule:
                 self._changed.wait()
             return None
 
-    def ended(self, job: Job) -> None:
+    def obstacle(self, job: Job) -> str:
+        """Say why a job cannot be done; empty if it can."""
+        with self._changed:
+            failed = job.cell.after in self._failed
+        return f"it needs {job.cell.after}, which failed" if failed else ""
+
+    def ended(self, job: Job, error: str) -> None:
         """Let the jobs go that wait for this one."""
         with self._changed:
+            self._open.discard(job.cell.name)
+            if error:
+                self._failed.add(job.cell.name)
             self._encoding.discard(job.images)
             self._encoded.add(job.images)
             self._changed.notify_all()
+
+    def _free(self, job: Job) -> bool:
+        return job.images not in self._encoding and job.cell.after not in self._open
 
     def stop(self) -> None:
         """Give out nothing more."""
@@ -83,8 +97,9 @@ def carry_out(schedule: Schedule, workers: Sequence[Callable[[Job], Done]]) -> I
     def serve(work: Callable[[Job], Done]) -> None:
         try:
             while (job := schedule.take()) is not None:
-                done = work(job)
-                schedule.ended(job)
+                obstacle = schedule.obstacle(job)
+                done = Done(job, obstacle, 0.0) if obstacle else work(job)
+                schedule.ended(job, done.error)
                 ended.put(done)
             ended.put(None)
         except BaseException as error:

@@ -129,7 +129,8 @@ def test_a_killed_benchmark_goes_on_with_equal_bits(launch: Launch) -> None:
 def test_a_cell_that_fails_is_named_and_the_others_are_run(launch: Launch) -> None:
     grid = ["bench=demo", "bench.settings=[uniform]", "bench.methods=[zero_shot,promptfl]"]
     grid += ["bench.seeds=[0]", "bench.reference=null", *SMALL]
-    bench = launch("bench", "bench", *grid, "optimizer.lr=1e30", "federation.max_failed_rounds=1")
+    grid += ["optimizer.lr=1e30", "federation.max_failed_rounds=1"]
+    bench = launch("bench", "bench", *grid)
     assert bench.wait() == 1, bench.output
     assert "bench-demo-uniform-promptfl-seed0 failed: " in bench.output
     assert "Traceback" not in bench.output

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from fedrsclip_core import paths
+from fedrsclip_core.bench import description
 from fedrsclip_core.bench.cells import grid, repeat_command
 from fedrsclip_core.bench.description import GRIDS, describe, names
+from fedrsclip_core.bench.protocols import PROTOCOLS
 from fedrsclip_core.cli import main
 from fedrsclip_core.config import compose
 from fedrsclip_core.digests import app_files, config_digest
@@ -81,13 +83,13 @@ def test_a_cell_is_an_ordinary_run(tiny: str) -> None:
 
 def test_the_command_line_changes_the_grid(tiny: str) -> None:
     changed = ["bench.settings=[many]", "bench.methods=[local]", "bench.seeds=[3]", "bench.jobs=2"]
-    description = describe([tiny, *changed, "bench.name=other", "data.path=/images"])
-    (cell,) = grid(description)
+    found = describe([tiny, *changed, "bench.name=other", "data.path=/images"])
+    (cell,) = grid(found)
     assert cell.name == "bench-other-many-local-seed3"
-    assert description.bench.jobs == 2
-    assert description.site == ("data.path=/images",)
+    assert found.bench.jobs == 2
+    assert found.site == ("data.path=/images",)
     assert not any("/images" in text for text in cell.overrides)
-    assert description.folder == paths.bench_dir("other")
+    assert found.folder == paths.bench_dir("other")
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,10 @@ def test_without_data_there_is_one_sentence(
 def test_a_name_that_no_folder_can_have_is_refused(tiny: str) -> None:
     with pytest.raises(FedRSCLIPError, match="name of a cell"):
         grid(describe([tiny, f"bench.name={'x' * 90}"]))
+
+
+def test_every_protocol_has_its_function() -> None:
+    assert tuple(PROTOCOLS) == description.PROTOCOLS
 
 
 def test_descriptions_do_not_travel() -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,3 +138,13 @@ def test_details_of_another_run_or_a_missing_client_do_not_count(
     assert row_of(cell, results_of(cell))["test_global_f1"] is None
     keep(cell, "client-1", [[2, 0], [1, 1]], run="another")
     assert row_of(cell, results_of(cell))["test_global_f1"] is None
+
+
+def test_other_clients_than_wanted_are_a_sentence(left: Callable[..., Cell]) -> None:
+    cell = left()
+    results = json.loads((cell.folder / "results.json").read_text())
+    results["clients"] = [{"partition_id": 0}, {"partition_id": 2}]
+    (cell.folder / "results.json").write_text(json.dumps(results))
+    assert completed(replace(cell, partitions=(0, 2))) is not None
+    with pytest.raises(ConfigError, match=r"clients \[0, 2\]"):
+        completed(replace(cell, partitions=(1, 2)))
