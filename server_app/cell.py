@@ -34,7 +34,8 @@ def run_cell(job: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     job : Mapping[str, Any]
-        ``name``, ``overrides``, and the ``partitions`` that take part, none for all.
+        ``name``, ``overrides``, the ``partitions`` that take part, none for all, and
+        ``data_path``, empty for the one in the environment.
 
     Returns
     -------
@@ -47,7 +48,8 @@ def run_cell(job: Mapping[str, Any]) -> dict[str, Any]:
         config = from_run_config(run_config)
         count = config.federation.num_clients
         partitions = job["partitions"] or range(count)
-        nodes = [{"partition-id": k, "num-partitions": count} for k in partitions]
+        site = {"data-path": job["data_path"]} if job["data_path"] else {}
+        nodes = [{"partition-id": k, "num-partitions": count, **site} for k in partitions]
         grid = InProcessGrid(_client_app(), nodes, run_config, run_id=_RUN_ID)
         run(grid, config, run_id=_RUN_ID, overrides=overrides, echo=_log)
         return {"name": job["name"], "error": ""}

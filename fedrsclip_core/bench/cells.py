@@ -35,6 +35,8 @@ class Cell:
         The clients that take part; empty for all.
     after : str
         Name of a cell that must be completed before; empty for none.
+    data_path : str
+        Where the images are, if not where the others' are.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Cell:
     variant: str = ""
     partitions: tuple[int, ...] = ()
     after: str = ""
+    data_path: str = ""
 
     @property
     def label(self) -> str:
@@ -63,6 +66,7 @@ class Cell:
             "name": self.name,
             "overrides": self.overrides,
             "partitions": self.partitions,
+            "data_path": self.data_path,
         }
 
     @property

@@ -12,7 +12,7 @@ from fedrsclip_core import paths
 from fedrsclip_core.errors import ConfigError
 
 GRIDS = Path(__file__).resolve().parent / "grids"
-PROTOCOLS = ("standard", "tune", "unseen")
+PROTOCOLS = ("standard", "tune", "unseen", "base_to_new")
 
 _GRID_KEYS = {
     "seed": "bench.seeds",
@@ -39,6 +39,7 @@ class BenchConfig:
     based_on: dict[str, str] = field(default_factory=dict)
     again: bool = False
     epochs: list[int] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

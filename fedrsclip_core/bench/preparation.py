@@ -71,7 +71,8 @@ def prepare(
     """
     for setting in dict.fromkeys(cell.setting for cell in missing):
         first = next(cell for cell in missing if cell.setting == setting)
-        here = preflight.compose_here([*first.overrides, *description.site])
+        own = [f"data.path={first.data_path}"] if first.data_path else []
+        here = preflight.compose_here([*first.overrides, *description.site, *own])
         preflight.check_for_simulation(here)
         _check_clip(here, {c: results for c, results in done.items() if c.setting == setting})
     jobs = [Job(cell, _images(cell)) for cell in missing]
