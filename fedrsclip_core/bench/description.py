@@ -40,6 +40,7 @@ class BenchConfig:
     again: bool = False
     epochs: list[int] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
+    probe: bool = False
 
 
 @dataclass(frozen=True)

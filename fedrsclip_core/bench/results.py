@@ -35,6 +35,7 @@ class ResultFiles:
         self._description = description
         self._layout = layout
         self._extras = extras
+        self._number = len(cells)
         self._rows = {cell.name: row_of(cell, None) for cell in cells}
         self._classes: dict[str, list[Row]] = {cell.name: [] for cell in cells}
 
@@ -54,6 +55,10 @@ class ResultFiles:
         self._rows[cell.name] = row_of(cell, results) | self._extras(cell, results)
         self._classes[cell.name] = class_rows(cell, results)
 
+    def enter_row(self, row: Row) -> None:
+        """Enter a row that is of no run, without writing."""
+        self._rows[f"{row['setting']} {row['method']} {row['seed']}"] = row
+
     def write(self) -> None:
         """Replace the files."""
         folder, made = self._description.folder, self.tables
@@ -66,9 +71,9 @@ class ResultFiles:
     @property
     def caption(self) -> str:
         """What the tables are of, and how much of it is there."""
-        known = [row for row in self._rows.values() if "code_digest" in row]
+        known = [row for row in self.rows if "code_digest" in row]
         caption = (
-            f"{self._description.bench.name}: {len(known)} of {len(self._rows)} cells, mean ± "
+            f"{self._description.bench.name}: {len(known)} of {self._number} cells, mean ± "
             "deviation over seeds, in per cent; ECE is the expected calibration error"
         )
         versions = len({row["code_digest"] for row in known})

@@ -78,9 +78,21 @@ class Runner:
             else:
                 files.enter(cell, found)
                 files.write()
+        if self.description.bench.probe:
+            self._probe(cells, files)
         self.echo("")
         self.echo(markdown(files.tables, files.caption))
         return files.rows, failed
+
+    def _probe(self, cells: Sequence[Cell], files: ResultFiles) -> None:
+        """Enter a linear probe on the images of each setting and seed that a cell has used."""
+        from fedrsclip_core.bench.probe import probe_row
+
+        used = {(c.setting, c.seed): c for c in reversed(cells) if completed(c) is not None}
+        splits = {(r["setting"], r["seed"]): r.get("split_digest") or "" for r in files.rows}
+        for key, cell in used.items():
+            files.enter_row(probe_row(self.description, cell, splits[key]))
+            files.write()
 
     def _ended(self, prepared: Prepared) -> Iterator[tuple[Cell, str]]:
         """Run jobs and yield each cell that ended, with the reason if it failed."""

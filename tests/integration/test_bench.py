@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
+from fedrsclip_core.bench.new_classes import new_accuracies
+from fedrsclip_core.config import compose
+from fedrsclip_core.demo.scenes import CLASS_NAMES
 from tests.integration.launched import PATIENCE, Launched
 
 pytestmark = pytest.mark.integration
@@ -63,13 +66,14 @@ def _untimed(value: Any) -> Any:
     return {key: _untimed(item) for key, item in value.items() if key not in skipped}
 
 
-def test_cells_equal_ordinary_runs_in_bits(launch: Launch) -> None:
+def test_cells_equal_ordinary_runs_in_bits(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = ["bench=demo", "bench.settings=[heterogeneous]", "bench.seeds=[1]"]
     bench = launch("bench", "bench", *grid, *SMALL)
     assert bench.wait() == 0, bench.output
     assert "Traceback" not in bench.output
     found = rows(bench.home)
-    assert [row["method"] for row in found] == ["zero_shot", "promptfl", "fedrsclip"]
+    assert [r["method"] for r in found] == ["zero_shot", "promptfl", "fedrsclip", "linear_probe"]
+    assert 0 < float(found.pop()["test_global"]) <= 100
     for row in found:
         command = shlex.split(row["repeat"])
         assert command[:2] == ["fedrsclip", "run"]
@@ -87,6 +91,14 @@ def test_cells_equal_ordinary_runs_in_bits(launch: Launch) -> None:
         correct = sum(row[i] for matrix in hits for i, row in enumerate(matrix))
         images = sum(sum(map(sum, matrix)) for matrix in hits)
         assert correct / images == alone.results["zero_shot"]["test"]
+        # What the bench computes itself of classes agrees with what the clients counted.
+        monkeypatch.setenv("FEDRSCLIP_HOME", str(bench.home))
+        config = compose(command[2:])
+        config.data.class_names = list(CLASS_NAMES)
+        prompt = cell / "shared_prompt.safetensors"
+        computed = new_accuracies(config, list(CLASS_NAMES), prompt if prompt.exists() else None)
+        assert computed["zero_shot"] == alone.results["zero_shot"]["test"]
+        assert computed.get("global") == alone.results["last"]["test"]["global"]
     table = (bench.home / "bench/demo/table.md").read_text()
     assert "| fedrsclip |" in table and "minus fedrsclip" in table
 
@@ -124,6 +136,7 @@ def test_a_killed_benchmark_goes_on_with_equal_bits(launch: Launch) -> None:
         assert learned(cell) == learned(whole.home / "runs" / cell.name)
     measured = [_figures(row) for row in rows(whole.home)]
     assert measured == [_figures(row) for row in rows(again.home)]
+    assert len(measured) == 3  # with the linear probe
 
 
 def test_a_cell_that_fails_is_named_and_the_others_are_run(launch: Launch) -> None:
@@ -134,7 +147,7 @@ def test_a_cell_that_fails_is_named_and_the_others_are_run(launch: Launch) -> No
     assert bench.wait() == 1, bench.output
     assert "bench-demo-uniform-promptfl-seed0 failed: " in bench.output
     assert "Traceback" not in bench.output
-    zero_shot, promptfl = rows(bench.home)
+    zero_shot, promptfl, _ = rows(bench.home)
     assert zero_shot["test_zero_shot"] and not promptfl["test_zero_shot"]
 
     other = launch("bench", "bench", *grid, "prompt.n_ctx=5")
@@ -144,7 +157,9 @@ def test_a_cell_that_fails_is_named_and_the_others_are_run(launch: Launch) -> No
 
 
 def _figures(row: dict[str, str]) -> dict[str, str]:
-    return {k: v for k, v in row.items() if not k.startswith("bytes_") and k != "seconds"}
+    return {
+        k: v for k, v in row.items() if not k.startswith(("bytes_", "mb_to_")) and k != "seconds"
+    }
 
 
 def _wait_until(there: Callable[[], bool]) -> None:
