@@ -12,11 +12,13 @@ from flwr.app import Metadata
 from client_app.encoders import release_image_encoder
 from client_app.failures import LateError, NonFiniteError
 from client_app.features import PARTS
+from client_app.home_details import keep_details
 from client_app.private_store import PrivateStore, open_store, start_from
 from client_app.runtime import Runtime
 from client_app.site_log import SiteLog
 from fedrsclip_core import paths
 from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.details import describe
 from fedrsclip_core.errors import ConfigError, WireError
 from fedrsclip_core.messages import EVAL_PARTS, RoundReply, RoundRequest
 from fedrsclip_core.prompts import ClientState, initial_gate, initial_offset
@@ -76,7 +78,7 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
     sets = _feature_sets(runtime, log)
     with _private_store(runtime, request.run_name, log) as store:
         state = _stored_or_start(runtime, store, request.server_round - 1, log)
-        counts = _evaluated(runtime, request, state, sets)
+        counts = _evaluated(runtime, request, state, sets, log)
         outcome = train_round(
             runtime.text.encoder,
             request.shared,
@@ -117,7 +119,7 @@ def evaluate(runtime: Runtime, request: RoundRequest, log: SiteLog) -> RoundRepl
     sets = _feature_sets(runtime, log)
     with _private_store(runtime, request.run_name, log) as store:
         state = _stored_or_start(runtime, store, request.server_round, log)
-    counts = _evaluated(runtime, request, state, sets)
+    counts = _evaluated(runtime, request, state, sets, log)
     return replace(counts, seconds=time.perf_counter() - start)
 
 
@@ -197,7 +199,11 @@ def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
 
 
 def _evaluated(
-    runtime: Runtime, request: RoundRequest, state: ClientState, sets: Mapping[str, FeatureSet]
+    runtime: Runtime,
+    request: RoundRequest,
+    state: ClientState,
+    sets: Mapping[str, FeatureSet],
+    log: SiteLog,
 ) -> RoundReply:
     """Classify val and test in every mode; a reply without training."""
     from fedrsclip_core.evaluation import count_correct, text_features
@@ -205,6 +211,7 @@ def _evaluated(
     from fedrsclip_core.transport import Transport
 
     config, text, train_set = runtime.config, runtime.text, sets["train"]
+    scale = text.encoder.logit_scale
     prompt = config.prompt
     texts = text_features(text.encoder, request.shared, state, prompt, text.zero_shot)
     if request.final and prompt.finetune_epochs and request.shared is not None:
@@ -215,7 +222,11 @@ def _evaluated(
     own_classes = np.zeros(len(runtime.words), dtype=bool)
     own_classes[train_set.labels] = True
     parts = {part: sets[part] for part in EVAL_PARTS}
-    counts = count_correct(texts, parts, own_classes, Transport.of(prompt))
+    transport = Transport.of(prompt)
+    counts = count_correct(texts, parts, own_classes, transport)
+    if request.final:
+        details = describe(texts, parts, own_classes, scale, transport)
+        keep_details(runtime, request, details, log)
     return RoundReply(
         num_examples=len(train_set), seconds=0.0, correct=counts.correct, total=counts.total
     )

@@ -34,6 +34,14 @@ def _run(overrides: Sequence[str]) -> int:
     return run(overrides, echo=_say)
 
 
+def _bench(arguments: Sequence[str]) -> int:
+    from fedrsclip_core.bench.command import bench
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return bench(arguments, echo=_say)
+
+
 def _config(overrides: Sequence[str]) -> int:
     from fedrsclip_core.config import compose, to_yaml
 
@@ -108,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
 _COMMANDS = {
     "run": _run,
+    "bench": _bench,
     "config": _config,
     "check": _check,
     "clock": _clock,
@@ -118,6 +127,8 @@ _COMMANDS = {
 _HELP = {
     "run": "simulate a federation on this machine and print its results; resume=RUN goes on with "
     "an interrupted one",
+    "bench": "run a grid of methods, settings and seeds and make its tables (bench=NAME, "
+    "bench.key=value, overrides of every cell); the same command goes on with it",
     "config": "print the composed configuration",
     "check": "say what is wrong with this machine or configuration",
     "clock": "say at a site whether its clock is near enough to the server's "

@@ -10,14 +10,18 @@ from dataclasses import asdict, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.quoting import quote as quote
+from fedrsclip_core.quoting import unquoted
 from fedrsclip_core.schema import SITE_KEYS, Config
 from fedrsclip_core.validation import validate as validate
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
+
+T = TypeVar("T")
 
 RUN_CONFIG_KEY = "hydra-overrides"
 _REFUSED = ("${", "_target_", "oc.env")
@@ -50,12 +54,35 @@ def compose(overrides: Sequence[str]) -> Config:
     ConfigError
         One sentence naming the key that is wrong.
     """
+    from omegaconf.errors import OmegaConfBaseException
+
     travelling, site = split_site_overrides(overrides)
-    config = _merge(_compose(travelling)[0])
+    composed = _compose(travelling)[0]
+    try:
+        config = _merge(composed, Config)
+    except OmegaConfBaseException as error:
+        raise _translated(error) from error
     for key, value in site.items():
         set_value(config, key, value)
     validate(config)
     return config
+
+
+def compose_file(file: Path, overrides: Sequence[str], schema: type[T]) -> T:
+    """Compose a description that is no run's configuration and never travels.
+
+    Raises
+    ------
+    ConfigError
+        One sentence naming the key that is wrong.
+    """
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return _merge(_composed(file.parent, file.stem, list(overrides)), schema)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "a key"
+        raise ConfigError(f"{key} of {file.name} is wrong: {_first_line(error)}") from error
 
 
 def choices(overrides: Sequence[str]) -> dict[str, str]:
@@ -105,7 +132,7 @@ def split_site_overrides(overrides: Sequence[str]) -> tuple[list[str], dict[str,
         key = name.strip().lstrip("+")
         _refuse_evaluation(override, key)
         if key in SITE_KEYS and equals:
-            site[key] = None if value in ("", "null") else _unquoted(value)
+            site[key] = None if value in ("", "null") else unquoted(value)
         else:
             travelling.append(override)
     return travelling, site
@@ -123,16 +150,6 @@ def to_yaml(config: Config, *, site_keys: bool) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(values))
 
 
-def quote(value: str) -> str:
-    """Return ``value`` so that an override's grammar reads exactly this text."""
-    # A run of backslashes counts as escapes only before a quote.
-    head = value.rstrip("\\")
-    tail = value[len(head) :] * 2
-    parts = head.split("'")
-    escaped = [part + "\\" * (len(part) - len(part.rstrip("\\"))) for part in parts[:-1]]
-    return "'" + "\\'".join([*escaped, parts[-1]]) + tail + "'"
-
-
 def get_value(config: Config, key: str) -> object:
     """Return the value at a dotted key."""
     value: object = config
@@ -148,36 +165,35 @@ def set_value(config: Config, key: str, value: object) -> None:
 
 
 def _compose(overrides: Sequence[str]) -> tuple[Any, dict[str, str]]:
+    checked = [_checked(override) for override in overrides]
+    composed = _composed(conf_dir(), "config", checked)
+    chosen = {name: str(option) for name, option in composed.hydra.runtime.choices.items()}
+    return composed, chosen
+
+
+def _composed(folder: Path, name: str, overrides: list[str]) -> Any:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    checked = [_checked(override) for override in overrides]
     # A process that serves several messages may still hold the previous composition.
     GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(config_dir=str(conf_dir()), version_base="1.3"):
-            composed = hydra_compose("config", overrides=checked, return_hydra_config=True)
+        with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
+            return hydra_compose(name, overrides=overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(f"the configuration cannot be composed: {_first_line(error)}") from error
-    chosen = {name: str(option) for name, option in composed.hydra.runtime.choices.items()}
-    return composed, chosen
 
 
-def _merge(composed: Any) -> Config:
+def _merge(composed: Any, schema: type[T]) -> T:
     from omegaconf import OmegaConf, open_dict
-    from omegaconf.errors import OmegaConfBaseException
 
     with open_dict(composed):
         del composed["hydra"]
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), composed)
-        config = OmegaConf.to_object(merged)
-    except OmegaConfBaseException as error:
-        raise _translated(error) from error
-    assert isinstance(config, Config)
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed))
+    assert isinstance(config, schema)
     return config
 
 
@@ -280,11 +296,6 @@ def _type_name(hint: Any) -> str:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rstrip(".")
-
-
-def _unquoted(value: str) -> str:
-    quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "'\""
-    return value[1:-1] if quoted else value
 
 
 @cache

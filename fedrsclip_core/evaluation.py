@@ -100,7 +100,7 @@ def count_correct(
     correct: dict[tuple[str, str], int] = {}
     for part, data in parts.items():
         for mode, text in texts.items():
-            scores = _scores(data, text, transport)  # (N, n_cls)
+            scores = similarities(data, text, transport)  # (N, n_cls)
             correct[part, mode] = _hits(scores, data.labels)
             if mode == "personalized":
                 own = np.where(own_classes, scores, -np.inf)
@@ -108,15 +108,26 @@ def count_correct(
     return Counts(correct, {part: len(data) for part, data in parts.items()})
 
 
-def _scores(
+def similarities(
     data: FeatureSet, text: NDArray[np.float32], transport: Transport | None
 ) -> NDArray[np.float32]:
-    """Similarities ``(N, n_cls)``; the plans of a whole part would take much memory at once."""
+    """Compare images with classes: ``(N, n_cls)``.
+
+    Parameters
+    ----------
+    data : FeatureSet
+        Image features, and patch features where ``text`` needs them.
+    text : NDArray[np.float32]
+        Unit text features ``(n_cls, dim)``, or ``(K, n_cls, dim)`` of prompts that are kept apart.
+    transport : Transport or None
+        How patches are matched to prompts that are kept apart.
+    """
     if text.ndim == 2:
         return data.features @ text.T
     assert data.patches is not None
     prompts = torch.from_numpy(text)  # (K, n_cls, dim)
     scores = np.empty((len(data), text.shape[1]), dtype=np.float32)
+    # The plans of a whole part would take much memory at once.
     for start in range(0, len(data), _TRANSPORTED_AT_ONCE):
         rows = slice(start, start + _TRANSPORTED_AT_ONCE)
         features = torch.from_numpy(data.features[rows])

@@ -24,6 +24,16 @@ def private_dir(federation: str, run_name: str, client_name: str) -> Path:
     return home() / "private" / federation / run_name / client_name
 
 
+def evaluations_dir(federation: str, run_name: str) -> Path:
+    """Folder with one file per client of this machine: what it found in the final evaluation."""
+    return home() / "evaluations" / federation / run_name
+
+
+def bench_dir(name: str) -> Path:
+    """Folder with the results of one benchmark."""
+    return home() / "bench" / name
+
+
 def features_dir() -> Path:
     """Folder of the feature caches."""
     return home() / "features"

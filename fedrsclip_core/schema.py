@@ -85,6 +85,7 @@ class DataConfig:
     class_aliases: dict[str, str] = field(default_factory=dict)
     near_duplicates: list[list[str]] = field(default_factory=list)
     images_per_class: int = 100
+    shots: int | None = None
     val_fraction: float = 0.1
     test_fraction: float = 0.2
     max_unreadable: float = 0.05
@@ -159,6 +160,7 @@ class RunConfig:
 
     name: str | None = None
     resume: bool = False
+    shared_init_from: str | None = None
     private_init_from: str | None = None
     private_aside: bool = False
     tensorboard: bool = False

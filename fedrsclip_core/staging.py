@@ -23,11 +23,18 @@ def stage_app(folder: Path) -> Path:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    shutil.copyfile(_pyproject(), folder / "pyproject.toml")
+    shutil.copyfile(app_pyproject(), folder / "pyproject.toml")
     return folder
 
 
-def _pyproject() -> Path:
+def app_pyproject() -> Path:
+    """Return the `pyproject.toml` of the app as loaded.
+
+    Raises
+    ------
+    RunError
+        If the installed package has lost it.
+    """
     package = package_folder("fedrsclip_core")
     for path in (package / "app_pyproject.toml", package.parent / "pyproject.toml"):
         if path.is_file():

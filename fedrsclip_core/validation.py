@@ -57,6 +57,7 @@ _AT_LEAST = {
     "optimizer.local_epochs": 1,
     "optimizer.threads": 1,
     "data.images_per_class": 3,
+    "data.shots": 1,
     "partition.num_classes_per_partition": 1,
     "federation.num_rounds": 0,
     "federation.num_clients": 1,
@@ -164,7 +165,13 @@ def _inside(value: float, interval: str) -> bool:
 
 
 def _check_texts(config: Config, values: dict[str, object]) -> None:
-    for key in ("run.name", "run.private_init_from", "federation.name", "method"):
+    for key in (
+        "run.name",
+        "run.shared_init_from",
+        "run.private_init_from",
+        "federation.name",
+        "method",
+    ):
         if values[key] is not None:
             paths.safe_name(str(values[key]), key)
     for key in ("model.hub_id", "data.hub_id"):

@@ -48,6 +48,8 @@ def _check_terms(config: Config) -> None:
                 f"loss.{term} is {weight:g} but prompt.{missing[0]} is false: set it to 0, or "
                 "choose a method that has this prompt"
             )
+    if config.run.shared_init_from is not None and not prompt.shared:
+        raise ConfigError("run.shared_init_from needs the shared prompt: prompt.shared is false")
     if prompt.finetune_epochs and not prompt.shared:
         raise ConfigError("prompt.finetune_epochs needs the shared prompt: prompt.shared is false")
     if config.federation.num_rounds == 0:

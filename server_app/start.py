@@ -1,15 +1,16 @@
 """The shared prompt's start: drawn here, or computed by the clients from public weights."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core import paths
 from fedrsclip_core.errors import RunError, WireError
 from fedrsclip_core.messages import QUERY_INIT
 from fedrsclip_core.prompts import RANDOM_INIT, random_prompt
-from fedrsclip_core.records import pack_identity_request, unpack_init
+from fedrsclip_core.records import SHARED_PROMPT, pack_identity_request, unpack_init
 from fedrsclip_core.schema import Config
 from server_app.admission import Client, Standard
 from server_app.exchange import Exchange, new_messages
@@ -26,11 +27,14 @@ def initial_shared(
     Raises
     ------
     RunError
-        If a client does not answer or finds something else.
+        If a client does not answer or finds something else, or the run to start from left no
+        shared prompt that fits.
     """
     if not config.prompt.shared:
         return None
     n_ctx, width = config.prompt.n_ctx, clients[0].identity.width
+    if config.run.shared_init_from is not None:
+        return _of_run(config.run.shared_init_from, (n_ctx, width), clients[0].identity.digests)
     if config.prompt.shared_init == RANDOM_INIT:
         return random_prompt(n_ctx, width, config.prompt.init_std, "shared", config.seed)
     request = pack_identity_request(standard.run_name, standard.code, standard.config)
@@ -53,6 +57,27 @@ def initial_shared(
                 f"client {client.name} gave no shared prompt's start: {error}"
             ) from error
     return _agreed(starts)
+
+
+def _of_run(name: str, shape: tuple[int, int], digests: Mapping[str, str]) -> NDArray[np.float32]:
+    """Read the shared prompt that a run at this server ended with."""
+    from safetensors import SafetensorError, safe_open
+
+    path = paths.runs_dir() / name / "shared_prompt.safetensors"
+    refused = f"run.shared_init_from is {name} but {path}"
+    if not path.is_file():
+        raise RunError(f"{refused} is not there: name a run whose method has a shared prompt")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            shared = file.get_tensor(SHARED_PROMPT)
+    except (SafetensorError, OSError) as error:
+        raise RunError(f"{refused} is damaged ({error})") from error
+    if metadata.get("clip") != digests["clip"]:
+        raise RunError(f"{refused} was trained for another CLIP: give model.path that one")
+    if shared.shape != shape or shared.dtype != np.float32 or not np.isfinite(shared).all():
+        raise RunError(f"{refused} holds {shared.dtype} {shared.shape}, expected float32 {shape}")
+    return np.ascontiguousarray(shared)
 
 
 def _agreed(starts: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:

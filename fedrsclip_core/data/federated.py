@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fedrsclip_core.data.partition import partition
+from fedrsclip_core.data.shots import limit_shots
 from fedrsclip_core.data.sources import ImageSource, open_source
 from fedrsclip_core.data.splits import Indices, Split, make_split, split_digest
 from fedrsclip_core.errors import DataError
@@ -139,7 +140,7 @@ def deal(config: Config, source: ImageSource, split: Split, num_partitions: int)
 def _split_of(
     config: Config, source: ImageSource, groups: Sequence[Sequence[int]], members: Indices
 ) -> Split:
-    """Split some of a source's images, given by ascending indices."""
+    """Split some of a source's images, given by ascending indices; ``data.shots`` to train on."""
     place = {int(i): k for k, i in enumerate(members)}
     fixed = None if source.fixed_test is None else source.fixed_test[members]
     split = make_split(
@@ -152,4 +153,5 @@ def _split_of(
         fixed_test=fixed if fixed is not None and fixed.any() else None,
         groups=[[place[i] for i in group if i in place] for group in groups],
     )
-    return Split(*(members[part] for part in split.parts.values()))
+    whole = Split(*(members[part] for part in split.parts.values()))
+    return limit_shots(whole, source.labels, config.data.shots, config.seed)

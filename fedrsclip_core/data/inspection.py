@@ -149,6 +149,7 @@ def _torn(
     """Name the groups that cross parts of the split that keeps only ``by`` together."""
     parts = split_source(config, source, by).parts
     part_of = {int(i): name for name, indices in parts.items() for i in indices}
+    groups = [[i for i in group if i in part_of] for group in groups]  # data.shots leaves some out
     torn = [group for group in groups if len({part_of[i] for i in group}) > 1]
     return [", ".join(f"{source.name(i)} ({part_of[i]})" for i in group) for group in torn]
 

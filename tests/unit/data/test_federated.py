@@ -107,3 +107,28 @@ def test_partition_that_does_not_exist() -> None:
 def test_nothing_given(name: str, key: str) -> None:
     with pytest.raises(DataError, match=f"set {key}"):
         open_source(DataConfig(name=name), None, seed=0, partition_id=0)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_shots_limit_training_images_only(tmp_path: Path, seed: int) -> None:
+    make_folder(tmp_path, {"beach": 10, "lake": 20})
+
+    def dealt(shots: int | None) -> dict[str, set[int]]:
+        config = config_of("uniform", name="folder", shots=shots)
+        config.seed = seed
+        clients = [
+            open_client_data(config, tmp_path, partition_id=k, num_partitions=2) for k in (0, 1)
+        ]
+        return {
+            part: {int(i) for client in clients for i in client.split.parts[part]}
+            for part in ("train", "val", "test")
+        }
+
+    whole, two, four, many = (dealt(shots) for shots in (None, 2, 4, 1000))
+    assert many == whole
+    assert two["train"] < four["train"] < whole["train"]
+    assert len([i for i in four["train"] if i < 10]) == len([i for i in four["train"] if i >= 10])
+    assert len(four["train"]) == 8
+    assert two["val"] == four["val"] == whole["val"]
+    assert two["test"] == four["test"] == whole["test"]
+    assert dealt(2) == two

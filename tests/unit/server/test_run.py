@@ -628,6 +628,41 @@ def test_a_full_disk_before_the_start_is_a_sentence(monkeypatch: pytest.MonkeyPa
         go(Fakes(small_config()))
 
 
+def following(**run: object) -> Config:
+    """Return the configuration of a run that starts from ``test-run``'s shared prompt."""
+    config = small_config()
+    config.run.name, config.run.shared_init_from = "second", "test-run"
+    for name, value in run.items():
+        setattr(config.run, name, value)
+    return config
+
+
+def test_a_run_starts_from_another_ones_shared_prompt() -> None:
+    first = go(Fakes(small_config())).shared
+    second = go(Fakes(following())).shared
+    assert first is not None and second is not None
+    np.testing.assert_allclose(second, first + 2 * 14 / 6, rtol=0, atol=1e-5)
+
+
+def test_a_run_to_start_from_must_be_there_whole_and_of_the_same_clip() -> None:
+    def refused(match: str, config: Config, **fakes: Any) -> None:
+        with pytest.raises(RunError, match=match):
+            go(Fakes(config, **fakes))
+
+    refused("is not there", following())
+    folder = go(Fakes(small_config())).folder
+    longer = following(name="third")
+    longer.prompt.n_ctx = 5
+    refused(r"holds float32 \(4, 8\), expected float32 \(5, 8\)", longer)
+    config = following(name="fourth")
+    digests = {"code": server.digests.code_digest(), "classes": "c", "split": "s", "clip": "other"}
+    digests["config"] = server.digests.config_digest(config)
+    others = {p: {"digests": digests} for p in range(3)}
+    refused("another CLIP", config, identities=others)
+    (folder / "shared_prompt.safetensors").write_bytes(b"x")
+    refused("is damaged", following(name="fifth"))
+
+
 def test_another_start_of_the_shared_prompt_names_the_odd_client() -> None:
     config = small_config()
     config.prompt.shared_init = "a photo of a"

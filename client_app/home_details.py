@@ -1,0 +1,34 @@
+"""Keep the details of a final evaluation on the client's own disk."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from client_app.runtime import Runtime
+from client_app.site_log import SiteLog
+from fedrsclip_core import fileio, paths
+from fedrsclip_core.details import FORMAT
+from fedrsclip_core.messages import RoundRequest
+
+
+def keep_details(
+    runtime: Runtime, request: RoundRequest, parts: Mapping[str, Any], log: SiteLog
+) -> None:
+    """Write ``<home>/evaluations/<federation>/<run>/<client>.json``, for its owner only.
+
+    A disk without room costs the details, not the client's answer.
+    """
+    name = runtime.site.client_name
+    folder = paths.evaluations_dir(runtime.config.federation.name, request.run_name)
+    found = {
+        "format": FORMAT,
+        "run": request.run_name,
+        "client": name,
+        "round": request.server_round,
+        "class_names": list(runtime.data.class_names),
+        "parts": parts,
+    }
+    try:
+        fileio.write_text(folder / f"{name}.json", json.dumps(found) + "\n", mode=0o600)
+    except OSError as error:
+        log.write(f"the details of the evaluation were not kept in {folder}: {error.strerror}")

@@ -1,0 +1,1 @@
+"""`fedrsclip bench`: a grid of runs, and the tables that are made of them."""

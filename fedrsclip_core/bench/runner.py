@@ -1,0 +1,139 @@
+"""Runs the cells of a benchmark that are missing, in processes beside this one."""
+
+import fcntl
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from fedrsclip_core.bench.cells import Cell
+from fedrsclip_core.bench.description import Description
+from fedrsclip_core.bench.figures import Row
+from fedrsclip_core.bench.found import completed
+from fedrsclip_core.bench.preparation import Prepared, prepare, with_classes
+from fedrsclip_core.bench.progress import Progress
+from fedrsclip_core.bench.results import Extras, ResultFiles
+from fedrsclip_core.bench.schedule import Done, Job, Schedule, carry_out
+from fedrsclip_core.bench.tables import STANDARD, Layout, markdown
+from fedrsclip_core.bench.workers import Worker
+from fedrsclip_core.errors import RunError
+
+Echo = Callable[[str], None]
+Failures = dict[str, str]
+"""Why cells failed, by name."""
+
+_LOCK_PATIENCE = 10.0
+
+
+def no_extras(cell: Cell, results: Mapping[str, Any]) -> Row:
+    """Add no figures to a cell's row."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What a protocol runs its cells with.
+
+    Attributes
+    ----------
+    description : Description
+        The benchmark.
+    lock : IO[bytes]
+        Held as long as a worker lives.
+    echo : Callable[[str], None]
+        Receives lines for a person.
+    """
+
+    description: Description
+    lock: IO[bytes]
+    echo: Echo
+
+    def run(
+        self, cells: Sequence[Cell], layout: Layout = STANDARD, extras: Extras = no_extras
+    ) -> tuple[list[Row], Failures]:
+        """Run the cells that are missing, and keep the results on disk up to date.
+
+        Returns
+        -------
+        tuple[list[Row], Failures]
+            A row per cell, and which cells failed.
+        """
+        cells = with_classes(self.description, cells)
+        done = {cell: results for cell in cells if (results := completed(cell)) is not None}
+        missing = [cell for cell in cells if cell not in done]
+        prepared = prepare(self.description, missing, done) if missing else None
+        self.echo(f"{len(cells)} cells, {len(done)} of them are completed")
+        files = ResultFiles(self.description, cells, layout, extras)
+        for cell, results in done.items():
+            files.enter(cell, results)
+        files.write()
+        failed: Failures = {}
+        for cell, error in self._ended(prepared) if prepared else ():
+            found = None if error else completed(cell)
+            if found is None:
+                failed[cell.name] = error or "it left no results"
+            else:
+                files.enter(cell, found)
+                files.write()
+        if self.description.bench.probe:
+            self._probe(cells, files)
+        self.echo("")
+        self.echo(markdown(files.tables, files.caption))
+        return files.rows, failed
+
+    def _probe(self, cells: Sequence[Cell], files: ResultFiles) -> None:
+        """Enter a linear probe on the images of each setting and seed that a cell has used."""
+        from fedrsclip_core.bench.probe import probe_row
+
+        used = {(c.setting, c.seed): c for c in reversed(cells) if completed(c) is not None}
+        splits = {(r["setting"], r["seed"]): r.get("split_digest") or "" for r in files.rows}
+        for key, cell in used.items():
+            files.enter_row(probe_row(self.description, cell, splits[key]))
+            files.write()
+
+    def _ended(self, prepared: Prepared) -> Iterator[tuple[Cell, str]]:
+        """Run jobs and yield each cell that ended, with the reason if it failed."""
+        count = min(len(prepared.environments), len(prepared.jobs))
+        workers = [
+            Worker(site, self.description.folder / f"worker-{number}.log", [self.lock.fileno()])
+            for number, site in enumerate(prepared.environments[:count])
+        ]
+        progress = Progress([job.cell for job in prepared.jobs], count)
+        schedule = Schedule(prepared.jobs)
+        try:
+            for done in carry_out(schedule, [partial(_timed, worker) for worker in workers]):
+                outcome = f"FAILED ({done.error})" if done.error else "completed"
+                self.echo(progress.line(done.job.cell, done.seconds, outcome))
+                yield done.job.cell, done.error
+        finally:
+            for worker in workers:
+                worker.end()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[IO[bytes]]:
+    """Hold the benchmark's folder; workers of a killed runner hold it for a moment longer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + _LOCK_PATIENCE
+    with (folder / ".lock").open("ab") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise RunError(
+                        f"the benchmark {folder.name} is going on in another process: wait for "
+                        "it, or give this one another bench.name"
+                    ) from None
+                time.sleep(0.2)
+        yield lock
+
+
+def _timed(worker: Worker, job: Job) -> Done:
+    start = time.monotonic()
+    error = worker.run(job.cell.job)
+    return Done(job, error, time.monotonic() - start)

@@ -1,0 +1,169 @@
+"""``fedrsclip bench`` for real: worker processes, equal bits, and a runner that is killed."""
+
+import csv
+import json
+import os
+import shlex
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors import safe_open
+
+from fedrsclip_core.bench.new_classes import new_accuracies
+from fedrsclip_core.config import compose
+from fedrsclip_core.demo.scenes import CLASS_NAMES
+from tests.integration.launched import PATIENCE, Launched
+
+pytestmark = pytest.mark.integration
+
+Launch = Callable[..., Launched]
+SMALL = ["federation.num_clients=2", "federation.num_rounds=2", "data.images_per_class=10"]
+FIGURES = ("status", "rounds", "zero_shot", "initial", "last", "val_best", "clients")
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Start ``fedrsclip`` in a sub-folder; ended whatever happens."""
+    started: list[Launched] = []
+
+    def start(name: str, *arguments: str) -> Launched:
+        started.append(Launched(tmp_path / name, *arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.send_signal(signal.SIGTERM)
+            one.process.wait(timeout=60)
+
+
+def rows(home: Path, name: str = "demo") -> list[dict[str, str]]:
+    with (home / f"bench/{name}/results.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def learned(folder: Path) -> dict[str, Any]:
+    """Return a run's figures, without times, and the bits of its shared prompt."""
+    results = json.loads((folder / "results.json").read_text())
+    found = {name: _untimed(results[name]) for name in FIGURES}
+    prompt = folder / "shared_prompt.safetensors"
+    if prompt.exists():
+        with safe_open(prompt, framework="numpy") as file:
+            found["shared"] = file.get_tensor("shared_prompt").tobytes()
+    return found
+
+
+def _untimed(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_untimed(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    skipped = ("seconds", "eval_seconds", "bytes")  # a message's size depends on its times
+    return {key: _untimed(item) for key, item in value.items() if key not in skipped}
+
+
+def test_cells_equal_ordinary_runs_in_bits(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = ["bench=demo", "bench.settings=[heterogeneous]", "bench.seeds=[1]"]
+    bench = launch("bench", "bench", *grid, *SMALL)
+    assert bench.wait() == 0, bench.output
+    assert "Traceback" not in bench.output
+    found = rows(bench.home)
+    assert [r["method"] for r in found] == ["zero_shot", "promptfl", "fedrsclip", "linear_probe"]
+    assert 0 < float(found.pop()["test_global"]) <= 100
+    for row in found:
+        command = shlex.split(row["repeat"])
+        assert command[:2] == ["fedrsclip", "run"]
+        name = f"bench-demo-heterogeneous-{row['method']}-seed1"
+        alone = launch(row["method"], *command[1:], f"run.name={name}")
+        assert alone.wait() == 0, alone.output
+        cell, run = bench.home / "runs" / name, alone.home / "runs" / name
+        assert learned(cell) == learned(run)
+        assert float(row["test_zero_shot"]) == 100 * alone.results["zero_shot"]["test"]
+        personal = alone.results["last"]["test"]["personalized"]
+        assert row["test_personalized"] == ("" if not personal else str(100 * personal["mean"]))
+        # What the clients kept at home says the same as what they told the server.
+        kept = [json.loads(p.read_text()) for p in bench.home.glob(f"evaluations/demo/{name}/*")]
+        hits = [one["parts"]["test"]["zero-shot"]["confusion"] for one in kept]
+        correct = sum(row[i] for matrix in hits for i, row in enumerate(matrix))
+        images = sum(sum(map(sum, matrix)) for matrix in hits)
+        assert correct / images == alone.results["zero_shot"]["test"]
+        # What the bench computes itself of classes agrees with what the clients counted.
+        monkeypatch.setenv("FEDRSCLIP_HOME", str(bench.home))
+        config = compose(command[2:])
+        config.data.class_names = list(CLASS_NAMES)
+        prompt = cell / "shared_prompt.safetensors"
+        computed = new_accuracies(config, list(CLASS_NAMES), prompt if prompt.exists() else None)
+        assert computed["zero_shot"] == alone.results["zero_shot"]["test"]
+        assert computed.get("global") == alone.results["last"]["test"]["global"]
+    table = (bench.home / "bench/demo/table.md").read_text()
+    assert "| fedrsclip |" in table and "minus fedrsclip" in table
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
+def test_a_killed_benchmark_goes_on_with_equal_bits(launch: Launch) -> None:
+    grid = ["bench=demo", "bench.settings=[uniform]", "bench.methods=[promptfl,fedrsclip]"]
+    grid += ["federation.num_clients=2", "federation.num_rounds=12", "data.images_per_class=10"]
+    grid += ["bench.seeds=[0]", "bench.jobs=1"]
+    whole = launch("whole", "bench", *grid)
+    assert whole.wait() == 0, whole.output
+
+    killed = launch("killed", "bench", *grid)
+    killed.wait_for("[1/2]")
+    first, second = (
+        killed.home / f"runs/bench-demo-uniform-{method}-seed0"
+        for method in ("promptfl", "fedrsclip")
+    )
+    _wait_until(lambda: any(second.glob("checkpoint/round-*")))
+    assert killed.running  # notes the workers
+    assert killed.groups
+    os.kill(killed.process.pid, signal.SIGKILL)
+    killed.process.wait(timeout=10)
+    assert not (second / "results.json").exists()
+    _wait_until(lambda: killed.left_behind() == [])
+    before = (first / "results.json").stat().st_mtime_ns
+
+    again = launch("killed", "bench", *grid)
+    assert again.wait() == 0, again.output
+    assert "2 cells, 1 of them are completed" in again.output
+    assert (first / "results.json").stat().st_mtime_ns == before
+    log = (again.home / "bench/demo/worker-0.log").read_text()
+    assert f"run {second.name} goes on after round" in log
+    for cell in (first, second):
+        assert learned(cell) == learned(whole.home / "runs" / cell.name)
+    measured = [_figures(row) for row in rows(whole.home)]
+    assert measured == [_figures(row) for row in rows(again.home)]
+    assert len(measured) == 3  # with the linear probe
+
+
+def test_a_cell_that_fails_is_named_and_the_others_are_run(launch: Launch) -> None:
+    grid = ["bench=demo", "bench.settings=[uniform]", "bench.methods=[zero_shot,promptfl]"]
+    grid += ["bench.seeds=[0]", "bench.reference=null", *SMALL]
+    grid += ["optimizer.lr=1e30", "federation.max_failed_rounds=1"]
+    bench = launch("bench", "bench", *grid)
+    assert bench.wait() == 1, bench.output
+    assert "bench-demo-uniform-promptfl-seed0 failed: " in bench.output
+    assert "Traceback" not in bench.output
+    zero_shot, promptfl, _ = rows(bench.home)
+    assert zero_shot["test_zero_shot"] and not promptfl["test_zero_shot"]
+
+    other = launch("bench", "bench", *grid, "prompt.n_ctx=5")
+    assert other.wait() == 1
+    assert "bench-demo-uniform-zero_shot-seed0 holds a run with prompt.n_ctx=4" in other.output
+    assert other.output.count("\n") == 1
+
+
+def _figures(row: dict[str, str]) -> dict[str, str]:
+    return {
+        k: v for k, v in row.items() if not k.startswith(("bytes_", "mb_to_")) and k != "seconds"
+    }
+
+
+def _wait_until(there: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

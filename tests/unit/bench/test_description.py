@@ -1,0 +1,153 @@
+"""Descriptions: every one that is shipped is sound, every mistake is one sentence."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from fedrsclip_core import paths
+from fedrsclip_core.bench import description
+from fedrsclip_core.bench.cells import grid, repeat_command
+from fedrsclip_core.bench.description import GRIDS, describe, names
+from fedrsclip_core.bench.protocols import PROTOCOLS
+from fedrsclip_core.cli import main
+from fedrsclip_core.config import compose
+from fedrsclip_core.digests import app_files, config_digest
+from fedrsclip_core.errors import ConfigError, FedRSCLIPError
+
+pytestmark = pytest.mark.unit
+
+TINY = """
+settings:
+  few: [federation.num_clients=2, federation.num_rounds=1]
+  many: [federation.num_clients=4, federation.num_rounds=1]
+methods: [promptfl, mine]
+method_overrides:
+  mine: [method=fedrsclip, loss.lambda_dpac=0]
+seeds: [0, 7]
+overrides: [prompt.n_ctx=5]
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return f"bench={tmp_path / 'tiny.yaml'}"
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_setting_and_every_method_composes(name: str) -> None:
+    bench = describe([f"bench={name}"]).bench
+    assert bench.name == name
+    # Not each with each: a composition takes its time.
+    last, first = bench.methods[-1], next(iter(bench.settings))
+    for cell in grid(describe([f"bench={name}", f"bench.seeds=[{bench.seeds[0]}]"])):
+        if cell.method == last or (cell.setting == first and name == "uc_merced"):
+            assert cell.config.run.name == cell.name
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_key_has_a_comment_above(name: str) -> None:
+    lines = (GRIDS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("#")
+    for before, line in pairwise(lines):
+        if re.match(r"\s*[\w.]+:", line):
+            assert before.lstrip().startswith("#"), line
+
+
+def test_the_grid_is_settings_by_seeds_by_methods(tiny: str) -> None:
+    cells = grid(describe([tiny]))
+    assert [(c.setting, c.seed, c.method) for c in cells] == [
+        (setting, seed, method)
+        for setting in ("few", "many")
+        for seed in (0, 7)
+        for method in ("promptfl", "mine")
+    ]
+    last = cells[-1]
+    assert last.name == "bench-tiny-many-mine-seed7"
+    assert last.folder == paths.runs_dir() / last.name
+
+
+def test_a_cell_is_an_ordinary_run(tiny: str) -> None:
+    cell = grid(describe([tiny, "optimizer.lr=0.2", "prompt.n_ctx=6"]))[-1]
+    config = cell.config
+    assert (config.method, config.seed, config.run.name) == ("fedrsclip", 7, cell.name)
+    assert (config.loss.lambda_dpac, config.optimizer.lr, config.prompt.n_ctx) == (0, 0.2, 6)
+    assert config_digest(config) == config_digest(compose(cell.overrides))
+    assert repeat_command(cell) == (
+        "fedrsclip run federation.num_clients=4 federation.num_rounds=1 prompt.n_ctx=6 "
+        "method=fedrsclip optimizer.lr=0.2 loss.lambda_dpac=0 seed=7"
+    )
+
+
+def test_the_command_line_changes_the_grid(tiny: str) -> None:
+    changed = ["bench.settings=[many]", "bench.methods=[local]", "bench.seeds=[3]", "bench.jobs=2"]
+    found = describe([tiny, *changed, "bench.name=other", "data.path=/images"])
+    (cell,) = grid(found)
+    assert cell.name == "bench-other-many-local-seed3"
+    assert found.bench.jobs == 2
+    assert found.site == ("data.path=/images",)
+    assert not any("/images" in text for text in cell.overrides)
+    assert found.folder == paths.bench_dir("other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["bench=NAME", "demo"]),
+        (["bench=demmo"], ["bench=demmo does not exist", "demo"]),
+        (["bench=nowhere.yaml"], ["no description", "nowhere.yaml"]),
+        (["bench=demo", "bench.sedes=[1]"], ["sedes", "demo.yaml"]),
+        (["bench=demo", "bench.seeds=[one]"], ["seeds", "one"]),
+        (["bench=demo", "bench.seeds=[]"], ["bench.seeds is empty"]),
+        (["bench=demo", "bench.seeds=[1,1]"], ["bench.seeds", "twice"]),
+        (["bench=demo", "bench.settings=[lake]"], ["'lake'", "uniform"]),
+        (["bench=demo", "bench.name=a/b"], ["a/b"]),
+        (["bench=demo", "bench.jobs=0"], ["bench.jobs is 0"]),
+        (["bench=demo", "bench.protocol=odd"], ["bench.protocol", "standard"]),
+        (["bench=demo", "bench.reference=local"], ["bench.reference is local"]),
+        (["bench=demo", "seed=3"], ["seed", "bench.seeds"]),
+        (["bench=demo", "run.name=x"], ["run.name", "bench.name"]),
+        (["bench=demo", "method=local"], ["method", "bench.methods"]),
+    ],
+)
+def test_a_mistake_is_a_sentence(arguments: list[str], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        describe(arguments)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    assert all(word in sentence for word in words), sentence
+
+
+def test_a_wrong_override_is_known_before_anything_runs(tiny: str) -> None:
+    (cell, *_) = grid(describe([tiny, "prompt.nctx=3"]))
+    with pytest.raises(ConfigError, match=r"prompt\.nctx"):
+        _ = cell.config
+
+
+@pytest.mark.parametrize("name", ["optimal31", "nwpu_resisc45"])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [([], "data.path is not set"), (["data.path=no-such-folder"], "no-such-folder")],
+)
+def test_without_data_there_is_one_sentence(
+    name: str, given: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", f"bench={name}", "model=demo_clip", *given]) == 1
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert (printed.out + printed.err).count("\n") == 1
+
+
+def test_a_name_that_no_folder_can_have_is_refused(tiny: str) -> None:
+    with pytest.raises(FedRSCLIPError, match="name of a cell"):
+        grid(describe([tiny, f"bench.name={'x' * 90}"]))
+
+
+def test_every_protocol_has_its_function() -> None:
+    assert tuple(PROTOCOLS) == description.PROTOCOLS
+
+
+def test_descriptions_do_not_travel() -> None:
+    assert not [name for name, path in app_files().items() if path.is_relative_to(GRIDS)]

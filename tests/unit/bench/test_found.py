@@ -1,0 +1,150 @@
+"""What counts as a completed cell, and what its row holds."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedrsclip_core import paths
+from fedrsclip_core.bench.cells import Cell, grid
+from fedrsclip_core.bench.description import describe
+from fedrsclip_core.bench.figures import class_rows, row_of
+from fedrsclip_core.bench.found import completed
+from fedrsclip_core.config import join_overrides
+from fedrsclip_core.details import FORMAT
+from fedrsclip_core.digests import code_digest
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.schema import SITE_KEYS
+from fedrsclip_core.validation import flattened
+
+pytestmark = pytest.mark.unit
+
+CALIBRATION = {"count": [0.0] * 14 + [4.0], "confidence": [0.0] * 14 + [3.9]}
+
+
+def demo(*more: str) -> Cell:
+    return grid(describe(["bench=demo", "bench.seeds=[0]", *more]))[-1]
+
+
+@pytest.fixture
+def left() -> Callable[..., Cell]:
+    """Write what a completed cell leaves."""
+
+    def leave(*more: str, status: str = "completed", code: str | None = None) -> Cell:
+        cell = demo(*more)
+        cell.folder.mkdir(parents=True)
+        config = {k: v for k, v in flattened(cell.config) if k not in SITE_KEYS}
+        about = {"overrides": join_overrides(cell.overrides), "config": config}
+        (cell.folder / "run.json").write_text(json.dumps(about))
+        results = {"status": status, "digests": {"code": code or code_digest()}}
+        (cell.folder / "results.json").write_text(json.dumps(results))
+        return cell
+
+    return leave
+
+
+def test_a_completed_cell_is_known_by_its_name(left: Callable[..., Cell]) -> None:
+    assert completed(demo()) is None
+    cell = left()
+    found = completed(cell)
+    assert found is not None and found["status"] == "completed"
+    assert completed(demo()) is not None
+
+
+@pytest.mark.parametrize("status", ["failed", "unknown"])
+def test_one_that_did_not_end_well_is_not(status: str, left: Callable[..., Cell]) -> None:
+    assert completed(left(status=status)) is None
+
+
+def test_one_of_other_code_counts_with_an_equal_configuration(left: Callable[..., Cell]) -> None:
+    assert completed(left(code="of-last-week")) is not None
+
+
+def test_another_configuration_under_the_name_is_a_sentence(left: Callable[..., Cell]) -> None:
+    left("optimizer.lr=0.7")
+    with pytest.raises(ConfigError, match=r"optimizer\.lr=0\.7, the benchmark now says 0\.1"):
+        completed(demo())
+
+
+def test_a_damaged_folder_is_a_sentence(left: Callable[..., Cell]) -> None:
+    cell = left()
+    (cell.folder / "results.json").write_text("{")
+    with pytest.raises(ConfigError, match="damaged"):
+        completed(cell)
+
+
+def results_of(cell: Cell) -> dict[str, Any]:
+    values = {"mean": 0.5, "std": 0.1, "worst": 0.25, "pooled": 0.4}
+    figures = {"global": 0.75, "personalized": values, "personalized_own": None}
+    record = {"round": 5, "test": figures, "val": figures}
+    return {
+        "last": record,
+        "val_best": None,
+        "zero_shot": {"test": 0.3, "val": None},
+        "clients": [{"name": "client-0"}, {"name": "client-1"}],
+        "bytes": {"down": {"message": 7}, "up": {"message": 9}},
+        "num_clients": 2,
+        "seconds": 1.5,
+        "digests": dict.fromkeys(("split", "classes", "clip", "config", "code"), "d"),
+    }
+
+
+def keep(cell: Cell, client: str, confusion: list[list[int]], *, run: str = "") -> Path:
+    tally = {"confusion": confusion, "calibration": CALIBRATION | {"correct": [0.0] * 14 + [3.0]}}
+    kept = {"format": FORMAT, "run": run or cell.name, "round": 5, "class_names": ["a", "b"]}
+    folder = paths.evaluations_dir("demo", cell.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{client}.json").write_text(
+        json.dumps(kept | {"parts": {"test": {"global": tally}}})
+    )
+    return folder
+
+
+def test_a_row_has_percentages_and_knows_what_it_does_not_know(left: Callable[..., Cell]) -> None:
+    cell = left()
+    row = row_of(cell, results_of(cell))
+    assert (row["test_global"], row["test_personalized"], row["test_zero_shot"]) == (75, 50, 30)
+    assert (row["test_personalized_worst"], row["test_personalized_pooled"]) == (25, 40)
+    assert row["test_own"] is row["best_test_global"] is row["val_zero_shot"] is None
+    assert row["test_global_f1"] is row["test_global_ece"] is None  # nothing was kept
+    assert row["repeat"].startswith("fedrsclip run partition=uniform ")
+    assert row_of(cell, None) == {k: row[k] for k in ("setting", "method", "variant", "seed")}
+
+
+def test_what_the_clients_kept_is_pooled(left: Callable[..., Cell]) -> None:
+    cell = left()
+    keep(cell, "client-0", [[2, 0], [1, 1]])
+    keep(cell, "client-1", [[1, 0], [1, 2]])
+    row = row_of(cell, results_of(cell))
+    # pooled [[3, 0], [2, 3]]: 6 / (3 + 5) and 6 / (5 + 3)
+    assert row["test_global_f1"] == pytest.approx(75)
+    assert row["test_global_ece"] == pytest.approx(100 * (7.8 - 6) / 8)
+    classes = class_rows(cell, results_of(cell))
+    assert [(r["mode"], r["class"], r["images"], r["correct"]) for r in classes] == [
+        ("global", "a", 3, 3),
+        ("global", "b", 5, 3),
+    ]
+    assert classes[1]["accuracy"] == 60
+
+
+def test_details_of_another_run_or_a_missing_client_do_not_count(
+    left: Callable[..., Cell],
+) -> None:
+    cell = left()
+    keep(cell, "client-0", [[2, 0], [1, 1]])
+    assert row_of(cell, results_of(cell))["test_global_f1"] is None
+    keep(cell, "client-1", [[2, 0], [1, 1]], run="another")
+    assert row_of(cell, results_of(cell))["test_global_f1"] is None
+
+
+def test_other_clients_than_wanted_are_a_sentence(left: Callable[..., Cell]) -> None:
+    cell = left()
+    results = json.loads((cell.folder / "results.json").read_text())
+    results["clients"] = [{"partition_id": 0}, {"partition_id": 2}]
+    (cell.folder / "results.json").write_text(json.dumps(results))
+    assert completed(replace(cell, partitions=(0, 2))) is not None
+    with pytest.raises(ConfigError, match=r"clients \[0, 2\]"):
+        completed(replace(cell, partitions=(1, 2)))

@@ -1,0 +1,78 @@
+"""Statistics and tables with values that were worked out by hand."""
+
+import math
+
+import pytest
+
+from fedrsclip_core.bench.figures import Row
+from fedrsclip_core.bench.summary import paired, summarise, text
+from fedrsclip_core.bench.tables import latex, markdown, tables
+
+pytestmark = pytest.mark.unit
+
+
+def row(method: str, seed: int, value: float | None, *, split: str = "s", **more: object) -> Row:
+    found: Row = {"setting": "uniform", "method": method, "variant": "", "seed": seed}
+    if value is not None:
+        found |= {"test_global": value, "split_digest": f"{split}{seed}"}
+    return found | more
+
+
+def test_mean_and_deviation_of_the_sample() -> None:
+    found = summarise([1.0, 2.0, 6.0, None])
+    assert found is not None
+    assert (found.mean, found.number) == (3.0, 3)
+    assert found.deviation == pytest.approx(math.sqrt(7))  # (4 + 1 + 9) / 2
+
+
+def test_one_value_has_no_deviation_and_none_has_no_mean() -> None:
+    one = summarise([5.0])
+    assert one is not None and one.deviation is None
+    assert summarise([None]) is None
+
+
+def test_differences_are_of_equal_seeds_and_splits() -> None:
+    mine = [row("a", 0, 10.0), row("a", 1, 14.0), row("a", 2, 99.0)]
+    others = [row("b", 1, 8.0), row("b", 0, 9.0), row("b", 2, 1.0, split="another")]
+    found = paired(mine, others, "test_global")
+    assert found is not None
+    assert (found.mean, found.number) == (3.5, 2)  # 1 and 6
+    assert found.deviation == pytest.approx(math.sqrt(12.5))
+
+
+def test_an_unfinished_cell_is_no_pair() -> None:
+    assert paired([row("a", 0, None)], [row("b", 0, None)], "test_global") is None
+
+
+def test_text() -> None:
+    assert text(summarise([1.0, 2.0, 6.0]), 3) == "3.0 ± 2.6"
+    assert text(summarise([1.0, 2.0, 6.0]), 5) == "3.0 ± 2.6 (n=3)"
+    assert text(summarise([4.0]), 1, signed=True) == "+4.0"
+    assert text(None, 3) == ""
+
+
+def test_tables_leave_out_what_is_not_known() -> None:
+    rows = [row("promptfl", 0, 40.0), row("promptfl", 1, 42.0), row("local", 0, None)]
+    rows += [row("local", 1, None), row("fedrsclip", 0, 43.0), row("fedrsclip", 1, 41.0)]
+    main, more, differences = tables(rows, 2, "fedrsclip")
+    assert main.rows[0] == ("promptfl", "", "41.0 ± 1.4", "", "", "", "")
+    assert main.rows[1] == ("local", *[""] * 6)
+    assert more.rows[2] == ("fedrsclip", *[""] * 7)
+    assert differences.rows == (
+        ("promptfl", "-1.0 ± 2.8", "", "", ""),
+        ("local", "", "", "", ""),
+    )
+
+
+def test_markdown_and_latex_say_the_same() -> None:
+    rows = [row("promptfl_ft", 0, 40.0), row("fedrsclip", 0, 43.0)]
+    made = tables(rows, 1, "fedrsclip")
+    plain, tex = markdown(made, "caption"), latex(made, "caption")
+    assert "| promptfl_ft |  | 40.0 |  |  |  |  |" in plain
+    assert r"promptfl\_ft &  & 40.0 &  &  &  &  \\" in tex
+    assert "| promptfl_ft | -3.0 |  |  |  |" in plain
+    assert r"promptfl\_ft & $-$3.0 &  &  &  \\" in tex
+
+
+def test_without_the_reference_there_is_nothing_to_compare() -> None:
+    assert len(tables([row("promptfl", 0, 1.0)], 1, None)) == 2

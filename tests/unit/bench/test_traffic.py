@@ -1,0 +1,62 @@
+"""Bytes to an accuracy, and the sizes of what others would send."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedrsclip_core.bench.traffic import bytes_to, clip_parameters, lora_parameters, traffic_layout
+from tests.tiny_clip import make_tiny_clip
+
+pytestmark = pytest.mark.unit
+
+
+def record(accuracy: float | None, *, personalized: float | None = None, **more: Any) -> Any:
+    test = {
+        "global": accuracy,
+        "personalized": None if personalized is None else {"mean": personalized},
+    }
+    sizes = {"down": {"message": 10}, "up": {"message": 5}}
+    return {"clients": {"asked": 2}, "bytes": sizes, "test": test, "sampled": False} | more
+
+
+def test_bytes_are_counted_until_the_accuracy_is_there() -> None:
+    records = [record(0.2), record(0.3), record(0.45), record(0.9)]
+    assert bytes_to(records, 0.4) == (6, 45)
+    assert bytes_to(records, 0.2) == (2, 15)
+    assert bytes_to(records, 0.95) is None
+
+
+def test_the_personalized_accuracy_counts_where_there_is_one() -> None:
+    records = [record(0.9, personalized=0.1), record(0.1, personalized=0.5)]
+    assert bytes_to(records, 0.4) == (4, 30)
+
+
+def test_rounds_that_not_all_evaluated_are_passed_over() -> None:
+    records = [record(0.9, sampled=True), record(None) | {"test": None}, record(0.5)]
+    assert bytes_to(records, 0.4) == (6, 45)
+
+
+def test_sizes_are_those_of_the_model(tmp_path: Path) -> None:
+    from transformers import CLIPModel
+
+    folder = make_tiny_clip(tmp_path / "clip")
+    config = json.loads((folder / "config.json").read_text())
+    model = CLIPModel.from_pretrained(folder)
+    assert clip_parameters(config) == sum(p.numel() for p in model.parameters())
+    # Two towers of 2 layers and width 32, query and value, each 8 x 32 and 32 x 8.
+    assert lora_parameters(config) == 2 * 2 * 2 * (8 * 32 + 32 * 8)
+
+
+def test_sizes_of_openais_models_are_the_known_ones() -> None:
+    b16 = {"vision_config": {"patch_size": 16}, "text_config": {}, "projection_dim": 512}
+    assert clip_parameters(b16) == 149_620_737
+    assert clip_parameters({}) == 151_277_313  # ViT-B/32
+    assert lora_parameters({}) == 12 * 4 * 8 * (768 + 512)
+
+
+def test_columns_are_there_for_each_accuracy() -> None:
+    more = traffic_layout([40, 52.5]).more
+    assert more["MB to 40, lora"] == "mb_to_40_lora"
+    assert more["MB to 52.5, prompts"] == "mb_to_52.5_prompts"
