@@ -35,6 +35,7 @@ def new_accuracies(config: Config, new: list[str], prompt: Path | None) -> dict[
     dict[str, float | None]
         The fraction of right answers by mode.
     """
+    torch.set_num_threads(config.optimizer.threads)
     files = find_clip(config.model, Path(config.model.path) if config.model.path else None)
     first = len(config.data.class_names) - len(new)
     clients = clients_features(config, files, parts=("test",), first_class=first)

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -410,3 +411,28 @@ def test_a_full_disk_is_told_and_the_work_goes_on_once_there_is_room(
         trained(client, 4, shared)
         files = sorted(p.name for p in disk.rglob("round-*"))
         assert files == ["round-000001.safetensors", "round-000004.safetensors"]
+
+
+def test_only_the_final_evaluation_leaves_details_at_home(client: Client) -> None:
+    kept = paths.evaluations_dir("demo", RUN) / "client-0.json"
+    client.evaluate(0, shared_prompt())
+    assert not kept.exists()
+    reply = evaluated(client.evaluate(0, shared_prompt(), final=True))
+    assert kept.stat().st_mode & 0o777 == 0o600
+    found = json.loads(kept.read_text())
+    assert (found["run"], found["client"], found["round"]) == (RUN, "client-0", 0)
+    assert found["class_names"] == list(CLASSES)
+    for (part, mode), correct in reply.correct.items():
+        tally = found["parts"][part][mode]
+        assert sum(row[c] for c, row in enumerate(tally["confusion"])) == correct
+        assert sum(tally["calibration"]["correct"]) == correct
+        assert sum(tally["calibration"]["count"]) == reply.total[part]
+
+
+def test_details_that_cannot_be_kept_do_not_cost_the_answer(client: Client) -> None:
+    folder = paths.evaluations_dir("demo", RUN)
+    folder.parent.mkdir(parents=True)
+    folder.write_text("not a folder")
+    assert evaluated(client.evaluate(0, shared_prompt(), final=True)).total["test"] == 3
+    log = (paths.logs_dir() / "client-0.log").read_text(encoding="utf-8")
+    assert "details of the evaluation were not kept" in log
