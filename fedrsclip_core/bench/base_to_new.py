@@ -47,7 +47,8 @@ def base_to_new(runner: Runner) -> Failures:
     ]
 
     def extras(cell: Cell, results: Mapping[str, Any]) -> Row:
-        figures = _measured(description, cell, halves[cell.setting][1])
+        digest = results["digests"]["clip"]
+        figures = _measured(description, cell, halves[cell.setting][1], digest)
         return with_harmonic(figures, results)
 
     return runner.run(cells, LAYOUT, extras)[1]
@@ -131,7 +132,9 @@ def link_classes(root: Path, target: Path, classes: Sequence[str]) -> None:
                 link.symlink_to(there, target_is_directory=True)
 
 
-def _measured(description: Description, cell: Cell, new: list[str]) -> dict[str, float | None]:
+def _measured(
+    description: Description, cell: Cell, new: list[str], clip: str
+) -> dict[str, float | None]:
     """Measure a cell's shared prompt on new classes, once."""
     from fedrsclip_core.bench.new_classes import new_accuracies
 
@@ -143,6 +146,8 @@ def _measured(description: Description, cell: Cell, new: list[str]) -> dict[str,
         if known["prompt"] == key and known["classes"] == new:
             return dict(known["accuracy"])
     here = preflight.compose_here([*cell.overrides, *description.site])
+    if preflight.check_model(here).digest != clip:
+        raise ConfigError(f"{cell.folder} was run with another CLIP: give the same again")
     here.seed, here.data.class_names = cell.seed, [*cell.config.data.class_names, *new]
     accuracy = new_accuracies(here, new, prompt if key else None)
     fileio.write_json(kept, {"prompt": key, "classes": new, "accuracy": accuracy})

@@ -3,6 +3,8 @@
 Pooled it sees all clients' images, which no federation does; alone each client has its own.
 """
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,6 +15,9 @@ from fedrsclip_core.bench.description import Description
 from fedrsclip_core.bench.figures import Row
 from fedrsclip_core.bench.images import clients_features, joined
 from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.federated import open_client_data
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.schema import Config
 
 METHOD = "linear_probe"
 _PENALTIES = tuple(10.0**-k for k in range(9))
@@ -22,6 +27,7 @@ _STEPS = 200
 def probe_row(description: Description, cell: Cell, split_digest: str) -> Row:
     """Return the row of a cell's setting and seed: pooled as global, alone as personalized."""
     here = preflight.compose_here([*cell.overrides, *description.site])
+    _check_images(here, cell, split_digest)
     parts = ("train", "val", "test")
     clients = list(clients_features(here, preflight.check_model(here), parts=parts))
     pooled = {part: joined([client[part] for client in clients]) for part in parts}
@@ -73,6 +79,14 @@ def fit(data: FeatureSet, penalty: float) -> NDArray[np.float64]:
 
     optimizer.step(closure)  # type: ignore[no-untyped-call, arg-type, unused-ignore]
     return np.asarray(weights.detach().numpy())
+
+
+def _check_images(here: Config, cell: Cell, split_digest: str) -> None:
+    path = Path(here.data.path) if here.data.path else None
+    count = here.federation.num_clients
+    found = open_client_data(here, path, partition_id=0, num_partitions=count)
+    if found.split_digest != split_digest:
+        raise ConfigError(f"{cell.folder} was run with other images: give the same again")
 
 
 def _accuracy(weights: NDArray[np.float64], data: FeatureSet) -> float:

@@ -5,17 +5,23 @@ the model's configuration, once up and down per client and round for as many rou
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+from fedrsclip_core import config as configuration
 from fedrsclip_core import preflight
 from fedrsclip_core.bench.cells import Cell
 from fedrsclip_core.bench.description import Description
 from fedrsclip_core.bench.figures import Row
 from fedrsclip_core.bench.results import Extras
 from fedrsclip_core.bench.tables import STANDARD, Layout
+from fedrsclip_core.clip import ClipFiles, find_clip
+from fedrsclip_core.errors import ModelError
+from fedrsclip_core.schema import ModelConfig
 
 _RANK = 8
 _BYTES = 4  # float32
@@ -37,12 +43,6 @@ def traffic_layout(accuracies: Sequence[float]) -> Layout:
 def traffic_extras(description: Description) -> Extras:
     """Return what makes these figures of a completed cell."""
 
-    @cache
-    def sizes(cell: Cell) -> tuple[int, int]:
-        here = preflight.compose_here([*cell.overrides, *description.site])
-        config = preflight.check_model(here).config
-        return lora_parameters(config), clip_parameters(config)
-
     def extras(cell: Cell, results: Mapping[str, Any]) -> Row:
         row: Row = {}
         if not description.bench.accuracies:
@@ -54,12 +54,34 @@ def traffic_extras(description: Description) -> Extras:
             if reached is None or not reached[0]:
                 continue
             exchanges, sent = reached
-            lora, clip = (2 * exchanges * size * _BYTES for size in sizes(cell))
-            for name, size in (("prompts", sent), ("lora", lora), ("clip", clip)):
-                row[f"mb_to_{target:g}_{name}"] = size / 1e6
+            row[f"mb_to_{target:g}_prompts"] = sent / 1e6
+            for name, size in _sizes(description, cell, results).items():
+                row[f"mb_to_{target:g}_{name}"] = 2 * exchanges * size * _BYTES / 1e6
         return row
 
     return extras
+
+
+def _sizes(description: Description, cell: Cell, results: Mapping[str, Any]) -> dict[str, int]:
+    """Return the numbers that others would send; none where the run's CLIP is not at hand."""
+    about = json.loads((cell.folder / "run.json").read_text(encoding="utf-8"))["config"]
+    _, site = configuration.split_site_overrides(description.site)
+    variable = preflight.SITE_VARIABLES["model.path"]
+    path = site.get("model.path") or os.environ.get(variable) or None
+    files = _clip(about["model.name"], about["model.hub_id"], about["model.revision"], path)
+    if files is None or files.digest != results["digests"]["clip"]:
+        return {}
+    return {"lora": lora_parameters(files.config), "clip": clip_parameters(files.config)}
+
+
+@cache
+def _clip(
+    name: str, hub_id: str | None, revision: str | None, path: str | None
+) -> ClipFiles | None:
+    try:
+        return find_clip(ModelConfig(name, hub_id, revision), Path(path) if path else None)
+    except ModelError:
+        return None
 
 
 def bytes_to(records: Sequence[Mapping[str, Any]], accuracy: float) -> tuple[int, int] | None:

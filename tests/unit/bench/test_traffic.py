@@ -6,7 +6,17 @@ from typing import Any
 
 import pytest
 
-from fedrsclip_core.bench.traffic import bytes_to, clip_parameters, lora_parameters, traffic_layout
+from fedrsclip_core.bench.cells import grid
+from fedrsclip_core.bench.description import describe
+from fedrsclip_core.bench.traffic import (
+    bytes_to,
+    clip_parameters,
+    lora_parameters,
+    traffic_extras,
+    traffic_layout,
+)
+from fedrsclip_core.clip import find_clip
+from fedrsclip_core.schema import ModelConfig
 from tests.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.unit
@@ -60,3 +70,19 @@ def test_columns_are_there_for_each_accuracy() -> None:
     more = traffic_layout([40, 52.5]).more
     assert more["MB to 40, lora"] == "mb_to_40_lora"
     assert more["MB to 52.5, prompts"] == "mb_to_52.5_prompts"
+
+
+def test_figures_of_another_clip_are_left_out() -> None:
+    description = describe(["bench=demo", "bench.seeds=[0]", "bench.accuracies=[40]"])
+    cell = grid(description)[-1]
+    cell.folder.mkdir(parents=True)
+    model = {"model.name": "demo_clip", "model.hub_id": None, "model.revision": None}
+    (cell.folder / "run.json").write_text(json.dumps({"config": model}))
+    (cell.folder / "metrics.jsonl").write_text(json.dumps(record(0.5)) + "\n")
+    files = find_clip(ModelConfig(), None)
+    extras = traffic_extras(description)
+    row = extras(cell, {"digests": {"clip": files.digest}})
+    assert row["mb_to_40_prompts"] == 15 / 1e6
+    # Two clients, once up and down, 4 bytes a number.
+    assert row["mb_to_40_clip"] == 2 * 2 * 4 * clip_parameters(files.config) / 1e6
+    assert extras(cell, {"digests": {"clip": "another"}}) == {"mb_to_40_prompts": 15 / 1e6}
