@@ -88,10 +88,13 @@ class Runner:
         """Enter a linear probe on the images of each setting and seed that a cell has used."""
         from fedrsclip_core.bench.probe import probe_row
 
-        used = {(c.setting, c.seed): c for c in reversed(cells) if completed(c) is not None}
-        splits = {(r["setting"], r["seed"]): r.get("split_digest") or "" for r in files.rows}
-        for key, cell in used.items():
-            files.enter_row(probe_row(self.description, cell, splits[key]))
+        splits = {
+            (cell.setting, cell.seed): (cell, results["digests"]["split"])
+            for cell in reversed(cells)
+            if (results := completed(cell)) is not None
+        }
+        for cell, digest in splits.values():
+            files.enter_row(probe_row(self.description, cell, digest))
             files.write()
 
     def _ended(self, prepared: Prepared) -> Iterator[tuple[Cell, str]]:
