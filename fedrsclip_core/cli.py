@@ -67,6 +67,15 @@ def _status(arguments: Sequence[str]) -> int:
     return status(arguments, echo=_say)
 
 
+def _watch(arguments: Sequence[str]) -> int:
+    from fedrsclip_core.live.command import watch
+
+    # A `kill` must leave the terminal as it was.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return watch(arguments, echo=_say)
+
+
 def _data(arguments: Sequence[str]) -> int:
     from fedrsclip_core.data.command import data
 
@@ -104,16 +113,16 @@ def _parser() -> argparse.ArgumentParser:
         if name == "clock":
             command.set_defaults(overrides=[])
             continue
-        command.add_argument(
-            "overrides",
-            nargs="*",
-            metavar="key=value",
-            help=_OVERRIDES if name != "status" else "run=NAME superlink=NAME",
-        )
+        metavar, explained = _ARGUMENTS.get(name, ("key=value", _OVERRIDES))
+        command.add_argument("overrides", nargs="*", metavar=metavar, help=explained)
     return parser
 
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
+_ARGUMENTS = {
+    "status": ("key=value", "run=NAME superlink=NAME"),
+    "watch": ("RUN", "the name of a run of this machine, or its folder"),
+}
 _COMMANDS = {
     "run": _run,
     "bench": _bench,
@@ -121,6 +130,7 @@ _COMMANDS = {
     "check": _check,
     "clock": _clock,
     "status": _status,
+    "watch": _watch,
     "data": _data,
     "deploy": _deploy,
 }
@@ -135,6 +145,8 @@ _HELP = {
     "(FEDRSCLIP_SERVER=host:port and, with TLS, FEDRSCLIP_CA=file in the environment)",
     "status": "say how a run goes (run=NAME, by default the newest) and who is connected "
     "(superlink=NAME, a connection of Flower's configuration); at the server",
+    "watch": "show live how a run goes until it ends (its name or folder, by default the newest) "
+    "and renew its report.html; exit status 0 if it completed; Ctrl-C leaves the run alone",
     "data": "list the known data sets, prepare or check one on disk, or record a split: "
     "data list | prepare | check | split, each with --help",
     "deploy": "render what each host of a federation needs into out=DIR; "
