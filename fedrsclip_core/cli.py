@@ -67,6 +67,12 @@ def _status(arguments: Sequence[str]) -> int:
     return status(arguments, echo=_say)
 
 
+def _report(arguments: Sequence[str]) -> int:
+    from fedrsclip_core.report.command import report
+
+    return report(arguments, echo=_say)
+
+
 def _data(arguments: Sequence[str]) -> int:
     from fedrsclip_core.data.command import data
 
@@ -95,8 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fedrsclip {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, text in _HELP.items():
-        if name == "data":
-            # It has a parser of its own: here nothing that begins with - is an option.
+        if name in _OWN_PARSERS:
+            # Here nothing that begins with - is an option.
             inner = commands.add_parser(name, help=text, add_help=False, prefix_chars="+")
             inner.add_argument("overrides", nargs="*")
             continue
@@ -114,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
+_OWN_PARSERS = ("data", "report")
 _COMMANDS = {
     "run": _run,
     "bench": _bench,
@@ -121,6 +128,7 @@ _COMMANDS = {
     "check": _check,
     "clock": _clock,
     "status": _status,
+    "report": _report,
     "data": _data,
     "deploy": _deploy,
 }
@@ -135,6 +143,8 @@ _HELP = {
     "(FEDRSCLIP_SERVER=host:port and, with TLS, FEDRSCLIP_CA=file in the environment)",
     "status": "say how a run goes (run=NAME, by default the newest) and who is connected "
     "(superlink=NAME, a connection of Flower's configuration); at the server",
+    "report": "write a page about a run or a benchmark that opens without a network: "
+    "report RUN_OR_BENCH_DIR [--open] [--images PATH]",
     "data": "list the known data sets, prepare or check one on disk, or record a split: "
     "data list | prepare | check | split, each with --help",
     "deploy": "render what each host of a federation needs into out=DIR; "
