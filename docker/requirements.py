@@ -6,8 +6,9 @@ import tomllib
 from pathlib import Path
 
 # The server draws pictures and never sees an image; a client trains and draws none.
-_SERVER = {"flwr", "hydra-core", "numpy", "cryptography", "safetensors", "matplotlib"}
-_CLIENT = (_SERVER - {"matplotlib"}) | {"transformers", "datasets", "tokenizers", "pillow"}
+_DRAWING = {"matplotlib", "jinja2", "rich"}
+_SERVER = {"flwr", "hydra-core", "numpy", "cryptography", "safetensors"} | _DRAWING
+_CLIENT = (_SERVER - _DRAWING) | {"transformers", "datasets", "tokenizers", "pillow"}
 WANTED = {"server": _SERVER, "client": _CLIENT, "torch": {"torch"}}
 
 

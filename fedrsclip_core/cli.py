@@ -76,6 +76,12 @@ def _watch(arguments: Sequence[str]) -> int:
     return watch(arguments, echo=_say)
 
 
+def _report(arguments: Sequence[str]) -> int:
+    from fedrsclip_core.report.command import report
+
+    return report(arguments, echo=_say)
+
+
 def _data(arguments: Sequence[str]) -> int:
     from fedrsclip_core.data.command import data
 
@@ -104,8 +110,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fedrsclip {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, text in _HELP.items():
-        if name == "data":
-            # It has a parser of its own: here nothing that begins with - is an option.
+        if name in _OWN_PARSERS:
+            # Here nothing that begins with - is an option.
             inner = commands.add_parser(name, help=text, add_help=False, prefix_chars="+")
             inner.add_argument("overrides", nargs="*")
             continue
@@ -123,6 +129,7 @@ _ARGUMENTS = {
     "status": ("key=value", "run=NAME superlink=NAME"),
     "watch": ("RUN", "the name of a run of this machine, or its folder"),
 }
+_OWN_PARSERS = ("data", "report")
 _COMMANDS = {
     "run": _run,
     "bench": _bench,
@@ -131,6 +138,7 @@ _COMMANDS = {
     "clock": _clock,
     "status": _status,
     "watch": _watch,
+    "report": _report,
     "data": _data,
     "deploy": _deploy,
 }
@@ -147,6 +155,8 @@ _HELP = {
     "(superlink=NAME, a connection of Flower's configuration); at the server",
     "watch": "show live how a run goes until it ends (its name or folder, by default the newest) "
     "and renew its report.html; exit status 0 if it completed; Ctrl-C leaves the run alone",
+    "report": "write a page about a run or a benchmark that opens without a network: "
+    "report RUN_OR_BENCH_DIR [--open] [--images PATH]",
     "data": "list the known data sets, prepare or check one on disk, or record a split: "
     "data list | prepare | check | split, each with --help",
     "deploy": "render what each host of a federation needs into out=DIR; "

@@ -27,3 +27,7 @@ class WireError(FedRSCLIPError):
 
 class RunError(FedRSCLIPError):
     """A federation that cannot start or go on."""
+
+
+class ReportError(FedRSCLIPError):
+    """A folder of which no report can be made."""

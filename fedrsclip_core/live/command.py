@@ -7,7 +7,7 @@ from pathlib import Path
 from fedrsclip_core import report
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.live.display import Echo, display
-from fedrsclip_core.live.refresh import Refresher, write_report
+from fedrsclip_core.live.refresh import Refresher
 from fedrsclip_core.live.run import COMPLETED, RunView, RunWatch, has_begun
 from fedrsclip_core.live.target import find
 from fedrsclip_core.live.words import ending, printable
@@ -59,7 +59,7 @@ def _wait_for(folder: Path, echo: Echo) -> None:
 
 
 def _follow(folder: Path, echo: Echo) -> int:
-    subject, refresher = RunWatch(folder), Refresher(folder, write_report)
+    subject, refresher = RunWatch(folder), Refresher(folder, report.write_report)
     with display(echo) as shown:
         view = subject.look()
         while True:

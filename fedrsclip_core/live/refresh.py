@@ -67,11 +67,3 @@ class Refresher:
             return steps > 0
         due = (self._steps == 0 and steps > 0) or steps >= self._steps + _EVERY
         return due and self._clock() >= self._not_before
-
-
-def write_report(folder: Path) -> Path:
-    """Write the page of a folder and return its path."""
-    # The figures need a plotting library, which takes a second to import.
-    from fedrsclip_core import report
-
-    return report.write_report(folder)

@@ -22,11 +22,12 @@ def find(asked: str | None) -> Path:
     """
     if asked is None:
         return runs.newest()
-    if os.sep in asked or asked in (".", ".."):
-        return Path(asked).expanduser().resolve()
+    path = Path(asked).expanduser()
+    if path.is_dir() or os.sep in asked:
+        return path.resolve()
     name = paths.safe_name(asked, "run")
     folder, bench = paths.runs_dir() / name, paths.bench_dir(name)
-    return bench if is_bench(bench) and not folder.is_dir() else folder
+    return bench if bench.is_dir() and not folder.is_dir() else folder
 
 
 def is_bench(folder: Path) -> bool:
