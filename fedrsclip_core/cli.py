@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
 _ARGUMENTS = {
     "status": ("key=value", "run=NAME superlink=NAME"),
-    "watch": ("RUN", "the name of a run of this machine, or its folder"),
+    "watch": ("RUN", "the name of a run or benchmark of this machine, or its folder"),
 }
 _OWN_PARSERS = ("data", "report")
 _COMMANDS = {
@@ -153,8 +153,9 @@ _HELP = {
     "(FEDRSCLIP_SERVER=host:port and, with TLS, FEDRSCLIP_CA=file in the environment)",
     "status": "say how a run goes (run=NAME, by default the newest) and who is connected "
     "(superlink=NAME, a connection of Flower's configuration); at the server",
-    "watch": "show live how a run goes until it ends (its name or folder, by default the newest) "
-    "and renew its report.html; exit status 0 if it completed; Ctrl-C leaves the run alone",
+    "watch": "show live how a run or benchmark goes until it ends (its name or folder, by default "
+    "the newest run) and renew its report.html; status 0 if it completed, else 1; Ctrl-C leaves "
+    "it alone",
     "report": "write a page about a run or a benchmark that opens without a network: "
     "report RUN_OR_BENCH_DIR [--open] [--images PATH]",
     "data": "list the known data sets, prepare or check one on disk, or record a split: "

@@ -1,16 +1,16 @@
-"""`fedrsclip watch`: look at a run until it ends, and leave it alone."""
+"""`fedrsclip watch`: look at a run or a benchmark until it ends, and leave it alone."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fedrsclip_core import report
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.live.display import Echo, display
 from fedrsclip_core.live.refresh import Refresher
-from fedrsclip_core.live.run import COMPLETED, RunView, RunWatch, has_begun
-from fedrsclip_core.live.target import find
-from fedrsclip_core.live.words import ending, printable
+from fedrsclip_core.live.subject import BenchSubject, RunSubject
+from fedrsclip_core.live.target import find, is_bench, is_there
+from fedrsclip_core.live.words import printable
 
 _LOOK_SECONDS = 1.0
 _BEGIN_SECONDS = 300.0
@@ -18,22 +18,22 @@ _INTERRUPTED = 130
 
 
 def watch(arguments: Sequence[str], *, echo: Echo) -> int:
-    """Show a run until it ends and return its status: 0 if it is completed.
+    """Show a run or a benchmark until it ends and return its status: 0 if it is completed.
 
     Parameters
     ----------
     arguments : Sequence[str]
-        The name or folder of a run; by default the newest run of this machine.
+        The name or folder of a run or benchmark; by default the newest run of this machine.
     echo : Callable[[str], None]
         Receives lines for a person.
 
     Raises
     ------
     FedRSCLIPError
-        If there is no such run.
+        If there is neither.
     """
     if len(arguments) > 1:
-        raise ConfigError("fedrsclip watch takes one run: its name or its folder")
+        raise ConfigError("fedrsclip watch takes one run or benchmark: its name or its folder")
     folder = find(arguments[0] if arguments else None)
     try:
         _wait_for(folder, echo)
@@ -45,11 +45,11 @@ def watch(arguments: Sequence[str], *, echo: Echo) -> int:
 
 def _wait_for(folder: Path, echo: Echo) -> None:
     """Wait for a run that is being started; it takes a while until it has a folder."""
-    if has_begun(folder):
+    if is_there(folder):
         return
-    echo(f"there is no run in {folder}: waiting {_BEGIN_SECONDS:.0f} s for it to begin")
+    echo(f"there is no run in {folder} yet: waiting {_BEGIN_SECONDS:.0f} s for it to begin")
     deadline = time.monotonic() + _BEGIN_SECONDS
-    while not has_begun(folder):
+    while not is_there(folder):
         if time.monotonic() > deadline:
             raise ConfigError(
                 f"there is no run in {folder}: give the name or folder of one, at the server, with "
@@ -59,27 +59,17 @@ def _wait_for(folder: Path, echo: Echo) -> None:
 
 
 def _follow(folder: Path, echo: Echo) -> int:
-    subject, refresher = RunWatch(folder), Refresher(folder, report.write_report)
+    subject = BenchSubject(folder) if is_bench(folder) else RunSubject(folder)
+    refresher = Refresher(folder, subject.unit, report.write_report)
     with display(echo) as shown:
-        view = subject.look()
         while True:
-            shown.show(view, refresher.note)
-            if refresher.refresh(view.steps, unit="round", ended=view.ended):
-                shown.show(view, refresher.note)
-            if view.ended:
+            shown.show(subject, refresher.note)
+            if refresher.refresh(subject.steps, ended=subject.ended):
+                shown.show(subject, refresher.note)
+            if subject.ended:
                 break
             time.sleep(_LOOK_SECONDS)
-            view = subject.look()
-    for line in (*_closing(view), f"report: {refresher.note}"):
+            subject.look()
+    for line in (*subject.closing(), *([f"report: {refresher.note}"] if refresher.note else [])):
         echo(printable(line))
-    return view.status
-
-
-def _closing(view: RunView) -> Iterator[str]:
-    if view.state == COMPLETED and view.results is not None:
-        try:
-            yield from ("", *report.final_table(view.results).splitlines(), "")
-        except (LookupError, TypeError, ValueError):
-            yield "results.json is damaged: it has no table"
-    yield ending(view)
-    yield f"folder: {view.folder}"
+    return subject.status

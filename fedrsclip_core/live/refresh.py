@@ -15,6 +15,8 @@ class Refresher:
     ----------
     folder : Path
         The folder of a run or a benchmark.
+    unit : str
+        What its progress is counted in.
     write : Callable[[Path], Path]
         Writes the report of a folder and returns its path.
     clock : Callable[[], float]
@@ -24,25 +26,25 @@ class Refresher:
     def __init__(
         self,
         folder: Path,
+        unit: str,
         write: Callable[[Path], Path],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
+        self._unit = unit
         self._write = write
         self._clock = clock
         self._steps = 0
         self._not_before = 0.0
         self.note = ""
 
-    def refresh(self, steps: int, *, unit: str, ended: bool) -> bool:
+    def refresh(self, steps: int, *, ended: bool) -> bool:
         """Write the report if it is time, and return whether it was.
 
         Parameters
         ----------
         steps : int
             Rounds or cells that are there.
-        unit : str
-            What they are called.
         ended : bool
             Whether nothing will be added.
         """
@@ -51,7 +53,7 @@ class Refresher:
         start = self._clock()
         try:
             path = self._write(self._folder)
-            self.note = f"{path} ({steps} {unit}s)"
+            self.note = f"{path} ({steps} {self._unit}s)"
         except Exception as error:
             # Whatever is wrong with a page is no reason to stop watching.
             lines = str(error).splitlines() or [type(error).__name__]

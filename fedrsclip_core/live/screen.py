@@ -1,4 +1,4 @@
-"""A run as a picture in a terminal."""
+"""What is watched as a picture in a terminal."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from fedrsclip_core.live import figures
+from fedrsclip_core.live.bench import BEGUN, WAITING, BenchView
 from fedrsclip_core.live.rounds import Accuracies, Round
-from fedrsclip_core.live.run import COMPLETED, GOING_ON, RunView
-from fedrsclip_core.live.words import printable, run_title
+from fedrsclip_core.live.run import COMPLETED, FAILED, GOING_ON, RunView
+from fedrsclip_core.live.words import bench_title, printable, run_title
 from fedrsclip_core.units import duration, percent, size
 
 _HEADER = ("test accuracy, %", "zero-shot", "global", "personalized", "worst client")
+_MOST_CELLS = 12
 
 
 def run_screen(view: RunView, note: str) -> RenderableType:
@@ -33,6 +35,22 @@ def run_screen(view: RunView, note: str) -> RenderableType:
     parts.append(facts(_facts(view) + ([("report", note)] if note else [])))
     told = [text for text in (*view.problems, view.warning) if text]
     return Group(*parts, *(Text(printable(text), style="yellow") for text in told))
+
+
+def bench_screen(view: BenchView, note: str) -> RenderableType:
+    """Draw a benchmark, with a line about its report; empty for none."""
+    cells = [("begun", cell) for cell in view.of(BEGUN)]
+    cells += [("failed", cell) for cell in view.of(FAILED)]
+    pairs = [(word, f"{cell.name}: {cell.said}") for word, cell in cells[:_MOST_CELLS]]
+    if len(cells) > _MOST_CELLS:
+        pairs.append(("", f"and {len(cells) - _MOST_CELLS} more"))
+    pairs.append(("waiting", f"{len(view.of(WAITING))} cells"))
+    parts = [
+        title(bench_title(view), view.state),
+        bar("cell", view.steps, len(view.cells), None),
+        facts(pairs + ([("report", note)] if note else [])),
+    ]
+    return Group(*parts, *(Text(printable(text), style="yellow") for text in view.problems))
 
 
 def title(text: str, state: str) -> RenderableType:

@@ -84,20 +84,20 @@ def test_the_report_is_written_at_first_then_every_five_rounds_and_at_the_end(
     tmp_path: Path,
 ) -> None:
     reports = Reports(0.0)
-    refresher = Refresher(tmp_path, reports.write, lambda: reports.now)
-    done = [refresher.refresh(steps, unit="round", ended=False) for steps in range(13)]
+    refresher = Refresher(tmp_path, "round", reports.write, lambda: reports.now)
+    done = [refresher.refresh(steps, ended=False) for steps in range(13)]
     assert [steps for steps, was in enumerate(done) if was] == [1, 6, 11]
     assert refresher.note == f"{tmp_path / 'report.html'} (11 rounds)"
-    assert refresher.refresh(12, unit="round", ended=True)
+    assert refresher.refresh(12, ended=True)
     assert reports.written == 4
 
 
 def test_a_slow_report_takes_a_tenth_of_the_time_at_most(tmp_path: Path) -> None:
     reports = Reports(6.0)
-    refresher = Refresher(tmp_path, reports.write, lambda: reports.now)
+    refresher = Refresher(tmp_path, "round", reports.write, lambda: reports.now)
     start = reports.now
     for steps in range(1, 600):
-        refresher.refresh(steps, unit="round", ended=False)
+        refresher.refresh(steps, ended=False)
         reports.now += 1.0
     assert reports.written > 5
     assert reports.written * 6.0 <= 0.1 * (reports.now - start) + 6.0
@@ -105,6 +105,6 @@ def test_a_slow_report_takes_a_tenth_of_the_time_at_most(tmp_path: Path) -> None
 
 def test_nothing_is_reported_of_a_run_without_a_round(tmp_path: Path) -> None:
     reports = Reports(0.0)
-    refresher = Refresher(tmp_path, reports.write, lambda: reports.now)
-    assert not refresher.refresh(0, unit="round", ended=True)
+    refresher = Refresher(tmp_path, "round", reports.write, lambda: reports.now)
+    assert not refresher.refresh(0, ended=True)
     assert reports.written == 0
