@@ -35,7 +35,7 @@ class PromptConfig:
     beta: float = 0.8
     transport_mass: float = 0.8
     transport_eps: float = 0.1
-    template: str = "a satellite photo of a {}."
+    templates: list[str] = field(default_factory=lambda: ["a satellite photo of a {}."])
     finetune_epochs: int = 0
     finetune_lr: float | None = None
 

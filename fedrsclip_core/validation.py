@@ -180,8 +180,14 @@ def _check_texts(config: Config, values: dict[str, object]) -> None:
     device = config.federation.device
     if device is not None and not _DEVICE.fullmatch(device):
         raise ConfigError(f"federation.device is {device!r}: choose cpu, cuda, cuda:<n> or mps")
-    if config.prompt.template.count("{}") != 1:
-        raise ConfigError("prompt.template must hold {} once, where the class name goes")
+    if not config.prompt.templates:
+        raise ConfigError("prompt.templates is empty: give at least one template")
+    for template in config.prompt.templates:
+        if template.count("{}") != 1 or set(template.replace("{}", "")) & {"{", "}"}:
+            raise ConfigError(
+                f"prompt.templates has {template!r}: it must hold {{}} once, where the class "
+                "name goes, and no other brace"
+            )
     for key in ("prompt.shared_init", "prompt.private_init"):
         if not str(values[key]).strip():
             raise ConfigError(f"{key} is empty: give it words, or random")

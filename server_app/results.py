@@ -67,7 +67,7 @@ def write_shared_prompt(path: Path, state: RunState) -> None:
         "revision": config.model.revision or "",
         "clip": state.digests()["clip"] or "",
         "n_ctx": str(config.prompt.n_ctx),
-        "template": config.prompt.template,
+        "templates": json.dumps(list(config.prompt.templates)),
         "run": state.run_name,
         "round": str(state.server_round),
     }
