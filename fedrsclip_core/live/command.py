@@ -64,12 +64,12 @@ def _follow(folder: Path, echo: Echo) -> int:
     with display(echo) as shown:
         while True:
             shown.show(subject, refresher.note)
-            if refresher.refresh(subject.steps, ended=subject.ended):
+            if refresher.refresh(subject.view.steps, ended=subject.view.ended):
                 shown.show(subject, refresher.note)
-            if subject.ended:
+            if subject.view.ended:
                 break
             time.sleep(_LOOK_SECONDS)
             subject.look()
     for line in (*subject.closing(), *([f"report: {refresher.note}"] if refresher.note else [])):
         echo(printable(line))
-    return subject.status
+    return subject.view.status

@@ -3,10 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from fedrsclip_core import report
-from fedrsclip_core.live.bench import BenchWatch
+from fedrsclip_core.live.bench import BenchView, BenchWatch
 from fedrsclip_core.live.plain import BenchLines, RunLines
 from fedrsclip_core.live.run import COMPLETED, RunView, RunWatch
 from fedrsclip_core.live.words import bench_ending, run_ending
@@ -15,8 +15,24 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+class View(Protocol):
+    """What is known at one moment."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether no process works on it any more."""
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0 if it is completed."""
+
+    @property
+    def steps(self) -> int:
+        """How much of it is there to be reported."""
+
+
 class Subject(ABC):
-    """Something that is watched; it shows what it was at the last look.
+    """Something that is watched.
 
     Attributes
     ----------
@@ -26,24 +42,14 @@ class Subject(ABC):
 
     unit: str
 
+    @property
+    @abstractmethod
+    def view(self) -> View:
+        """What was known at the last look."""
+
     @abstractmethod
     def look(self) -> None:
         """Look anew."""
-
-    @property
-    @abstractmethod
-    def ended(self) -> bool:
-        """Whether nothing will change any more."""
-
-    @property
-    @abstractmethod
-    def status(self) -> int:
-        """The exit status: 0 if it is completed."""
-
-    @property
-    @abstractmethod
-    def steps(self) -> int:
-        """How much of it is there to be reported."""
 
     @abstractmethod
     def news(self) -> Iterator[str]:
@@ -68,24 +74,14 @@ class RunSubject(Subject):
         self._lines = RunLines()
         self.look()
 
+    @property
+    def view(self) -> RunView:
+        """The run at the last look."""
+        return self._view
+
     def look(self) -> None:
         """Look anew."""
         self._view = self._watch.look()
-
-    @property
-    def ended(self) -> bool:
-        """Whether no process works on it any more."""
-        return self._view.ended
-
-    @property
-    def status(self) -> int:
-        """The exit status: 0 if it is completed."""
-        return self._view.status
-
-    @property
-    def steps(self) -> int:
-        """Rounds that are there."""
-        return self._view.steps
 
     def news(self) -> Iterator[str]:
         """Yield a line per new round, and what else is new."""
@@ -115,24 +111,14 @@ class BenchSubject(Subject):
         self._lines = BenchLines()
         self.look()
 
+    @property
+    def view(self) -> BenchView:
+        """The benchmark at the last look."""
+        return self._view
+
     def look(self) -> None:
         """Look anew."""
         self._view = self._watch.look()
-
-    @property
-    def ended(self) -> bool:
-        """Whether no process works on it any more."""
-        return self._view.ended
-
-    @property
-    def status(self) -> int:
-        """The exit status: 0 if every cell is completed."""
-        return self._view.status
-
-    @property
-    def steps(self) -> int:
-        """Cells that are completed."""
-        return self._view.steps
 
     def news(self) -> Iterator[str]:
         """Yield a line per cell that has ended, and what else is new."""
