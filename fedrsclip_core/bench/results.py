@@ -3,19 +3,20 @@
 import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from fedrsclip_core import fileio
 from fedrsclip_core.bench.cells import Cell
 from fedrsclip_core.bench.description import Description
-from fedrsclip_core.bench.figures import Row, class_rows, row_of
+from fedrsclip_core.bench.figures import Row, class_rows, identity, row_of
 from fedrsclip_core.bench.tables import Layout, Table, latex, markdown, tables
 
 Extras = Callable[[Cell, Mapping[str, Any]], Row]
 
 
 class ResultFiles:
-    """``results.csv``, ``classes.csv``, ``table.md`` and ``table.tex`` of one benchmark.
+    """The files of one benchmark: ``bench.json``, ``results.csv``, ``classes.csv`` and the tables.
 
     Parameters
     ----------
@@ -35,7 +36,7 @@ class ResultFiles:
         self._description = description
         self._layout = layout
         self._extras = extras
-        self._number = len(cells)
+        self._cells = tuple(cells)
         self._rows = {cell.name: row_of(cell, None) for cell in cells}
         self._classes: dict[str, list[Row]] = {cell.name: [] for cell in cells}
 
@@ -62,18 +63,31 @@ class ResultFiles:
     def write(self) -> None:
         """Replace the files."""
         folder, made = self._description.folder, self.tables
+        fileio.write_json(folder / "bench.json", self._about())
         fileio.write_text(folder / "results.csv", _csv(self.rows))
         classes = [row for rows in self._classes.values() for row in rows]
         fileio.write_text(folder / "classes.csv", _csv(classes))
         fileio.write_text(folder / "table.md", markdown(made, self.caption))
         fileio.write_text(folder / "table.tex", latex(made, self.caption))
 
+    def _about(self) -> dict[str, Any]:
+        """Return what the rows do not say: which cells there should be and what is shown."""
+        bench = self._description.bench
+        cells = [{"name": cell.name} | identity(cell) for cell in self._cells]
+        return {
+            "name": bench.name,
+            "reference": bench.reference,
+            "seeds": list(bench.seeds),
+            "layout": asdict(self._layout),
+            "cells": cells,
+        }
+
     @property
     def caption(self) -> str:
         """What the tables are of, and how much of it is there."""
         known = [row for row in self.rows if "code_digest" in row]
         caption = (
-            f"{self._description.bench.name}: {len(known)} of {self._number} cells, mean ± "
+            f"{self._description.bench.name}: {len(known)} of {len(self._cells)} cells, mean ± "
             "deviation over seeds, in per cent; ECE is the expected calibration error"
         )
         versions = len({row["code_digest"] for row in known})

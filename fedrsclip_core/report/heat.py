@@ -14,9 +14,9 @@ from fedrsclip_core.report.svg import Canvas, canvas
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LETTER = 7.2
+_LETTER = 6.6
 """Pixels of a letter in a label, on average."""
-_STRONG = 0.5
+_STRONG = 0.65
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ def heat_map(
         The figure and its size in pixels.
     """
     side = 30 if len(columns) <= 16 else 24 if len(columns) <= 32 else 18
-    left = 50 + _LETTER * max(map(len, rows))
-    below = 40 + 0.87 * _LETTER * max(map(len, columns))
+    left = 40 + _LETTER * max(map(len, rows))
+    below = 26 + 0.87 * _LETTER * max(map(len, columns))
     size = (round(left + side * len(columns) + 16), round(below + side * len(rows) + 10))
     drawn = canvas(*size)
     axes = plain(drawn.axes(), x=x, y=y, grid="")
     _squares(axes, drawn, cells)
-    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal")
+    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal", anchor="NW")
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(colors=INK, labelsize=11, pad=3)
@@ -80,7 +80,7 @@ def _squares(axes: "Axes", drawn: Canvas, cells: Sequence[Cell]) -> None:
 
     corners = np.array([(-0.46, -0.46), (0.46, -0.46), (0.46, 0.46), (-0.46, 0.46)])
     squares = PolyCollection(
-        [corners + (cell.column, cell.row) for cell in cells],
+        [corners + np.array([cell.column, cell.row]) for cell in cells],
         facecolors=[to_rgba(cell.color, cell.share) for cell in cells],
         linewidths=0,
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NOTHING = "Nothing was evaluated yet."
+_LABELS = (("left", (6, 11)), ("left", (9, -21)), ("right", (-8, 11)))
 _NUMBERED = 24
 """Up to so many clients carry their number in their dot."""
 
@@ -43,17 +44,8 @@ def steps(run: Run) -> Drawn | str:
     names = ("zero-shot", "global", "personalized")
     drawn.name(line, "steps", [f"{names[place]}: {percent(value)} %" for place, value in known])
     for place, value in known:
-        axes.annotate(
-            percent(value),
-            (place, 100 * value),
-            (-6 if place == 2 else 6, 11),
-            textcoords="offset points",
-            ha="right" if place == 2 else "left",
-            color=INK,
-            fontsize=15,
-            fontweight="bold",
-            zorder=6,
-        )
+        align, offset = _LABELS[place]
+        _say(axes, percent(value), (place, 100 * value), offset, align, size=15)
     axes.set_xticks(range(3), names, color=INK, fontsize=12)
     axes.set(xlim=(-0.2, 2.25), ylim=(0, 100))
     rows = [(names[place], percent(value)) for place, value in known]
@@ -196,16 +188,30 @@ def _clients_of_steps(axes: "Axes", drawn: Any, run: Run) -> None:
 def _worst(axes: "Axes", drawn: Any, value: float) -> None:
     line = curve(axes, [2], [100 * value], VERMILLION, "v", markersize=10, zorder=5)
     drawn.name(line, "worst", [f"worst client: {percent(value)} %"])
-    axes.annotate(
-        f"worst {percent(value)}",
-        (2, 100 * value),
-        (-10, -14),
+    _say(axes, f"worst {percent(value)}", (2, 100 * value), (-10, -16), "right", size=12)
+
+
+def _say(
+    axes: "Axes",
+    text: str,
+    place: tuple[float, float],
+    offset: tuple[float, float],
+    align: str,
+    size: float,
+) -> None:
+    """Write beside a point; the page gives such texts a rim where lines cross them."""
+    note = axes.annotate(
+        text,
+        place,
+        offset,
         textcoords="offset points",
-        ha="right",
+        ha=align,
         color=INK,
-        fontsize=12,
+        fontsize=size,
+        fontweight="bold",
         zorder=6,
     )
+    note.set_gid(f"rim-{text.replace(' ', '-')}")
 
 
 def _mode(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrsclip_core.report import run_accuracy, run_classes, run_costs, run_training
-from fedrsclip_core.report.panel import Panel, Table, panel, percent
+from fedrsclip_core.report.panel import panel, percent
 from fedrsclip_core.report.run_classes import Pair, worst_pairs
 from fedrsclip_core.report.run_folder import Run, read_run
 from fedrsclip_core.report.svg import drawing
@@ -19,7 +19,10 @@ _HALVES = {
     "accuracy": (
         ("steps", "From zero-shot to personalized", run_accuracy.steps),
         ("rounds", "Accuracy over rounds", run_accuracy.over_rounds),
-        ("clients", "Each client", run_accuracy.clients),
+    ),
+    "clients": (
+        ("clients", "Global against personalized", run_accuracy.clients),
+        ("participation", "Whose answers counted", run_costs.participation),
     ),
     "training": (
         ("losses", "Loss by term", run_training.losses),
@@ -27,7 +30,6 @@ _HALVES = {
     ),
     "costs": (
         ("traffic", "Bytes down and up", run_costs.traffic),
-        ("participation", "Whose answers counted", run_costs.participation),
         ("stages", "Seconds by stage", run_costs.stages),
     ),
 }
