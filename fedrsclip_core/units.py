@@ -24,3 +24,8 @@ def size(count: float) -> str:
 def percent(fraction: float | None) -> str:
     """Return a fraction in per cent without the sign; ``-`` if it is not known."""
     return "-" if fraction is None else f"{100 * fraction:.1f}"
+
+
+def counted(number: int, unit: str) -> str:
+    """Return a number with its unit, in the plural where that is due."""
+    return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

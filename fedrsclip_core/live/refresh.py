@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from fedrsclip_core.units import counted
+
 _EVERY = 5
 _SHARE = 0.1
 
@@ -53,7 +55,7 @@ class Refresher:
         start = self._clock()
         try:
             path = self._write(self._folder)
-            self.note = f"{path} ({steps} {self._unit}s)"
+            self.note = f"{path} ({counted(steps, self._unit)})"
         except Exception as error:
             # Whatever is wrong with a page is no reason to stop watching.
             lines = str(error).splitlines() or [type(error).__name__]

@@ -12,7 +12,7 @@ from fedrsclip_core.live.bench import BEGUN, WAITING, BenchView
 from fedrsclip_core.live.rounds import Accuracies, Round
 from fedrsclip_core.live.run import COMPLETED, FAILED, GOING_ON, RunView
 from fedrsclip_core.live.words import bench_title, printable, run_title
-from fedrsclip_core.units import duration, percent, size
+from fedrsclip_core.units import counted, duration, percent, size
 
 _HEADER = ("test accuracy, %", "zero-shot", "global", "personalized", "worst client")
 _MOST_CELLS = 12
@@ -44,7 +44,7 @@ def bench_screen(view: BenchView, note: str) -> RenderableType:
     pairs = [(word, f"{cell.name}: {cell.said}") for word, cell in cells[:_MOST_CELLS]]
     if len(cells) > _MOST_CELLS:
         pairs.append(("", f"and {len(cells) - _MOST_CELLS} more"))
-    pairs.append(("waiting", f"{len(view.of(WAITING))} cells"))
+    pairs.append(("waiting", counted(len(view.of(WAITING)), "cell")))
     parts = [
         title(bench_title(view), view.state),
         bar("cell", view.steps, len(view.cells), None),
@@ -76,6 +76,8 @@ def bar(what: str, done: int, total: int | None, left: float | None) -> Renderab
 def facts(pairs: Sequence[tuple[str, str]]) -> RenderableType:
     """Draw lines with a word before each."""
     grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
     for name, value in pairs:
         grid.add_row(Text(name, style="dim"), Text(printable(value)))
     return grid

@@ -116,6 +116,6 @@ def test_the_screen(tmp_path: Path) -> None:
     assert lines[2:] == [
         "begun bench-grid-uniform-b-seed1: last heard of 5 s ago",
         "failed bench-grid-uniform-d-seed1: results.json is damaged: it holds no JSON object",
-        "waiting 1 cells",
+        "waiting 1 cell",
         "report report.html",
     ]

@@ -7,7 +7,7 @@ import pytest
 from fedrsclip_core.live import figures
 from fedrsclip_core.live.refresh import Refresher
 from fedrsclip_core.live.rounds import Round, round_of
-from fedrsclip_core.units import duration, percent, size
+from fedrsclip_core.units import counted, duration, percent, size
 from tests.unit.live.folders import record
 
 pytestmark = pytest.mark.unit
@@ -63,6 +63,7 @@ def test_units() -> None:
     found = [duration(seconds) for seconds in (-1.0, 3.4, 600, 7200, 3 * 86400)]
     assert found == ["0 s", "3 s", "10 min", "2.0 h", "3.0 d"]
     assert [size(count) for count in (9, 1234, 5e6, 7e9)] == ["9 B", "1.2 kB", "5.0 MB", "7.0 GB"]
+    assert [counted(number, "round") for number in (0, 1, 2)] == ["0 rounds", "1 round", "2 rounds"]
     assert (percent(0.4321), percent(None)) == ("43.2", "-")
 
 

@@ -107,5 +107,7 @@ def test_no_line_is_wider_than_the_terminal(folder: Folder, width: int) -> None:
     console = Console(file=text, width=width, force_terminal=True, markup=False)
     with folder.held():
         segments = console.render_lines(run_screen(RunWatch(folder.path).look(), "x" * 120))
+    whole = "".join(segment.text for line in segments for segment in line)
+    assert whole.count("x") - whole.count("client-1: timeout x") >= 120
     lengths = [sum(segment.cell_length for segment in line) for line in segments]
     assert max(lengths) <= width
