@@ -44,7 +44,9 @@ def bench_screen(view: BenchView, note: str) -> RenderableType:
     pairs = [(word, f"{cell.name}: {cell.said}") for word, cell in cells[:_MOST_CELLS]]
     if len(cells) > _MOST_CELLS:
         pairs.append(("", f"and {len(cells) - _MOST_CELLS} more"))
-    pairs.append(("waiting", counted(len(view.of(WAITING)), "cell")))
+    waiting = len(view.of(WAITING))
+    if waiting:
+        pairs.append(("waiting", counted(waiting, "cell")))
     parts = [
         title(bench_title(view), view.state),
         bar("cell", view.steps, len(view.cells), None),

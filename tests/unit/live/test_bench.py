@@ -119,3 +119,10 @@ def test_the_screen(tmp_path: Path) -> None:
         "waiting 1 cell",
         "report report.html",
     ]
+
+
+def test_a_benchmark_without_a_cell_to_come_does_not_speak_of_any() -> None:
+    bench = write("a", "b", "c", "d")
+    text = io.StringIO()
+    Console(file=text, width=100).print(bench_screen(BenchWatch(bench.path).look(), ""))
+    assert [line.split()[0] for line in text.getvalue().splitlines()] == ["benchmark", "cell"]
