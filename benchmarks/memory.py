@@ -8,7 +8,8 @@ from typing import Self
 
 from fedrsclip_core.processes import process_table
 
-_EVERY = 0.5
+_EVERY = 2.0
+"""Seconds; to read it walks a process's page table, which would slow down what is measured."""
 
 
 def pss_mib(pid: int) -> float:
