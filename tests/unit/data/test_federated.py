@@ -46,7 +46,7 @@ def test_the_split_is_dealt_once_for_all_clients_of_a_process(
     monkeypatch.setattr(federated, "deal", counted)
 
     def train_of(client: int, seed: int) -> list[int]:
-        config = replace(config_of("uniform"), seed=seed)
+        config = replace(config_of("uniform", name="folder"), seed=seed)
         data = open_client_data(config, root, partition_id=client, num_partitions=3)
         return [int(i) for i in data.split.train]
 
