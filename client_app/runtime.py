@@ -5,9 +5,8 @@ text tower and image encoder are there once per process. In a deployment each me
 process, so nothing is imported before it is needed.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +34,14 @@ from fedrsclip_core.messages import Identity
 from fedrsclip_core.prompts import TRANSPORT, initial_prompt
 from fedrsclip_core.schema import Config
 
-_MAX_OPENED = 256
+_RunConfig = tuple[tuple[str, str], ...]
 
-_OPENED: "OrderedDict[tuple[str, str, Site], Runtime]" = OrderedDict()
-"""The process cache: runtimes by configuration digest, home and site; the oldest leaves first."""
+_OPENED: "dict[tuple[_RunConfig, str], dict[Site, Runtime]]" = {}
+"""The process cache: of the newest run, by what was submitted and home, the clients' runtimes.
+
+All of them, since each has its own part of the images: what they hold together does not grow with
+their number, and a bound below it would open every client anew in every round.
+"""
 
 
 class Runtime:
@@ -54,6 +57,7 @@ class Runtime:
 
     def __init__(self, config: Config, site: Site) -> None:
         self.config = config
+        self.config_digest = config_digest(config)
         self.site = site
         self._features: dict[str, FeatureSet] = {}
 
@@ -157,8 +161,8 @@ class Runtime:
     def digests(self) -> dict[str, str]:
         """Return what the federation must agree on, by part."""
         return {
-            "code": code_digest(),
-            "config": config_digest(self.config),
+            "code": loaded_code(),
+            "config": self.config_digest,
             "clip": self.files.digest,
             "classes": self.class_digest,
             "split": self.data.split_digest,
@@ -195,16 +199,25 @@ def open_runtime(node_config: Mapping[str, object], run_config: Mapping[str, obj
     ConfigError
         If the run's configuration or the node's is unusable.
     """
-    config = _composed(tuple(sorted((name, str(value)) for name, value in run_config.items())))
+    submitted = tuple(sorted((name, str(value)) for name, value in run_config.items()))
+    config = _composed(submitted)
     site = read_site(node_config, num_clients=config.federation.num_clients)
-    key = (config_digest(config), str(paths.home()), site)
-    runtime = _OPENED.pop(key, None) or Runtime(config, site)
-    _OPENED[key] = runtime
-    while len(_OPENED) > _MAX_OPENED:
-        _OPENED.popitem(last=False)
-    return runtime
+    run = (submitted, str(paths.home()))
+    if run not in _OPENED:
+        _OPENED.clear()
+        _OPENED[run] = {}
+    clients = _OPENED[run]
+    if site not in clients:
+        clients[site] = Runtime(config, site)
+    return clients[site]
 
 
 @lru_cache(maxsize=4)
-def _composed(run_config: tuple[tuple[str, str], ...]) -> Config:
+def _composed(run_config: _RunConfig) -> Config:
     return from_run_config(dict(run_config))
+
+
+@cache
+def loaded_code() -> str:
+    """sha256 over this process's code, which does not change while it runs."""
+    return code_digest()
