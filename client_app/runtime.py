@@ -69,7 +69,7 @@ class Runtime:
 
     @cached_property
     def data(self) -> ClientData:
-        """The client's images and their split."""
+        """The client's images and their split; opened anew if asked for after the features."""
         return open_client_data(
             self.config,
             self.site.data_path,
@@ -78,14 +78,24 @@ class Runtime:
         )
 
     @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The federation's classes."""
+        return tuple(self.data.class_names)
+
+    @cached_property
+    def split_digest(self) -> str:
+        """Digest of the split of all images; empty where each client splits its own."""
+        return self.data.split_digest
+
+    @cached_property
     def words(self) -> tuple[str, ...]:
         """The class names as the text encoder reads them."""
-        return tuple(words_for(self.data.class_names, self.config.data.class_words))
+        return tuple(words_for(self.class_names, self.config.data.class_words))
 
     @cached_property
     def class_digest(self) -> str:
         """Digest of class names and words."""
-        return class_digest(self.data.class_names, self.words)
+        return class_digest(self.class_names, self.words)
 
     @cached_property
     def device(self) -> str:
@@ -136,6 +146,9 @@ class Runtime:
         """
         if not self._features:
             self._features = self._encoded(log)
+            _ = self.class_names, self.split_digest
+            # It lists the images of all clients, of which a simulation has many.
+            del self.data
         return self._features[part]
 
     def identity(self) -> Identity:
@@ -143,7 +156,7 @@ class Runtime:
         labels = {part: self._labels(part) for part in PARTS}
         counts: tuple[int, ...] = ()
         if self.config.privacy.share_label_counts:
-            per_class = np.bincount(labels["train"], minlength=len(self.data.class_names))
+            per_class = np.bincount(labels["train"], minlength=len(self.class_names))
             counts = tuple(int(n) for n in per_class)
         return Identity(
             client_name=self.site.client_name,
@@ -165,7 +178,7 @@ class Runtime:
             "config": self.config_digest,
             "clip": self.files.digest,
             "classes": self.class_digest,
-            "split": self.data.split_digest,
+            "split": self.split_digest,
         }
 
     def _labels(self, part: str) -> NDArray[np.int64]:
