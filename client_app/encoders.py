@@ -23,7 +23,7 @@ _DEVICE = re.compile(r"(cpu|mps|cuda(?::(\d+))?)")
 
 @dataclass(frozen=True)
 class TextModel:
-    """The frozen text side: what encodes prompts, and the template's unit features."""
+    """The frozen text side: what encodes prompts, and the templates' unit features."""
 
     encoder: "PackedTextEncoder"
     zero_shot: NDArray[np.float32]  # (n_cls, dim)
@@ -100,7 +100,7 @@ def image_encoder(files: ClipFiles, device: str) -> "ImageEncoder":
 
 @lru_cache(maxsize=2)
 def text_model(
-    files: ClipFiles, words: tuple[str, ...], n_ctx: int, template: str, device: str
+    files: ClipFiles, words: tuple[str, ...], n_ctx: int, templates: tuple[str, ...], device: str
 ) -> TextModel:
     """Load the text side for these classes, or return one that is loaded.
 
@@ -111,19 +111,14 @@ def text_model(
     ModelError
         If the files cannot be read.
     """
-    import torch
-
-    from fedrsclip_core.classifier import unit
     from fedrsclip_core.text_encoder import PackedTextEncoder
     from fedrsclip_core.text_tower import load_text_tower
-    from fedrsclip_core.tokens import tokenize_prompts, tokenize_template
+    from fedrsclip_core.tokens import tokenize_prompts, tokenize_templates
+    from fedrsclip_core.zero_shot import template_features
 
     with model_errors():
         prompts = tokenize_prompts(files, words, n_ctx)
-        templates = tokenize_template(files, words, template)
-        ids = sorted({*prompts.ids, *templates.ids})
+        written = tokenize_templates(files, words, templates)
+        ids = sorted({*prompts.ids, *(token for tokens in written for token in tokens.ids)})
         tower = load_text_tower(files, ids, device=device)
-    empty = torch.empty(1, 0, files.width, device=device)
-    with torch.inference_mode():
-        zero_shot = unit(PackedTextEncoder(tower, templates)(empty))[0]  # (n_cls, dim)
-    return TextModel(PackedTextEncoder(tower, prompts), zero_shot.cpu().numpy())
+    return TextModel(PackedTextEncoder(tower, prompts), template_features(tower, written))

@@ -92,7 +92,8 @@ class Runtime:
     def text(self) -> TextModel:
         """The text tower of this CLIP and these classes; one per process."""
         prompt = self.config.prompt
-        return text_model(self.files, self.words, prompt.n_ctx, prompt.template, self.device)
+        templates = tuple(prompt.templates)
+        return text_model(self.files, self.words, prompt.n_ctx, templates, self.device)
 
     def start_prompt(self, init: str, *key: str | int) -> NDArray[np.float32]:
         """Start a prompt ``(n_ctx, width)`` as ``prompt.shared_init`` or ``private_init`` says."""

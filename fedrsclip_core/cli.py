@@ -67,6 +67,15 @@ def _status(arguments: Sequence[str]) -> int:
     return status(arguments, echo=_say)
 
 
+def _watch(arguments: Sequence[str]) -> int:
+    from fedrsclip_core.live.command import watch
+
+    # A `kill` must leave the terminal as it was.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return watch(arguments, echo=_say)
+
+
 def _report(arguments: Sequence[str]) -> int:
     from fedrsclip_core.report.command import report
 
@@ -110,16 +119,16 @@ def _parser() -> argparse.ArgumentParser:
         if name == "clock":
             command.set_defaults(overrides=[])
             continue
-        command.add_argument(
-            "overrides",
-            nargs="*",
-            metavar="key=value",
-            help=_OVERRIDES if name != "status" else "run=NAME superlink=NAME",
-        )
+        metavar, explained = _ARGUMENTS.get(name, ("key=value", _OVERRIDES))
+        command.add_argument("overrides", nargs="*", metavar=metavar, help=explained)
     return parser
 
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
+_ARGUMENTS = {
+    "status": ("key=value", "run=NAME superlink=NAME"),
+    "watch": ("RUN", "the name of a run or benchmark of this machine, or its folder"),
+}
 _OWN_PARSERS = ("data", "report")
 _COMMANDS = {
     "run": _run,
@@ -128,6 +137,7 @@ _COMMANDS = {
     "check": _check,
     "clock": _clock,
     "status": _status,
+    "watch": _watch,
     "report": _report,
     "data": _data,
     "deploy": _deploy,
@@ -143,6 +153,9 @@ _HELP = {
     "(FEDRSCLIP_SERVER=host:port and, with TLS, FEDRSCLIP_CA=file in the environment)",
     "status": "say how a run goes (run=NAME, by default the newest) and who is connected "
     "(superlink=NAME, a connection of Flower's configuration); at the server",
+    "watch": "show live how a run or benchmark goes until it ends (its name or folder, by default "
+    "the newest run) and renew its report.html; status 0 if it completed, else 1; Ctrl-C leaves "
+    "it alone",
     "report": "write a page about a run or a benchmark that opens without a network: "
     "report RUN_OR_BENCH_DIR [--open] [--images PATH]",
     "data": "list the known data sets, prepare or check one on disk, or record a split: "

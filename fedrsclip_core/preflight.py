@@ -129,11 +129,11 @@ def check_prompts(config: Config, files: ClipFiles, class_names: Sequence[str]) 
         Saying by how much they do not.
     """
     from fedrsclip_core.data.names import words_for
-    from fedrsclip_core.tokens import tokenize_prompts, tokenize_template
+    from fedrsclip_core.tokens import tokenize_prompts, tokenize_templates
 
     words = words_for(class_names, config.data.class_words)
     tokenize_prompts(files, words, config.prompt.n_ctx)
-    tokenize_template(files, words, config.prompt.template)
+    tokenize_templates(files, words, config.prompt.templates)
 
 
 def _path(value: str | None) -> Path | None:

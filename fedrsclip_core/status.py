@@ -1,6 +1,5 @@
 """`fedrsclip status`: how a run goes, read from its folder at the server, and who is connected."""
 
-import fcntl
 import json
 import subprocess
 import time
@@ -9,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedrsclip_core import machine, paths, report
+from fedrsclip_core import machine, report, runs
 from fedrsclip_core.errors import ConfigError, RunError
+from fedrsclip_core.units import duration
 
 _KEYS = ("run", "superlink")
 _FLOWER_SECONDS = 30
@@ -29,7 +29,8 @@ def status(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> 
         If Flower does not answer.
     """
     asked = _arguments(arguments)
-    for line in _run_lines(_folder(asked.get("run"))):
+    folder = runs.named(asked["run"]) if "run" in asked else runs.newest()
+    for line in _run_lines(folder):
         echo(line)
     if "superlink" in asked:
         echo("")
@@ -46,19 +47,6 @@ def _arguments(arguments: Sequence[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _folder(name: str | None) -> Path:
-    root = paths.runs_dir()
-    if name is not None:
-        folder = root / paths.safe_name(name, "run")
-        if not (folder / "run.json").is_file():
-            raise ConfigError(f"there is no run {name} in {root}")
-        return folder
-    found = sorted(root.glob("*/run.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ConfigError(f"there is no run in {root}: look at the server, with its FEDRSCLIP_HOME")
-    return found[-1].parent
-
-
 def _run_lines(folder: Path) -> list[str]:
     records = _records(folder / "metrics.jsonl")
     lines = [f"run {folder.name}: {_state(folder)}", f"  folder: {folder}"]
@@ -68,7 +56,7 @@ def _run_lines(folder: Path) -> list[str]:
     age = time.time() - (folder / "metrics.jsonl").stat().st_mtime
     lines += [
         f"  round {records[-1]['round']} of {total['federation.num_rounds']}, "
-        f"complete {_ago(age)} ago",
+        f"complete {duration(age)} ago",
         f"  {report.round_line(records[-1])}",
         *_client_lines(records),
     ]
@@ -80,7 +68,7 @@ def _run_lines(folder: Path) -> list[str]:
 
 def _state(folder: Path) -> str:
     """Say whether a process works on the run, and how it ended if none does."""
-    if _is_held(folder / ".lock"):
+    if runs.is_held(folder):
         return "going on"
     results = folder / "results.json"
     if not results.is_file():
@@ -92,17 +80,6 @@ def _state(folder: Path) -> str:
     if summary["status"] == "completed":
         return "completed"
     return f"failed: {summary['reason']}"
-
-
-def _is_held(lock: Path) -> bool:
-    if not lock.is_file():
-        return False
-    with lock.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def _client_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -139,13 +116,6 @@ def _records(metrics: Path) -> list[dict[str, Any]]:
         return []
     whole = metrics.read_bytes().rpartition(b"\n")[0]  # the last line may be half written
     return [dict(json.loads(line)) for line in whole.splitlines()]
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"
 
 
 def _node_lines(superlink: str) -> list[str]:

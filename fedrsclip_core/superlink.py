@@ -21,6 +21,7 @@ from fedrsclip_core.processes import ProcessTree
 _CONNECTION = "own"
 _LONGEST_SOCKET_ROOT = 30
 _SUBMIT_SECONDS = 120
+_COLOURING = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ class SuperLink:
         for path in (flower_home, self._empty):
             path.mkdir()
         self._environment = {
-            **os.environ,
+            # With one of these Flower's JSON has colours in it, which is no JSON.
+            **{name: v for name, v in os.environ.items() if name not in _COLOURING},
             "PATH": machine.script_folders(),
             "FLWR_HOME": str(flower_home),
             "FLWR_TELEMETRY_ENABLED": "0",

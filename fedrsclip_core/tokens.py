@@ -80,26 +80,49 @@ def tokenize_prompts(files: "ClipFiles", words: Sequence[str], n_ctx: int) -> Pr
     ConfigError
         If a prompt does not fit the text encoder's context.
     """
-    return _fit(files, [f"{name}." for name in words], list(words), n_ctx)
-
-
-def tokenize_template(files: "ClipFiles", words: Sequence[str], template: str) -> PromptTokens:
-    """Tokenize a hand-written template such as ``"a photo of a {}."`` for each class."""
-    return _fit(files, [template.format(name) for name in words], list(words), 0)
-
-
-def _fit(files: "ClipFiles", texts: list[str], words: list[str], n_ctx: int) -> PromptTokens:
-    sos, eos = special_ids(files)
-    suffixes = tuple((*token_ids(files, text), eos) for text in texts)
-    lengths = [1 + n_ctx + len(suffix) for suffix in suffixes]
-    longest = max(range(len(lengths)), key=lengths.__getitem__)
-    if lengths[longest] > files.max_positions:
+    tokens = _framed(files, [f"{name}." for name in words], n_ctx)
+    length, name = _longest(tokens, words)
+    if length > files.max_positions:
         raise ConfigError(
-            f"prompt.n_ctx={n_ctx} is too long: with class {words[longest]!r} a prompt has "
-            f"{lengths[longest]} tokens, this CLIP's context has {files.max_positions}; use "
-            f"prompt.n_ctx={max(n_ctx - lengths[longest] + files.max_positions, 0)} or less"
+            f"prompt.n_ctx={n_ctx} is too long: with class {name!r} a prompt has {length} tokens, "
+            f"this CLIP's context has {files.max_positions}; use "
+            f"prompt.n_ctx={max(n_ctx - length + files.max_positions, 0)} or less"
         )
-    return PromptTokens(n_ctx, sos, suffixes)
+    return tokens
+
+
+def tokenize_templates(
+    files: "ClipFiles", words: Sequence[str], templates: Sequence[str]
+) -> list[PromptTokens]:
+    """Tokenize hand-written templates such as ``"a photo of a {}."``, each for all classes.
+
+    Raises
+    ------
+    ConfigError
+        If a text does not fit the text encoder's context.
+    """
+    found = []
+    for template in templates:
+        tokens = _framed(files, [template.format(name) for name in words], 0)
+        length, name = _longest(tokens, words)
+        if length > files.max_positions:
+            raise ConfigError(
+                f"prompt.templates has {template!r}, which is too long: with class {name!r} it has "
+                f"{length} tokens, this CLIP's context has {files.max_positions}"
+            )
+        found.append(tokens)
+    return found
+
+
+def _framed(files: "ClipFiles", texts: Sequence[str], n_ctx: int) -> PromptTokens:
+    sos, eos = special_ids(files)
+    return PromptTokens(n_ctx, sos, tuple((*token_ids(files, text), eos) for text in texts))
+
+
+def _longest(tokens: PromptTokens, words: Sequence[str]) -> tuple[int, str]:
+    """Return the longest text's number of tokens, and its class."""
+    lengths = [1 + tokens.n_ctx + len(suffix) for suffix in tokens.suffixes]
+    return max(zip(lengths, words, strict=True))
 
 
 @lru_cache(maxsize=4)

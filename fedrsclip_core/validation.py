@@ -9,7 +9,7 @@ from fedrsclip_core import paths
 from fedrsclip_core.addresses import check_hosts
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.prompts import TRANSPORT
-from fedrsclip_core.schema import Config
+from fedrsclip_core.schema import DTYPES, Config
 from fedrsclip_core.validation_prompts import check_prompts
 
 STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -28,6 +28,7 @@ STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
 """Flower's aggregators by name and which keys of ``strategy`` each one reads."""
 
 _NAMES = {
+    "model.dtype": DTYPES,
     "prompt.fusion": ("fixed", "gate", "class_gate", "class_weight", TRANSPORT),
     "loss.dpac_anchor": ("local", "received"),
     "loss.shared_labels": ("all", "own"),
@@ -180,8 +181,14 @@ def _check_texts(config: Config, values: dict[str, object]) -> None:
     device = config.federation.device
     if device is not None and not _DEVICE.fullmatch(device):
         raise ConfigError(f"federation.device is {device!r}: choose cpu, cuda, cuda:<n> or mps")
-    if config.prompt.template.count("{}") != 1:
-        raise ConfigError("prompt.template must hold {} once, where the class name goes")
+    if not config.prompt.templates:
+        raise ConfigError("prompt.templates is empty: give at least one template")
+    for template in config.prompt.templates:
+        if template.count("{}") != 1 or set(template.replace("{}", "")) & {"{", "}"}:
+            raise ConfigError(
+                f"prompt.templates has {template!r}: it must hold {{}} once, where the class "
+                "name goes, and no other brace"
+            )
     for key in ("prompt.shared_init", "prompt.private_init"):
         if not str(values[key]).strip():
             raise ConfigError(f"{key} is empty: give it words, or random")

@@ -65,9 +65,10 @@ def write_shared_prompt(path: Path, state: RunState) -> None:
         "model": config.model.name,
         "hub_id": config.model.hub_id or "",
         "revision": config.model.revision or "",
+        "dtype": config.model.dtype,
         "clip": state.digests()["clip"] or "",
         "n_ctx": str(config.prompt.n_ctx),
-        "template": config.prompt.template,
+        "templates": json.dumps(list(config.prompt.templates)),
         "run": state.run_name,
         "round": str(state.server_round),
     }

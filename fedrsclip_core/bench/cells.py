@@ -10,6 +10,7 @@ from typing import Any
 from fedrsclip_core import config as configuration
 from fedrsclip_core import paths
 from fedrsclip_core.bench.description import Description, key_of
+from fedrsclip_core.bench.names import run_name
 from fedrsclip_core.schema import Config
 
 _OF_ONE_CELL = ("seed", "run.name")
@@ -99,8 +100,7 @@ def make_cell(
     """
     bench = description.bench
     own = bench.method_overrides.get(method, [])
-    middle = f"-{variant.replace(' ', '')}" if variant else ""
-    name = f"bench-{bench.name}-{setting}-{method}{middle}-seed{seed}"
+    name = run_name(bench.name, setting, method, variant, seed)
     overrides = merged(
         bench.settings[setting],
         bench.overrides,

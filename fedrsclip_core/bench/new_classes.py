@@ -7,7 +7,6 @@ import torch
 from numpy.typing import NDArray
 
 from fedrsclip_core.bench.images import clients_features, joined
-from fedrsclip_core.classifier import unit
 from fedrsclip_core.clip import ClipFiles, find_clip
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.evaluation import text_features
@@ -15,7 +14,8 @@ from fedrsclip_core.prompts import ClientState
 from fedrsclip_core.schema import Config
 from fedrsclip_core.text_encoder import PackedTextEncoder
 from fedrsclip_core.text_tower import load_text_tower
-from fedrsclip_core.tokens import tokenize_prompts, tokenize_template
+from fedrsclip_core.tokens import tokenize_prompts, tokenize_templates
+from fedrsclip_core.zero_shot import template_features
 
 
 def new_accuracies(config: Config, new: list[str], prompt: Path | None) -> dict[str, float | None]:
@@ -57,12 +57,10 @@ def _texts(
     shared = None if prompt is None else load_file(prompt)["shared_prompt"]  # (n_ctx, width)
     device = config.federation.device or "cpu"
     prompts = tokenize_prompts(files, words, config.prompt.n_ctx)
-    templates = tokenize_template(files, words, config.prompt.template)
-    tower = load_text_tower(files, sorted({*prompts.ids, *templates.ids}), device=device)
-    with torch.inference_mode():
-        empty = torch.empty(1, 0, files.width, device=device)
-        zero_shot = unit(PackedTextEncoder(tower, templates)(empty))[0].cpu().numpy()
-    texts = {"zero_shot": zero_shot}
+    templates = tokenize_templates(files, words, config.prompt.templates)
+    ids = {*prompts.ids, *(token for tokens in templates for token in tokens.ids)}
+    tower = load_text_tower(files, sorted(ids), device=device)
+    texts = {"zero_shot": template_features(tower, templates)}
     if shared is not None:
         encoder = PackedTextEncoder(tower, prompts)
         found = text_features(encoder, shared, ClientState(None), config.prompt)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from statistics import mean
 
 from fedrsclip_core.bench.cells import Cell
+from fedrsclip_core.units import duration
 
 
 @dataclass
@@ -46,11 +47,3 @@ class Progress:
     def _of(self, label: str | None = None) -> Sequence[float]:
         kept = [many for key, many in self._seconds.items() if label in (None, key[1])]
         return [seconds for many in kept for seconds in many]
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for a person."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -75,8 +75,10 @@ def _trials(runner: Runner, method: str) -> list[Cell]:
 
 def _overrides(bench: BenchConfig, setting: str, method: str, number: int) -> list[str]:
     base = bench.based_on.get(method)
-    before = _values(_file(_experiment(bench, setting), base)) if base else {}
-    return [*(f"{key}={value}" for key, value in before.items()), *bench.trials[method][number]]
+    values = _values(_file(_experiment(bench, setting), base)) if base else {}
+    for text in bench.trials[method][number]:
+        values[key_of(text)] = text.partition("=")[2]
+    return [f"{key}={value}" for key, value in values.items()]
 
 
 def _record(

@@ -7,9 +7,10 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from fedrsclip_core import runs
 from fedrsclip_core.bench.tables import STANDARD, Layout, label
 from fedrsclip_core.report.files import Json, Reader
-from fedrsclip_core.report.state import State, is_held, state_of
+from fedrsclip_core.report.state import State, state_of
 
 Curve = tuple[tuple[int, float | None, float | None], ...]
 """Round, and its global and its mean personalized test accuracy in per cent."""
@@ -89,7 +90,7 @@ def read_bench(folder: Path) -> Bench:
     )
     cells = about.get("cells", ())
     done = {_identity(row) for row in rows if row.get("code_digest")}
-    runs = folder.parent.parent / "runs"
+    runs_dir = folder.parent.parent / "runs"
     absent = [cell for cell in cells if _identity(cell) not in done]
     return Bench(
         name=str(about.get("name") or folder.name),
@@ -99,8 +100,8 @@ def read_bench(folder: Path) -> Bench:
         reference=about.get("reference"),
         num_seeds=len(about.get("seeds", ())) or len({row["seed"] for row in rows}),
         num_cells=len(cells) or len(rows),
-        curves=_curves(reader, runs, [cell for cell in cells if _identity(cell) in done]),
-        missing=tuple((str(cell["name"]), _state_of_cell(runs, cell)) for cell in absent),
+        curves=_curves(reader, runs_dir, [cell for cell in cells if _identity(cell) in done]),
+        missing=tuple((str(cell["name"]), _state_of_cell(runs_dir, cell)) for cell in absent),
         problems=tuple(reader.problems),
     )
 
@@ -120,7 +121,7 @@ def _layout(found: Mapping[str, Any] | None) -> Layout:
 
 
 def _state(folder: Path, absent: int) -> State:
-    if is_held(folder / ".lock"):
+    if runs.is_held(folder):
         return State("going on", "This benchmark goes on; the cells that are completed are shown.")
     if absent:
         return State(

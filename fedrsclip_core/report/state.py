@@ -1,10 +1,11 @@
 """Whether a run goes on, and how it ended if it does not."""
 
-import fcntl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from fedrsclip_core import runs
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class State:
 
 def state_of(folder: Path, results: Mapping[str, Any] | None) -> State:
     """Return the state of the run in ``folder``; ``results`` is its ``results.json``."""
-    if is_held(folder / ".lock"):
+    if runs.is_held(folder):
         return State("going on", "This run goes on; the report shows it as far as it has come.")
     if results is None:
         return State(
@@ -28,15 +29,3 @@ def state_of(folder: Path, results: Mapping[str, Any] | None) -> State:
     if results["status"] == "completed":
         return State("completed")
     return State("failed", f"This run failed: {results['reason']}.")
-
-
-def is_held(lock: Path) -> bool:
-    """Whether a process works in the folder of a lock."""
-    try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fedrsclip_core.units import percent, size
+
 STOPPED = "the run was stopped"
 """The reason of a run that was ended from outside; nothing inside it knows by whom."""
 
@@ -21,7 +23,7 @@ def round_line(record: Mapping[str, Any]) -> str:
     sizes = record["bytes"]
     if sizes["clients"]:
         down, up = (sizes[d]["message"] / len(sizes["clients"]) for d in ("down", "up"))
-        parts.append(f"{_size(down)} down, {_size(up)} up per client")
+        parts.append(f"{size(down)} down, {size(up)} up per client")
     parts.append(f"{record['seconds'] + (record['eval_seconds'] or 0.0):.1f} s")
     if record["failure"]:
         parts.append("failed")
@@ -56,9 +58,9 @@ def _costs(results: Mapping[str, Any]) -> list[str]:
     if mean["down"] is not None:
         lines.append(
             f"bytes per client and round: {mean['down']:.0f} down, {mean['up']:.0f} up; in all "
-            f"{_size(traffic['down']['message'])} down, {_size(traffic['up']['message'])} up, of "
-            f"which shared prompts {_size(traffic['down']['payload'])} and "
-            f"{_size(traffic['up']['payload'])}"
+            f"{size(traffic['down']['message'])} down, {size(traffic['up']['message'])} up, of "
+            f"which shared prompts {size(traffic['down']['payload'])} and "
+            f"{size(traffic['up']['payload'])}"
         )
     return lines
 
@@ -73,14 +75,14 @@ def _accuracy(record: Mapping[str, Any]) -> str:
     # No round changes zero-shot accuracy.
     shown = ["global"] if record["round"] else ["zero_shot", "global"]
     known = [
-        f"{mode.replace('_', '-')} {_percent(figures[mode])}"
+        f"{mode.replace('_', '-')} {percent(figures[mode])}"
         for mode in shown
         if figures[mode] is not None
     ]
     personal = figures["personalized"]
     if personal is not None:
         known.append(
-            f"personalized {_percent(personal['mean'])} (worst {_percent(personal['worst'])})"
+            f"personalized {percent(personal['mean'])} (worst {percent(personal['worst'])})"
         )
     return "test: " + (", ".join(known) if known else "no test images")
 
@@ -90,15 +92,15 @@ def _row(title: str, record: Mapping[str, Any], zero_shot: float | None) -> tupl
     personal, own = test["personalized"], test["personalized_own"]
     mean = "-"
     if personal is not None:
-        mean = f"{_percent(personal['mean'])} ± {_percent(personal['std'])}"
+        mean = f"{percent(personal['mean'])} ± {percent(personal['std'])}"
     sampled = ", sampled" if record["sampled"] else ""
     return (
         f"{title} ({record['round']}{sampled})",
-        _percent(zero_shot),
-        _percent(test["global"]),
+        percent(zero_shot),
+        percent(test["global"]),
         mean,
-        _percent(personal["worst"] if personal else None),
-        _percent(own["mean"] if own else None),
+        percent(personal["worst"] if personal else None),
+        percent(own["mean"] if own else None),
     )
 
 
@@ -111,15 +113,3 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
-
-
-def _size(size: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} GB"

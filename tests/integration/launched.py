@@ -2,11 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from fedrsclip_core.processes import process_table
 
@@ -92,3 +96,22 @@ class Launched:
     def groups(self) -> set[int]:
         """The process groups that were seen."""
         return self._groups
+
+
+Launch = Callable[..., Launched]
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Iterator[Launch]:
+    """Start ``fedrsclip`` in a sub-folder; ended whatever happens."""
+    started: list[Launched] = []
+
+    def start(name: str, *arguments: str) -> Launched:
+        started.append(Launched(tmp_path / name, *arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.send_signal(signal.SIGTERM)
+            one.process.wait(timeout=60)

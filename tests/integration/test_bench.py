@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +16,12 @@ from safetensors import safe_open
 from fedrsclip_core.bench.new_classes import new_accuracies
 from fedrsclip_core.config import compose
 from fedrsclip_core.demo.scenes import CLASS_NAMES
-from tests.integration.launched import PATIENCE, Launched
+from tests.integration.launched import PATIENCE, Launch
 
 pytestmark = pytest.mark.integration
 
-Launch = Callable[..., Launched]
 SMALL = ["federation.num_clients=2", "federation.num_rounds=2", "data.images_per_class=10"]
 FIGURES = ("status", "rounds", "zero_shot", "initial", "last", "val_best", "clients")
-
-
-@pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Launch]:
-    """Start ``fedrsclip`` in a sub-folder; ended whatever happens."""
-    started: list[Launched] = []
-
-    def start(name: str, *arguments: str) -> Launched:
-        started.append(Launched(tmp_path / name, *arguments))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.send_signal(signal.SIGTERM)
-            one.process.wait(timeout=60)
 
 
 def rows(home: Path, name: str = "demo") -> list[dict[str, str]]:

@@ -4,34 +4,15 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from safetensors import safe_open
 
-from tests.integration.launched import SMALL, Launched
+from tests.integration.launched import SMALL, Launch
 
 pytestmark = pytest.mark.integration
-
-Launch = Callable[..., Launched]
-
-
-@pytest.fixture
-def launch(tmp_path: Path) -> Iterator[Launch]:
-    """Start ``fedrsclip`` in a sub-folder; ended whatever happens."""
-    started: list[Launched] = []
-
-    def start(name: str, *arguments: str) -> Launched:
-        started.append(Launched(tmp_path / name, *arguments))
-        return started[-1]
-
-    yield start
-    for one in started:
-        if one.process.poll() is None:
-            one.process.send_signal(signal.SIGTERM)
-            one.process.wait(timeout=60)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")

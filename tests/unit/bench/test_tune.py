@@ -82,6 +82,13 @@ def test_the_best_trial_is_recorded_and_built_upon(tuned: Path) -> None:
     assert all("optimizer.lr=0.3" in c.overrides for c in based)
 
 
+def test_a_trial_replaces_what_it_builds_on(tuned: Path) -> None:
+    ablation = "bench.trials.promptfl_ft=[['optimizer.lr=0.2','optimizer.momentum=0.5']]"
+    tuning.tune(runner(tuned, ablation))  # type: ignore[arg-type]
+    text = (tuned / "uc_merced_uniform-promptfl_ft.yaml").read_text()
+    assert text.endswith("\noptimizer:\n  lr: 0.2\n  momentum: 0.5\n")
+
+
 def test_what_is_recorded_is_not_tuned_again(tuned: Path) -> None:
     tuning.tune(runner(tuned))  # type: ignore[arg-type]
     again = runner(tuned)

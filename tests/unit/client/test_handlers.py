@@ -204,17 +204,32 @@ def test_zero_shot_only_evaluates(client: Client) -> None:
     fails(FailureCode.PROTOCOL, lambda: client.train(1, None), because="no prompt to train")
 
 
-def test_zero_shot_weights_are_the_templates_features(client: Client, clip_folder: Path) -> None:
+@pytest.mark.parametrize(
+    "templates",
+    [
+        ["a satellite photo of a {}."],
+        ["a satellite photo of a {}.", "aerial view of the {}.", "{}"],
+    ],
+)
+def test_zero_shot_weights_are_the_templates_features(
+    client: Client, clip_folder: Path, templates: list[str]
+) -> None:
     import torch
     from transformers import CLIPModel, CLIPTokenizer
 
     from client_app.runtime import open_runtime
 
-    texts = [f"a satellite photo of a {name}." for name in CLASSES]
-    tokens = CLIPTokenizer.from_pretrained(clip_folder)(texts, padding=True, return_tensors="pt")
-    with torch.inference_mode():
-        output = CLIPModel.from_pretrained(clip_folder).get_text_features(**tokens)
-    wanted = torch.nn.functional.normalize(output.pooler_output, dim=-1).numpy()
+    tokenizer, clip = (c.from_pretrained(clip_folder) for c in (CLIPTokenizer, CLIPModel))
+    single = []
+    for template in templates:
+        texts = [template.format(name) for name in CLASSES]
+        with torch.inference_mode():
+            inputs = tokenizer(texts, padding=True, return_tensors="pt")
+            output = clip.get_text_features(**inputs).pooler_output
+        single.append(torch.nn.functional.normalize(output, dim=-1))
+    mean = torch.stack(single).mean(dim=0)
+    wanted = torch.nn.functional.normalize(mean, dim=-1).numpy()
+    client.overrides = (f"prompt.templates={json.dumps(templates)}",)
     context = client.context
     runtime = open_runtime(context.node_config, context.run_config)
     np.testing.assert_allclose(runtime.text.zero_shot, wanted, atol=1e-5)

@@ -1,5 +1,6 @@
 """The packed encoder against HuggingFace's own model on the unpacked, padded prompts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from fedrsclip_core.prompts import word_prompt
 from fedrsclip_core.schema import ModelConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
 from fedrsclip_core.text_tower import load_text_tower
-from fedrsclip_core.tokens import PromptTokens, token_ids, tokenize_prompts, tokenize_template
+from fedrsclip_core.tokens import PromptTokens, token_ids, tokenize_prompts, tokenize_templates
 from tests.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.unit
@@ -105,8 +106,27 @@ def test_features_and_gradients_equal_the_plain_path(
     assert (ours.grad - theirs.grad).abs().max() <= tolerance
 
 
+def test_bfloat16_stays_near_float32_and_hands_float32_out(files: ClipFiles) -> None:
+    tokens = tokenize_prompts(files, NAMES, n_ctx=4)
+    start = torch.randn(2, 4, files.width, generator=torch.Generator().manual_seed(2)) * 0.05
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        one = replace(files, dtype=dtype)
+        prompts = start.clone().requires_grad_()
+        features = PackedTextEncoder(load_text_tower(one, tokens.ids), tokens)(prompts)
+        features[..., 0].sum().backward()
+        assert features.dtype == torch.float32
+        assert prompts.grad is not None
+        found.append((features.detach(), prompts.grad))
+    exact, rough = found
+    for wanted, given in zip(exact, rough, strict=True):
+        assert not torch.equal(wanted, given)
+        cosine = torch.nn.functional.cosine_similarity(wanted.flatten(), given.flatten(), dim=0)
+        assert cosine > 0.995
+
+
 def test_template_equals_get_text_features(files: ClipFiles) -> None:
-    tokens = tokenize_template(files, NAMES, "aerial scene of {} by a river")
+    (tokens,) = tokenize_templates(files, NAMES, ["aerial scene of {} by a river"])
     ours = packed(files, tokens, torch.float32)(torch.empty(1, 0, files.width))[0]
     model = CLIPModel.from_pretrained(files.folder)
     tokenizer = CLIPTokenizer.from_pretrained(files.folder)
@@ -142,6 +162,12 @@ def test_too_many_words_for_n_ctx(files: ClipFiles) -> None:
 def test_n_ctx_too_long_for_the_context(files: ClipFiles) -> None:
     with pytest.raises(ConfigError, match=r"prompt.n_ctx=76 is too long.*context has 77"):
         tokenize_prompts(files, NAMES, n_ctx=76)
+
+
+def test_template_too_long_for_the_context(files: ClipFiles) -> None:
+    long = " ".join(["far"] * 80) + " {}"
+    with pytest.raises(ConfigError, match=r"prompt.templates has 'far .*too long: with class"):
+        tokenize_templates(files, NAMES, ["a {}", long])
 
 
 def test_fingerprint_tells_models_apart(tmp_path: Path) -> None:

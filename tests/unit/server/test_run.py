@@ -165,7 +165,7 @@ def test_the_shared_prompt_file_is_enough_to_predict_with() -> None:
     assert json.loads(metadata["words"]) == ["forest", "harbor", "river"]
     assert metadata["clip"] == "clip-a"
     assert metadata["round"] == "2"
-    assert metadata["template"] == "a satellite photo of a {}."
+    assert json.loads(metadata["templates"]) == ["a satellite photo of a {}."]
 
 
 def test_the_last_three_checkpoints_are_kept() -> None:
