@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.lines import Line2D
 
-HALF = (460, 300)
+HALF = (400, 270)
 """Pixels of a figure that takes half of a wide page, and all of a phone's."""
 
 
@@ -30,17 +30,22 @@ def plain(axes: "Axes", *, x: str = "", y: str = "", grid: str = "y") -> "Axes":
 
 def legend(axes: "Axes", columns: int = 3) -> None:
     """Put the legend above the axes, where it covers nothing."""
-    axes.legend(
-        loc="lower left",
-        bbox_to_anchor=(0, 1),
-        ncols=columns,
-        frameon=False,
-        labelcolor=INK,
-        fontsize=11,
-        handlelength=2.2,
-        columnspacing=1.4,
-        borderaxespad=0.3,
-    )
+    handles, labels = axes.get_legend_handles_labels()
+    figure = axes.get_figure(root=True)
+    if handles and figure is not None:
+        figure.legend(
+            handles,
+            labels,
+            loc="outside upper left",
+            ncols=columns,
+            frameon=False,
+            labelcolor=INK,
+            fontsize=11,
+            handlelength=2.2,
+            columnspacing=1.2,
+            borderaxespad=0.1,
+            borderpad=0.2,
+        )
 
 
 def rounds(axes: "Axes", first: int, last: int) -> None:
@@ -56,7 +61,12 @@ def curve(
     axes: "Axes", x: Sequence[float], y: Sequence[float], color: str, marker: str, **more: Any
 ) -> "Line2D":
     """Draw a line with markers that stand off from it."""
-    style = {"linewidth": 2, "markersize": 6.5, "markeredgecolor": SURFACE, "markeredgewidth": 1}
+    style: dict[str, Any] = {
+        "linewidth": 2,
+        "markersize": 6.5,
+        "markeredgecolor": SURFACE,
+        "markeredgewidth": 1,
+    }
     (line,) = axes.plot(x, y, color=color, marker=marker, clip_on=False, **(style | more))
     return line
 

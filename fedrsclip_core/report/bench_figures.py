@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _FIGURES = ((BLUE, "s"), (VERMILLION, "o"), (GREEN, "v"), (PURPLE, "D"))
 _ROW, _LEGEND_ROW = 30, 17
+_DECADE = 10
 _MODES = {"global": 1, "personalized": 2}
 """Where a curve has them."""
 
@@ -43,9 +44,14 @@ def by_method(bench: Bench, setting: str) -> Drawn | str:
             found[title] = values
     if not found:
         return "No cell of this setting is completed."
-    size = (HALF[0], 80 + _ROW * len(methods))
+    size = (HALF[0], max(HALF[1], 80 + _ROW * len(methods)))
     drawn = canvas(*size)
     axes = plain(drawn.axes(), x="test images, %", grid="x")
+    base = summarise(row.get("test_zero_shot") for rows in methods.values() for row in rows)
+    if base is not None:
+        line = axes.axvline(base.mean, color=GREY, linestyle=(0, (5, 3)), linewidth=1.5)
+        line.set_label("zero-shot")
+        line.set_gid("zero-shot")
     for index, (title, values) in enumerate(found.items()):
         color, marker = _FIGURES[index % len(_FIGURES)]
         shift = 0.17 * (index - (len(found) - 1) / 2)
@@ -70,7 +76,7 @@ def by_method(bench: Bench, setting: str) -> Drawn | str:
         drawn.name(line, f"figure-{index}", tips)
     axes.set_yticks(range(len(methods)), list(methods), color=INK, fontsize=12)
     axes.set(ylim=(len(methods) - 0.5, -0.5), xlim=(0, 100))
-    legend(axes, 4)
+    legend(axes, 3)
     return Drawn(
         drawn,
         f"{', '.join(found)} of {len(methods)} methods in the setting {setting}.",
@@ -135,7 +141,6 @@ def bytes_and_accuracy(bench: Bench, setting: str) -> Drawn | str:
     size = (HALF[0], HALF[1] + _LEGEND_ROW * ((len(found) + 1) // 2))
     drawn = canvas(*size)
     axes = plain(drawn.axes(), x="kB per run, down and up", y="test accuracy, %", grid="both")
-    axes.set_xscale("log")
     for method in sorted(found, key=bench.methods.index):
         style = _style(bench, method) | {"linestyle": ""}
         seeds, sent, got = zip(*found[method], strict=True)
@@ -150,6 +155,7 @@ def bytes_and_accuracy(bench: Bench, setting: str) -> Drawn | str:
         tip = f"{method}: {mean[0]:.1f} kB, {mean[1]:.1f} %"
         drawn.name(dot, f"mean-{_slug(method)}", [tip])
     axes.set_ylim(0, 100)
+    _kilobytes(axes, [sent for known in found.values() for _, sent, _ in known])
     legend(axes, 2)
     rows_ = [
         (method, f"{fmean(s for _, s, _ in known):.1f}", f"{fmean(a for _, _, a in known):.1f}")
@@ -167,20 +173,16 @@ def bytes_and_accuracy(bench: Bench, setting: str) -> Drawn | str:
     )
 
 
-def ablation(bench: Bench, setting: str) -> Drawn | str:
-    """Draw what the reference loses or gains when a part of it is taken away."""
+def against_reference(bench: Bench, setting: str) -> Drawn | str:
+    """Draw how far each method, ablations among them, is from the reference."""
     if bench.reference is None:
         return "The benchmark names no reference."
     figures = {t: bench.layout.main[t] for t in bench.layout.compared[:2]}
     every = differences_of(bench, setting, figures)
-    found = {
-        name: v
-        for name, v in every.items()
-        if name.startswith(f"{bench.reference}_") and any(v.values())
-    }
+    found = {name: values for name, values in every.items() if any(values.values())}
     if not found:
-        return f"No method of this benchmark is {bench.reference} without a part of it."
-    size = (HALF[0], 90 + 50 * len(found))
+        return f"No completed cell has a partner of {bench.reference}."
+    size = (HALF[0], 90 + 40 * len(found))
     drawn = canvas(*size)
     axes = plain(drawn.axes(), x=f"points against {bench.reference}", grid="x")
     for index, title in enumerate(figures):
@@ -207,8 +209,7 @@ def ablation(bench: Bench, setting: str) -> Drawn | str:
             INK,
         )
     axes.axvline(0, color=GREY, linewidth=1.5)
-    names = [name.removeprefix(f"{bench.reference}_").replace("_", " ") for name in found]
-    axes.set_yticks(range(len(found)), names, color=INK, fontsize=12)
+    axes.set_yticks(range(len(found)), list(found), color=INK, fontsize=12)
     axes.set_ylim(len(found) - 0.5, -0.5)
     legend(axes)
     rows = [
@@ -227,6 +228,17 @@ def ablation(bench: Bench, setting: str) -> Drawn | str:
         f"Left of zero it is worse than {bench.reference}. Paired over seeds, with the deviation.",
         size,
     )
+
+
+def _kilobytes(axes: "Axes", sent: Sequence[float]) -> None:
+    """Show sizes that are far apart on a logarithmic scale, with plain numbers."""
+    if max(sent) < _DECADE * min(sent):
+        axes.set_xlim(0, 1.08 * max(sent))
+        return
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.tick_params(which="minor", length=0)
+    axes.set_xlim(0.7 * min(sent), 1.4 * max(sent))
 
 
 def _whiskers(

@@ -68,7 +68,11 @@ def _setting(bench: Bench, name: str, anchor: str) -> Setting:
             "Global over rounds",
             partial(draw.over_rounds, bench, name, "global"),
         ),
-        panel(f"{anchor}-ablation", "Ablation", partial(draw.ablation, bench, name)),
+        panel(
+            f"{anchor}-against",
+            f"Against {bench.reference}: ablations and other methods",
+            partial(draw.against_reference, bench, name),
+        ),
     ]
     return Setting(anchor, name, [table for table in made if table is not None], panels)
 

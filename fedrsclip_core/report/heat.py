@@ -48,7 +48,9 @@ def heat_map(
     drawn = canvas(*size)
     axes = plain(drawn.axes(), x=x, y=y, grid="")
     _squares(axes, drawn, cells)
-    axes.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal", anchor="NW")
+    axes.set(
+        xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal", anchor="NW"
+    )
     axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
     axes.tick_params(colors=INK, labelsize=11, pad=3)

@@ -107,17 +107,7 @@ def clients(run: Run) -> Drawn | str:
     drawn = canvas(*HALF)
     axes = plain(drawn.axes(), x="global, % of own test images", y="personalized, %", grid="both")
     axes.plot([0, 100], [0, 100], color=GREY, linestyle=(0, (5, 3)), linewidth=1.5, zorder=1)
-    axes.annotate(
-        "equal",
-        (97, 97),
-        (0, -4),
-        textcoords="offset points",
-        color=MUTED,
-        fontsize=11,
-        ha="right",
-        va="top",
-        rotation=0,
-    )
+    axes.annotate("equal", (84, 84), (8, -10), textcoords="offset points", color=MUTED, fontsize=11)
     most = max(c["num_train"] for c in known) or 1
     pairs = [_pair(c) or (0.0, 0.0) for c in known]
     dots = axes.scatter(

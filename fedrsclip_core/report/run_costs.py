@@ -51,6 +51,8 @@ def traffic(run: Run) -> Drawn | str:
 
 def participation(run: Run) -> Drawn | str:
     """Draw how many clients were asked in each round and whose answers counted."""
+    from matplotlib.ticker import MaxNLocator
+
     asked = [r for r in run.records if r["clients"]["asked"]]
     if not asked:
         return "No client was asked to train."
@@ -65,7 +67,7 @@ def participation(run: Run) -> Drawn | str:
             bars.draw(drawn, axes, numbers, heights, tips, low)
     _finish(axes, run, first=1)
     axes.set_ylim(0, max(r["clients"]["asked"] for r in asked) * 1.05)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     counted = f"{sum(valid)} of {sum(valid) + sum(dropped)} training answers counted."
     rows = [
         (

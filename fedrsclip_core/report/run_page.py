@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedrsclip_core.deploy.description import DEPLOY_KEYS
 from fedrsclip_core.report import run_accuracy, run_classes, run_costs, run_training
 from fedrsclip_core.report.panel import panel, percent
 from fedrsclip_core.report.run_classes import Pair, worst_pairs
@@ -33,7 +34,9 @@ _HALVES = {
         ("stages", "Seconds by stage", run_costs.stages),
     ),
 }
-_NOT_REPEATED = ("run.name", "run.resume", *SITE_KEYS)
+# A machine's paths and a federation's addresses are no part of what was done.
+_OF_HOSTS = (*SITE_KEYS, *(f"federation.{key}" for key in DEPLOY_KEYS))
+_NOT_REPEATED = ("run.name", "run.resume", *_OF_HOSTS)
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def settings(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]
     """Return the configuration by section; keys of one machine are never there."""
     sections: dict[str, list[tuple[str, str]]] = {}
     for key, value in config.items():
-        if key not in SITE_KEYS:
+        if key not in _OF_HOSTS:
             section, _, name = key.rpartition(".")
             sections.setdefault(section or "run", []).append((name, _shown(value)))
     return list(sections.items())

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 from fedrsclip_core.report.palette import VARIABLES
@@ -20,7 +20,7 @@ _FONT = re.compile(r"'?DejaVu Sans'?[^;]*")
 _COLOR = re.compile(r"#[0-9a-f]{6}\b")
 _REFERENCE = re.compile(r"#([\w.-]+)")
 _DECIMALS = re.compile(r"-?\d+\.\d{3,}")
-_STYLE = {
+_STYLE: Any = {
     # Text stays text: the page's font, selectable, and a tenth of the size of outlines.
     "svg.fonttype": "none",
     "svg.hashsalt": "fedrsclip",
@@ -70,9 +70,10 @@ def drawing() -> Iterator[None]:
 def canvas(width: float, height: float) -> Canvas:
     """Return an empty figure of a size in pixels; it belongs to no window."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained")
-    figure.get_layout_engine().set(w_pad=2 / 72, h_pad=2 / 72)  # type: ignore[union-attr]
+    layout = ConstrainedLayoutEngine(w_pad=2 / 72, h_pad=2 / 72)
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72, layout=layout)
     figure.patch.set_visible(False)
     return Canvas(figure)
 
