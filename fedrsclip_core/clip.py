@@ -39,11 +39,14 @@ class ClipFiles:
         sha256 over weights, configuration and tokenizer.
     preprocessing : str
         sha256 over the image preprocessing settings.
+    dtype : str
+        The frozen towers' precision, ``float32`` or ``bfloat16``.
     """
 
     folder: Path
     fingerprint: str
     preprocessing: str
+    dtype: str = "float32"
 
     @property
     def digest(self) -> str:
@@ -93,7 +96,8 @@ class ClipFiles:
     @property
     def encoder_key(self) -> str:
         """What a cached image feature depends on besides the image."""
-        return f"{self.fingerprint[:24]}-{self.preprocessing[:16]}"
+        key = f"{self.fingerprint[:24]}-{self.preprocessing[:16]}"
+        return key if self.dtype == "float32" else f"{key}-{self.dtype}"
 
 
 def find_clip(model: ModelConfig, path: Path | None) -> ClipFiles:
@@ -102,7 +106,7 @@ def find_clip(model: ModelConfig, path: Path | None) -> ClipFiles:
     Parameters
     ----------
     model : ModelConfig
-        The packaged demo CLIP, or a hub id.
+        The packaged demo CLIP, or a hub id; and the precision.
     path : Path or None
         The site's own folder; wins if given.
 
@@ -131,7 +135,12 @@ def find_clip(model: ModelConfig, path: Path | None) -> ClipFiles:
     digests.append(sha256_of(json.dumps(config, sort_keys=True)))
     digests += [sha256_of_file(folder / n) for n in _TOKENIZER_FILES if (folder / n).is_file()]
     settings = json.loads(preprocessing.read_text(encoding="utf-8"))
-    return ClipFiles(folder, sha256_of(*digests), sha256_of(json.dumps(settings, sort_keys=True)))
+    return ClipFiles(
+        folder,
+        sha256_of(*digests),
+        sha256_of(json.dumps(settings, sort_keys=True)),
+        model.dtype,
+    )
 
 
 def weight_files(folder: Path) -> list[Path]:

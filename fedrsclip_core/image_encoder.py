@@ -36,11 +36,11 @@ class ImageEncoder:
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        self._device = device
+        self._device, self._dtype = device, getattr(torch, files.dtype)
         # Not the torchvision one, which some sites have and whose pixels differ.
         self._processor = CLIPImageProcessorPil.from_pretrained(files.folder)
         try:
-            model: Any = CLIPModel.from_pretrained(files.folder, dtype=torch.float32)
+            model: Any = CLIPModel.from_pretrained(files.folder, dtype=self._dtype)
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
             raise unreadable(files.folder, error) from error
         del model.text_model
@@ -57,7 +57,7 @@ class ImageEncoder:
 
         with torch.inference_mode():
             output = self._model.get_image_features(pixel_values=self._batch(prepared))
-            embeds = output.pooler_output.cpu().numpy()  # (N, dim)
+            embeds = output.pooler_output.float().cpu().numpy()  # (N, dim)
         return np.asarray(embeds / np.linalg.norm(embeds, axis=1, keepdims=True), dtype=np.float32)
 
     def encode_patches(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
@@ -72,10 +72,10 @@ class ImageEncoder:
             output = self._model.vision_model(pixel_values=self._batch(prepared))
             tokens = output.last_hidden_state[:, 1:]  # (N, V, vision width)
             tokens = self._model.vision_model.post_layernorm(tokens)
-            embeds = self._model.visual_projection(tokens).cpu().numpy()  # (N, V, dim)
+            embeds = self._model.visual_projection(tokens).float().cpu().numpy()  # (N, V, dim)
         return np.asarray(embeds / np.linalg.norm(embeds, axis=2, keepdims=True), dtype=np.float32)
 
     def _batch(self, prepared: "Sequence[torch.Tensor]") -> "torch.Tensor":
         import torch
 
-        return torch.stack(list(prepared)).to(self._device)  # (N, 3, size, size)
+        return torch.stack(list(prepared)).to(self._device, self._dtype)  # (N, 3, size, size)

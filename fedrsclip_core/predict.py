@@ -18,7 +18,7 @@ from fedrsclip_core.clip import ClipFiles, find_clip
 from fedrsclip_core.data.images import decode, to_rgb
 from fedrsclip_core.errors import DataError, ModelError
 from fedrsclip_core.prompts import SHARED_PROMPT_FORMAT, ClientState
-from fedrsclip_core.schema import ModelConfig, PromptConfig
+from fedrsclip_core.schema import DTYPES, ModelConfig, PromptConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -160,7 +160,10 @@ def _saved(shared: NDArray[np.float32], metadata: Mapping[str, str]) -> _SavedPr
         name=metadata["model"],
         hub_id=metadata["hub_id"] or None,
         revision=metadata["revision"] or None,
+        dtype=metadata.get("dtype", ModelConfig.dtype),
     )
+    if model.dtype not in DTYPES:
+        raise ValueError(f"the towers' dtype is {model.dtype}")
     return _SavedPrompt(shared, class_names, words, model, metadata["clip"])
 
 

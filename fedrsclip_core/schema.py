@@ -10,6 +10,10 @@ SITE_KEYS = ("data.path", "model.path", "federation.device")
 """Keys that belong to a site: stripped from what travels, outside digest and ``config.yaml``."""
 
 
+DTYPES = ("float32", "bfloat16")
+"""Precisions of the frozen towers."""
+
+
 @dataclass
 class ModelConfig:
     """Which frozen CLIP."""
@@ -18,6 +22,7 @@ class ModelConfig:
     hub_id: str | None = None
     revision: str | None = None
     path: str | None = None
+    dtype: str = "float32"
 
 
 @dataclass

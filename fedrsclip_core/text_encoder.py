@@ -50,8 +50,8 @@ class PackedTextEncoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype of computation."""
-        return self._start.dtype
+        """The dtype of prompts and of text features: at least that of float32."""
+        return torch.promote_types(self._start.dtype, torch.float32)
 
     def __call__(self, prompts: Tensor) -> Tensor:
         """Encode.
@@ -70,7 +70,7 @@ class PackedTextEncoder:
         batch = prompts.shape[0]
         start = self._start.expand(batch, -1, -1)
         suffixes = self._suffixes.expand(batch, -1, -1)
-        context = prompts + self._context_positions
+        context = (prompts + self._context_positions).to(start)
         hidden = torch.cat([start, context, suffixes], dim=1)  # (K, T, width)
         layers = self._tower.layers
         for layer in layers[:-1]:
@@ -83,41 +83,46 @@ class PackedTextEncoder:
             self._tower.final_bias,
             self._tower.eps,
         )
-        return functional.linear(pooled, self._tower.projection)  # (K, n_cls, dim)
+        encoded = functional.linear(pooled, self._tower.projection)  # (K, n_cls, dim)
+        return encoded.to(self.dtype)
 
     def _layer(self, layer: TextLayer, hidden: Tensor, rows: Tensor | None) -> Tensor:
         """One transformer layer; with ``rows``, only those rows leave it."""
-        tower, width = self._tower, hidden.shape[-1:]
-        normed = functional.layer_norm(
-            hidden, width, layer.norm1_weight, layer.norm1_bias, tower.eps
-        )
-        attended = self._attention(layer, normed, rows)
+        attended = self._attention(layer, self._normed(hidden), rows)
         residual = hidden if rows is None else hidden[:, rows]
         hidden = residual + functional.linear(attended, layer.out_weight, layer.out_bias)
-        normed = functional.layer_norm(
-            hidden, width, layer.norm2_weight, layer.norm2_bias, tower.eps
-        )
-        up = _activate(functional.linear(normed, layer.up_weight, layer.up_bias), tower.activation)
+        up = functional.linear(self._normed(hidden), layer.up_weight, layer.up_bias)
+        up = _activate(up, self._tower.activation)
         return hidden + functional.linear(up, layer.down_weight, layer.down_bias)
+
+    def _normed(self, hidden: Tensor) -> Tensor:
+        """LayerNorm without scale and shift: they are in the matrix that comes next."""
+        return functional.layer_norm(hidden, hidden.shape[-1:], eps=self._tower.eps)
 
     def _attention(self, layer: TextLayer, normed: Tensor, rows: Tensor | None) -> Tensor:
         """Tree-masked attention; plain products beat masked SDPA's backward on CPU."""
-        width, heads = normed.shape[-1], self._tower.num_heads
+        width = normed.shape[-1]
         if rows is None:
-            joint = functional.linear(normed, layer.qkv_weight, layer.qkv_bias)
-            query, key, value = joint.chunk(3, dim=-1)
+            query, key, value = self._heads(normed, layer.qkv_weight, layer.qkv_bias)
             mask = self._mask
         else:
-            query = functional.linear(
+            (query,) = self._heads(
                 normed[:, rows], layer.qkv_weight[:width], layer.qkv_bias[:width]
             )
-            joint = functional.linear(normed, layer.qkv_weight[width:], layer.qkv_bias[width:])
-            key, value = joint.chunk(2, dim=-1)
+            key, value = self._heads(normed, layer.qkv_weight[width:], layer.qkv_bias[width:])
             mask = self._mask[rows]
-        query, key, value = (_split_heads(part, heads) for part in (query, key, value))
-        scores = (query * (width // heads) ** -0.5) @ key.transpose(-1, -2)  # (K, heads, Q, T)
-        attended = torch.softmax(scores + mask, dim=-1) @ value  # (K, heads, Q, width / heads)
-        return attended.transpose(1, 2).flatten(2)  # (K, Q, width)
+        scores = torch.baddbmm(mask, query, key.transpose(1, 2))  # (K * heads, Q, T)
+        attended = torch.bmm(torch.softmax(scores, dim=-1), value)  # (K * heads, Q, width / heads)
+        by_head = attended.view(len(normed), self._tower.num_heads, *attended.shape[1:])
+        return by_head.transpose(1, 2).flatten(2)  # (K, Q, width)
+
+    def _heads(self, normed: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+        """Project ``(K, T, width)`` to ``(K * heads, T, width / heads)``, once or several times."""
+        batch, length, width = normed.shape
+        heads = self._tower.num_heads
+        joint = functional.linear(normed, weight, bias)
+        joint = joint.view(batch, length, -1, heads, width // heads).permute(2, 0, 3, 1, 4)
+        return joint.reshape(-1, batch * heads, length, width // heads).unbind(0)
 
 
 def _tree_mask(tokens: PromptTokens, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,14 +139,9 @@ def _tree_mask(tokens: PromptTokens, like: Tensor) -> tuple[Tensor, Tensor]:
     return mask.to(like), eos_rows.to(like.device)
 
 
-def _split_heads(tensor: Tensor, heads: int) -> Tensor:
-    """Turn ``(K, T, width)`` into ``(K, heads, T, width / heads)``."""
-    return tensor.reshape(*tensor.shape[:-1], heads, -1).transpose(1, 2)
-
-
 def _activate(tensor: Tensor, name: str) -> Tensor:
     if name == "quick_gelu":
-        return tensor * torch.sigmoid(1.702 * tensor)
+        return functional.silu(tensor)
     if name == "relu":
         return functional.relu(tensor)
     return functional.gelu(tensor, approximate="none" if name == "gelu" else "tanh")

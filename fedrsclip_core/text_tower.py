@@ -1,6 +1,7 @@
 """The frozen text tower as plain tensors, and only the token embeddings that are needed."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,20 +18,22 @@ ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 """Values of ``hidden_act`` that the packed encoder computes."""
 
 _LAYER = "text_model.encoder.layers"
+_QUICK_GELU = 1.702
 
 
 @dataclass(frozen=True)
 class TextLayer:
-    """One pre-norm transformer layer; ``qkv`` rows are query, key, value."""
+    """One pre-norm transformer layer with all that is frozen folded into its four matrices.
 
-    norm1_weight: Tensor  # (width,)
-    norm1_bias: Tensor  # (width,)
+    ``qkv`` (rows: query, key, value) and ``up`` hold the scale and shift of the LayerNorm before
+    them; the query's rows also ``1 / sqrt(width / heads)``. QuickGELU's factor of 1.702 is in
+    ``up`` and out of ``down`` again, which leaves SiLU between them.
+    """
+
     qkv_weight: Tensor  # (3 * width, width)
     qkv_bias: Tensor  # (3 * width,)
     out_weight: Tensor  # (width, width)
     out_bias: Tensor  # (width,)
-    norm2_weight: Tensor  # (width,)
-    norm2_bias: Tensor  # (width,)
     up_weight: Tensor  # (mlp, width)
     up_bias: Tensor  # (mlp,)
     down_weight: Tensor  # (width, mlp)
@@ -83,7 +86,7 @@ def load_text_tower(
     ids: Sequence[int],
     *,
     device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
 ) -> TextTower:
     """Load the text tower of a HuggingFace CLIP.
 
@@ -93,8 +96,10 @@ def load_text_tower(
         Which CLIP.
     ids : Sequence[int]
         Token ids whose embeddings are needed.
-    device, dtype
-        Where and how the tensors are held.
+    device : str
+        Where the tensors are held.
+    dtype : torch.dtype or None
+        How they are held; by default as ``files.dtype`` says.
 
     Raises
     ------
@@ -107,19 +112,25 @@ def load_text_tower(
             f"the text tower's hidden_act is {config['hidden_act']!r}, "
             f"known are {', '.join(ACTIVATIONS)}"
         )
-    num_layers = int(config["num_hidden_layers"])
+    num_layers, heads = int(config["num_hidden_layers"]), int(config["num_attention_heads"])
     tensors = read_tensors(files.folder, _tensor_names(num_layers))
-    moved = {name: t.to(device=device, dtype=dtype) for name, t in tensors.items()}
-    rows = torch.from_numpy(load_token_rows(files, ids)).to(device=device, dtype=dtype)
+    dtype = dtype or getattr(torch, files.dtype)
+
+    def moved(tensor: Tensor) -> Tensor:
+        return tensor.to(device=device, dtype=dtype)
+
+    def layer(index: int) -> TextLayer:
+        return TextLayer(*map(moved, _folded(tensors, index, heads, config["hidden_act"])))
+
     return TextTower(
-        layers=tuple(_layer(moved, index) for index in range(num_layers)),
-        final_weight=moved["text_model.final_layer_norm.weight"],
-        final_bias=moved["text_model.final_layer_norm.bias"],
-        projection=moved["text_projection.weight"],
-        positions=moved["text_model.embeddings.position_embedding.weight"],
-        token_rows=rows,
+        layers=tuple(map(layer, range(num_layers))),
+        final_weight=moved(tensors["text_model.final_layer_norm.weight"]),
+        final_bias=moved(tensors["text_model.final_layer_norm.bias"]),
+        projection=moved(tensors["text_projection.weight"]),
+        positions=moved(tensors["text_model.embeddings.position_embedding.weight"]),
+        token_rows=moved(torch.from_numpy(load_token_rows(files, ids))),
         token_ids=tuple(ids),
-        num_heads=int(config["num_attention_heads"]),
+        num_heads=heads,
         activation=str(config["hidden_act"]),
         eps=float(config["layer_norm_eps"]),
         logit_scale=float(tensors["logit_scale"].double().exp()),
@@ -140,24 +151,26 @@ def _tensor_names(num_layers: int) -> list[str]:
     return [*names, "text_projection.weight", "logit_scale"]
 
 
-def _layer(tensors: dict[str, Tensor], index: int) -> TextLayer:
+def _folded(
+    tensors: dict[str, Tensor], index: int, heads: int, activation: str
+) -> Iterator[Tensor]:
+    """Yield a layer's tensors in the order of :class:`TextLayer`, folded in double precision."""
+
     def get(part: str, kind: str) -> Tensor:
-        return tensors[f"{_LAYER}.{index}.{part}.{kind}"]
+        return tensors[f"{_LAYER}.{index}.{part}.{kind}"].double()
+
+    def after_norm(norm: str, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``W diag(scale)`` and ``W shift + b``."""
+        return weight * get(norm, "weight"), weight @ get(norm, "bias") + bias
 
     def qkv(kind: str) -> Tensor:
-        return torch.cat([get(f"self_attn.{name}_proj", kind) for name in ("q", "k", "v")])
+        query, key, value = (get(f"self_attn.{name}_proj", kind) for name in ("q", "k", "v"))
+        return torch.cat([query / math.sqrt(len(query) / heads), key, value])
 
-    return TextLayer(
-        get("layer_norm1", "weight"),
-        get("layer_norm1", "bias"),
-        qkv("weight"),
-        qkv("bias"),
-        get("self_attn.out_proj", "weight"),
-        get("self_attn.out_proj", "bias"),
-        get("layer_norm2", "weight"),
-        get("layer_norm2", "bias"),
-        get("mlp.fc1", "weight"),
-        get("mlp.fc1", "bias"),
-        get("mlp.fc2", "weight"),
-        get("mlp.fc2", "bias"),
-    )
+    factor = _QUICK_GELU if activation == "quick_gelu" else 1.0
+    yield from after_norm("layer_norm1", qkv("weight"), qkv("bias"))
+    yield from (get("self_attn.out_proj", kind) for kind in ("weight", "bias"))
+    up = after_norm("layer_norm2", get("mlp.fc1", "weight"), get("mlp.fc1", "bias"))
+    yield from (factor * tensor for tensor in up)
+    yield get("mlp.fc2", "weight") / factor
+    yield get("mlp.fc2", "bias")

@@ -9,7 +9,7 @@ from fedrsclip_core import paths
 from fedrsclip_core.addresses import check_hosts
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.prompts import TRANSPORT
-from fedrsclip_core.schema import Config
+from fedrsclip_core.schema import DTYPES, Config
 from fedrsclip_core.validation_prompts import check_prompts
 
 STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -28,6 +28,7 @@ STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
 """Flower's aggregators by name and which keys of ``strategy`` each one reads."""
 
 _NAMES = {
+    "model.dtype": DTYPES,
     "prompt.fusion": ("fixed", "gate", "class_gate", "class_weight", TRANSPORT),
     "loss.dpac_anchor": ("local", "received"),
     "loss.shared_labels": ("all", "own"),

@@ -65,6 +65,7 @@ def write_shared_prompt(path: Path, state: RunState) -> None:
         "model": config.model.name,
         "hub_id": config.model.hub_id or "",
         "revision": config.model.revision or "",
+        "dtype": config.model.dtype,
         "clip": state.digests()["clip"] or "",
         "n_ctx": str(config.prompt.n_ctx),
         "templates": json.dumps(list(config.prompt.templates)),

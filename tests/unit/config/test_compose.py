@@ -140,6 +140,7 @@ def test_yaml_without_site_keys() -> None:
         (["method=local", "prompt.private_rank=2"], ["prompt.private_rank", "prompt.shared"]),
         (["method=promptfl", "loss.lambda_contrast=1"], ["lambda_contrast", "prompt.private"]),
         (["loss.contrast_temperature=0"], ["loss.contrast_temperature", "above 0"]),
+        (["model.dtype=float16"], ["model.dtype is 'float16'", "bfloat16"]),
         (["optimizer.name=lion"], ["optimizer.name", "adamw"]),
         (["prompt.templates=[a photo]"], ["prompt.templates", "'a photo'", "{}"]),
         (["prompt.templates=['{} or {x}']"], ["prompt.templates", "no other brace"]),

@@ -107,6 +107,9 @@ def test_the_encoder_key_depends_on_weights_and_preprocessing(whole: Path, tmp_p
     assert before.encoder_key != after.encoder_key
     other = find_clip(ModelConfig(), make_tiny_clip(tmp_path / "other", seed=1))
     assert other.encoder_key != before.encoder_key
+    rough = find_clip(ModelConfig(dtype="bfloat16"), whole)
+    assert rough.encoder_key != after.encoder_key
+    assert rough.digest == after.digest
 
 
 def test_an_edited_weight_file_has_another_fingerprint(whole: Path) -> None:

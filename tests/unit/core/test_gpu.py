@@ -1,5 +1,6 @@
 """The text encoder and a round of training on a CUDA device against the CPU."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,9 @@ pytestmark = [
 ]
 
 
-def test_training_agrees_with_the_cpu(tmp_path: Path) -> None:
-    files = tiny_files(tmp_path / "clip")
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-3), ("bfloat16", 2e-2)])
+def test_training_agrees_with_the_cpu(tmp_path: Path, dtype: str, tolerance: float) -> None:
+    files = replace(tiny_files(tmp_path / "clip"), dtype=dtype)
     tokens = tokenize_prompts(files, WORDS, N_CTX)
     trained = []
     for device in ("cpu", "cuda"):
@@ -40,7 +42,7 @@ def test_training_agrees_with_the_cpu(tmp_path: Path) -> None:
         assert outcome.shared is not None
         assert outcome.state.private is not None
         trained.append(np.stack([outcome.shared, outcome.state.private]))
-    assert np.abs(trained[0] - trained[1]).max() < 1e-3
+    assert np.abs(trained[0] - trained[1]).max() < tolerance
 
 
 def test_image_features_agree_with_the_cpu(tmp_path: Path) -> None:

@@ -48,6 +48,19 @@ def test_features_equal_the_plain_model(tmp_path: Path, kind: str) -> None:
     assert np.abs(ours[0] - ours[1]).max() > 1e-3, "the model must tell images apart"
 
 
+def test_bfloat16_features_are_near_and_float32(tmp_path: Path) -> None:
+    folder = make_tiny_clip(tmp_path / "clip")
+    exact, rough = (
+        ImageEncoder(find_clip(ModelConfig(dtype=dtype), folder), "cpu")
+        for dtype in ("float32", "bfloat16")
+    )
+    for encode in ("encode", "encode_patches"):
+        wanted, given = (getattr(one, encode)(images()) for one in (exact, rough))
+        assert given.dtype == np.float32
+        assert 1e-6 < np.abs(wanted - given).max() < 3e-2
+        assert (wanted * given).sum(axis=-1).min() > 0.999
+
+
 def test_patch_features_go_the_class_tokens_way(tmp_path: Path) -> None:
     folder = make_tiny_clip(tmp_path / "clip")
     files = find_clip(ModelConfig(), folder)

@@ -15,7 +15,7 @@ from fedrsclip_core.demo.scenes import CLASS_NAMES, render
 from fedrsclip_core.errors import DataError, ModelError
 from fedrsclip_core.predict import load_classifier
 from fedrsclip_core.prompts import word_prompt
-from fedrsclip_core.schema import Config
+from fedrsclip_core.schema import DTYPES, Config
 from server_app.results import RunState, write_shared_prompt
 from tests.tiny_clip import make_tiny_clip
 
@@ -70,6 +70,17 @@ def test_tells_demo_scenes_apart(demo_prompt: Path) -> None:
         [CLASS_NAMES[c] == name for c, name in zip(scores.argmax(1), names, strict=True)]
     )
     assert right > 3 / len(CLASS_NAMES)
+
+
+def test_the_towers_have_the_precision_of_the_run(tmp_path: Path) -> None:
+    config = Config()
+    image = [Image.fromarray(render(0, 0, seed=5, domain=0))]
+    scores = []
+    for dtype in DTYPES:
+        config.model.dtype = dtype
+        file = write_prompt(tmp_path / dtype, assets.demo_clip_folder(), config)
+        scores.append(load_classifier(file).scores(image))
+    assert 0 < np.abs(scores[0] - scores[1]).max() < 0.1
 
 
 def test_probabilities_equal_the_plain_clip(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The packed encoder against HuggingFace's own model on the unpacked, padded prompts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -103,6 +104,25 @@ def test_features_and_gradients_equal_the_plain_path(
     assert ours.grad is not None and theirs.grad is not None
     assert theirs.grad.abs().max() > 1e-3
     assert (ours.grad - theirs.grad).abs().max() <= tolerance
+
+
+def test_bfloat16_stays_near_float32_and_hands_float32_out(files: ClipFiles) -> None:
+    tokens = tokenize_prompts(files, NAMES, n_ctx=4)
+    start = torch.randn(2, 4, files.width, generator=torch.Generator().manual_seed(2)) * 0.05
+    found = []
+    for dtype in ("float32", "bfloat16"):
+        one = replace(files, dtype=dtype)
+        prompts = start.clone().requires_grad_()
+        features = PackedTextEncoder(load_text_tower(one, tokens.ids), tokens)(prompts)
+        features[..., 0].sum().backward()
+        assert features.dtype == torch.float32
+        assert prompts.grad is not None
+        found.append((features.detach(), prompts.grad))
+    exact, rough = found
+    for wanted, given in zip(exact, rough, strict=True):
+        assert not torch.equal(wanted, given)
+        cosine = torch.nn.functional.cosine_similarity(wanted.flatten(), given.flatten(), dim=0)
+        assert cosine > 0.995
 
 
 def test_template_equals_get_text_features(files: ClipFiles) -> None:
