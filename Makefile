@@ -24,7 +24,7 @@ lint: $(VENV)/.installed-dev
 # The quick set: under 10 minutes on two cores; figures as JSON in build/bench.
 bench: $(VENV)/.installed-dev
 	mkdir -p build/bench
-	$(BIN)/python -m benchmarks.step_time --classes 21 --repeats 2
+	$(BIN)/python -m benchmarks.step_time --classes 21 --repeats 2 --json build/bench/step.json
 	$(BIN)/python -m benchmarks.round_time --images 96 --epochs 1 --plain-steps 1 --json build/bench/round.json
 	$(BIN)/python -m benchmarks.features --images 96 --repeats 2 --json build/bench/features.json
 	$(BIN)/python -m benchmarks.startup --repeats 1 --json build/bench/startup.json

@@ -20,6 +20,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from fedrsclip_core.data.feature_store import FeatureStore, KnownImage, Vector
 from fedrsclip_core.data.lookahead import ahead
+from fedrsclip_core.data.skipped import Skipped
 from fedrsclip_core.data.sources import ImageSource
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.fileio import sha256_of
@@ -125,7 +126,7 @@ class FeatureCache:
             disk; it then still holds every earlier batch.
         """
         wanted = [int(i) for i in indices]
-        skipped = _Skipped(source, wanted, max_unreadable)
+        skipped = Skipped(source, wanted, max_unreadable)
         with self._store(on_event) as store:
             call = _Call(source, store, encoding, self._dim, self._dtype, skipped)
             call.look_up(wanted)
@@ -155,32 +156,6 @@ class FeatureCache:
 
 
 @dataclass
-class _Skipped:
-    """Unreadable images, and how many of them are too many."""
-
-    source: ImageSource
-    wanted: list[int]
-    allowed: float
-    reasons: dict[int, str] = field(default_factory=dict)
-
-    def add(self, i: int, reason: str) -> None:
-        self.reasons[i] = reason
-        if len(self.reasons) > self.allowed * len(self.wanted):
-            names = [f"{self.source.describe(i)} {why}" for i, why in self.reasons.items()]
-            raise DataError(
-                f"{len(names)} of {len(self.wanted)} images are unreadable, more than "
-                f"data.max_unreadable={self.allowed:g} allows: {'; '.join(names[:3])}"
-                f"{' ...' if len(names) > 3 else ''}; repair them or take them away"
-            )
-
-    def report(self, on_event: Callable[[str], None]) -> None:
-        for i, reason in self.reasons.items():
-            on_event(f"skipped {self.source.describe(i)}: {reason}")
-        if self.reasons:
-            on_event(f"skipped {len(self.reasons)} of {len(self.wanted)} images as unreadable")
-
-
-@dataclass
 class _Call:
     """The state of one call of :meth:`FeatureCache.features`."""
 
@@ -189,7 +164,7 @@ class _Call:
     load: Callable[[], Encoding]
     dim: int
     dtype: np.dtype[Any]
-    skipped: _Skipped
+    skipped: Skipped
     found: dict[int, Vector] = field(default_factory=dict)
     stats: dict[int, bytes] = field(default_factory=dict)
     contents: dict[int, bytes] = field(default_factory=dict)
