@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from fedrsclip_core.report.axes import HALF, curve, legend, plain, rounds
 from fedrsclip_core.report.files import Json
 from fedrsclip_core.report.palette import BLUE, GREY, INK, MUTED, SURFACE, VERMILLION
-from fedrsclip_core.report.panel import Drawn, Table, percent
+from fedrsclip_core.report.panel import Drawn, Table
 from fedrsclip_core.report.run_folder import Run
 from fedrsclip_core.report.svg import canvas
+from fedrsclip_core.units import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
