@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint compose-demo compose-down clean
+.PHONY: demo test lint bench compose-demo compose-down clean
 
 # A federation of four simulated clients on embedded scenes.
 demo: $(VENV)/.installed
@@ -20,6 +20,17 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy docker
+
+# The quick set: under 10 minutes on two cores; figures as JSON in build/bench.
+bench: $(VENV)/.installed-dev
+	mkdir -p build/bench
+	$(BIN)/python -m benchmarks.step_time --classes 21 --repeats 2 --json build/bench/step.json
+	$(BIN)/python -m benchmarks.round_time --images 96 --epochs 1 --plain-steps 1 --json build/bench/round.json
+	$(BIN)/python -m benchmarks.features --images 96 --repeats 2 --json build/bench/features.json
+	$(BIN)/python -m benchmarks.startup --repeats 1 --json build/bench/startup.json
+	$(BIN)/python -m benchmarks.simulation --clients 20 --images 32 --json build/bench/simulation.json
+	$(BIN)/python -m benchmarks.growth --clients 4 16 --classes 10 100 --images 1000 10000 --rounds 5 20 \
+	    --json build/bench/growth.json
 
 # A federation of containers, with TLS: needs docker and compose, no Python.
 compose-demo:

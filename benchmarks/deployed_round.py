@@ -8,7 +8,6 @@ have a machine of their own, share this machine's processors. Medians over all r
 two are printed as a Markdown table. Needs nginx and /proc.
 """
 
-import argparse
 import json
 import os
 import statistics
@@ -18,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.measuring import Report, arguments, publish, settings_of
 from fedrsclip_core.processes import process_table
 from tests.integration.deployed import Deployment, free_port
 
@@ -148,23 +148,25 @@ def stages(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = arguments(__doc__, threads=1)
     parser.add_argument("--clients", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("overrides", nargs="*", help="e.g. data.images_per_class=10")
     options = parser.parse_args()
+    overrides = [f"optimizer.threads={options.threads}", *options.overrides]
     with tempfile.TemporaryDirectory() as folder:
-        deployment = start(Path(folder), options.clients, options.rounds, options.overrides)
+        deployment = start(Path(folder), options.clients, options.rounds, overrides)
         try:
             found = list(stages(*watched(deployment), options.clients))
         finally:
             deployment.end()
-    print(f"| {options.clients} sites, {len(found)} warm rounds | median | least | most |")
-    print("|---|---|---|---|")
+    report = Report("deployment", settings_of(options))
     for name in found[0]:
         values = [round_[name] for round_ in found]
-        figures = (statistics.median(values), min(values), max(values))
-        print(f"| {name} | " + " | ".join(f"{value:.2f} s" for value in figures) + " |")
+        median, least, most = statistics.median(values), min(values), max(values)
+        report.rows.append({"stage": name, "median, s": median, "least": least, "most": most})
+    report.notes = [f"{options.clients} sites, {len(found)} warm rounds, all on this machine."]
+    publish(report, options.json)
 
 
 if __name__ == "__main__":

@@ -11,14 +11,12 @@ from numpy.typing import DTypeLike, NDArray
 from client_app.site_log import SiteLog
 from fedrsclip_core import paths
 from fedrsclip_core.clip import ClipFiles
-from fedrsclip_core.data.features import Encode, FeatureCache
+from fedrsclip_core.data.features import Encoding, FeatureCache
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.data.federated import ClientData
 from fedrsclip_core.messages import EVAL_PARTS
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from fedrsclip_core.image_encoder import ImageEncoder
 
 PARTS = ("train", *EVAL_PARTS)
@@ -78,11 +76,12 @@ class ClientFeatures:
     def _pooled(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return image features ``(N, dim)`` and the indices that could be read."""
 
-        def encode(images: "list[Image]") -> NDArray[np.float32]:
-            return self.image_encoder().encode(images)
+        def load() -> Encoding:
+            encoder = self.image_encoder()
+            return Encoding(encoder.prepare, encoder.encode)
 
         key, dim = self.files.encoder_key, self.files.dim
-        return self._cached(indices, key, dim, np.float32, encode, "features")
+        return self._cached(indices, key, dim, np.float32, load, "features")
 
     def _patches(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
         """Return patch features ``(N, V, dim)`` and the indices that could be read.
@@ -92,12 +91,16 @@ class ClientFeatures:
         its feature.
         """
 
-        def encode(images: "list[Image]") -> NDArray[np.float32]:
-            return self.image_encoder().encode_patches(images).reshape(len(images), -1)
+        def load() -> Encoding:
+            encoder = self.image_encoder()
+            return Encoding(
+                encoder.prepare,
+                lambda prepared: encoder.encode_patches(prepared).reshape(len(prepared), -1),
+            )
 
         shape = (self.files.num_patches, self.files.dim)
         key, dim = f"{self.files.encoder_key}-patches", math.prod(shape)
-        patches, kept = self._cached(indices, key, dim, np.float16, encode, "patch features")
+        patches, kept = self._cached(indices, key, dim, np.float16, load, "patch features")
         return patches.reshape(-1, *shape), kept
 
     def _cached(
@@ -106,14 +109,14 @@ class ClientFeatures:
         key: str,
         dim: int,
         dtype: DTypeLike,
-        encode: Encode,
+        load: Callable[[], Encoding],
         what: str,
     ) -> tuple[NDArray[Any], NDArray[np.int64]]:
         cache = FeatureCache(paths.features_dir(), key, dim, _MAX_CACHE_BYTES, dtype)
         return cache.features(
             self.data.source,
             indices,
-            encode,
+            load,
             batch_size=_ENCODE_BATCH,
             max_unreadable=self.max_unreadable,
             on_event=self.log.write,

@@ -25,7 +25,7 @@ def keep_details(
         "run": request.run_name,
         "client": name,
         "round": request.server_round,
-        "class_names": list(runtime.data.class_names),
+        "class_names": list(runtime.class_names),
         "parts": parts,
     }
     try:

@@ -79,6 +79,7 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
     with _private_store(runtime, request.run_name, log) as store:
         state = _stored_or_start(runtime, store, request.server_round - 1, log)
         counts = _evaluated(runtime, request, state, sets, log)
+        before_steps = time.perf_counter()
         outcome = train_round(
             runtime.text.encoder,
             request.shared,
@@ -90,6 +91,7 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
             proximal_mu=request.proximal_mu,
             template=runtime.text.zero_shot,
         )
+        in_steps = time.perf_counter() - before_steps
         _check_finite(outcome.losses, outcome.shared, *vars(outcome.state).values())
         deadline.check("after training")
         if store is not None:
@@ -97,7 +99,7 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
     seconds = time.perf_counter() - start
     log.write(
         f"run {request.run_name}, round {request.server_round}: {outcome.num_steps} steps in "
-        f"{seconds:.1f} s, loss {outcome.losses['loss']:.4f}"
+        f"{in_steps:.3f} of {seconds:.3f} s, loss {outcome.losses['loss']:.4f}"
     )
     return replace(
         counts,

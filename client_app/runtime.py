@@ -5,9 +5,8 @@ text tower and image encoder are there once per process. In a deployment each me
 process, so nothing is imported before it is needed.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +34,14 @@ from fedrsclip_core.messages import Identity
 from fedrsclip_core.prompts import TRANSPORT, initial_prompt
 from fedrsclip_core.schema import Config
 
-_MAX_OPENED = 256
+_RunConfig = tuple[tuple[str, str], ...]
 
-_OPENED: "OrderedDict[tuple[str, str, Site], Runtime]" = OrderedDict()
-"""The process cache: runtimes by configuration digest, home and site; the oldest leaves first."""
+_OPENED: "dict[tuple[_RunConfig, str], dict[Site, Runtime]]" = {}
+"""The process cache: of the newest run, by what was submitted and home, the clients' runtimes.
+
+All of them, since each has its own part of the images: what they hold together does not grow with
+their number, and a bound below it would open every client anew in every round.
+"""
 
 
 class Runtime:
@@ -54,6 +57,7 @@ class Runtime:
 
     def __init__(self, config: Config, site: Site) -> None:
         self.config = config
+        self.config_digest = config_digest(config)
         self.site = site
         self._features: dict[str, FeatureSet] = {}
 
@@ -65,7 +69,7 @@ class Runtime:
 
     @cached_property
     def data(self) -> ClientData:
-        """The client's images and their split."""
+        """The client's images and their split; opened anew if asked for after the features."""
         return open_client_data(
             self.config,
             self.site.data_path,
@@ -74,14 +78,24 @@ class Runtime:
         )
 
     @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The federation's classes."""
+        return tuple(self.data.class_names)
+
+    @cached_property
+    def split_digest(self) -> str:
+        """Digest of the split of all images; empty where each client splits its own."""
+        return self.data.split_digest
+
+    @cached_property
     def words(self) -> tuple[str, ...]:
         """The class names as the text encoder reads them."""
-        return tuple(words_for(self.data.class_names, self.config.data.class_words))
+        return tuple(words_for(self.class_names, self.config.data.class_words))
 
     @cached_property
     def class_digest(self) -> str:
         """Digest of class names and words."""
-        return class_digest(self.data.class_names, self.words)
+        return class_digest(self.class_names, self.words)
 
     @cached_property
     def device(self) -> str:
@@ -132,6 +146,9 @@ class Runtime:
         """
         if not self._features:
             self._features = self._encoded(log)
+            _ = self.class_names, self.split_digest
+            # It lists the images of all clients, of which a simulation has many.
+            del self.data
         return self._features[part]
 
     def identity(self) -> Identity:
@@ -139,7 +156,7 @@ class Runtime:
         labels = {part: self._labels(part) for part in PARTS}
         counts: tuple[int, ...] = ()
         if self.config.privacy.share_label_counts:
-            per_class = np.bincount(labels["train"], minlength=len(self.data.class_names))
+            per_class = np.bincount(labels["train"], minlength=len(self.class_names))
             counts = tuple(int(n) for n in per_class)
         return Identity(
             client_name=self.site.client_name,
@@ -157,11 +174,11 @@ class Runtime:
     def digests(self) -> dict[str, str]:
         """Return what the federation must agree on, by part."""
         return {
-            "code": code_digest(),
-            "config": config_digest(self.config),
+            "code": loaded_code(),
+            "config": self.config_digest,
             "clip": self.files.digest,
             "classes": self.class_digest,
-            "split": self.data.split_digest,
+            "split": self.split_digest,
         }
 
     def _labels(self, part: str) -> NDArray[np.int64]:
@@ -195,16 +212,25 @@ def open_runtime(node_config: Mapping[str, object], run_config: Mapping[str, obj
     ConfigError
         If the run's configuration or the node's is unusable.
     """
-    config = _composed(tuple(sorted((name, str(value)) for name, value in run_config.items())))
+    submitted = tuple(sorted((name, str(value)) for name, value in run_config.items()))
+    config = _composed(submitted)
     site = read_site(node_config, num_clients=config.federation.num_clients)
-    key = (config_digest(config), str(paths.home()), site)
-    runtime = _OPENED.pop(key, None) or Runtime(config, site)
-    _OPENED[key] = runtime
-    while len(_OPENED) > _MAX_OPENED:
-        _OPENED.popitem(last=False)
-    return runtime
+    run = (submitted, str(paths.home()))
+    if run not in _OPENED:
+        _OPENED.clear()
+        _OPENED[run] = {}
+    clients = _OPENED[run]
+    if site not in clients:
+        clients[site] = Runtime(config, site)
+    return clients[site]
 
 
 @lru_cache(maxsize=4)
-def _composed(run_config: tuple[tuple[str, str], ...]) -> Config:
+def _composed(run_config: _RunConfig) -> Config:
     return from_run_config(dict(run_config))
+
+
+@cache
+def loaded_code() -> str:
+    """sha256 over this process's code, which does not change while it runs."""
+    return code_digest()

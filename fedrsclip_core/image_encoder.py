@@ -46,17 +46,22 @@ class ImageEncoder:
         del model.text_model
         self._model = model.requires_grad_(False).to(device).eval()
 
-    def encode(self, images: "Sequence[Image]") -> NDArray[np.float32]:
-        """Return unit image features ``(len(images), dim)``."""
+    def prepare(self, image: "Image") -> "torch.Tensor":
+        """Return the pixels ``(3, size, size)`` that the tower takes; may be called in threads."""
+        pixels = self._processor(images=image, return_tensors="pt")["pixel_values"]
+        return cast("torch.Tensor", pixels)[0]
+
+    def encode(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
+        """Return unit image features ``(len(prepared), dim)``."""
         import torch
 
         with torch.inference_mode():
-            output = self._model.get_image_features(pixel_values=self._pixels(images))
+            output = self._model.get_image_features(pixel_values=self._batch(prepared))
             embeds = output.pooler_output.float().cpu().numpy()  # (N, dim)
         return np.asarray(embeds / np.linalg.norm(embeds, axis=1, keepdims=True), dtype=np.float32)
 
-    def encode_patches(self, images: "Sequence[Image]") -> NDArray[np.float32]:
-        """Return unit features of the patches ``(len(images), V, dim)``, row by row of the image.
+    def encode_patches(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
+        """Return unit features of the patches ``(len(prepared), V, dim)``, row by row of the image.
 
         CLIP projects only the class token. As in FedOTP, the patch tokens of the last layer go
         the class token's way: last LayerNorm, then the projection into the space of the texts.
@@ -64,12 +69,13 @@ class ImageEncoder:
         import torch
 
         with torch.inference_mode():
-            output = self._model.vision_model(pixel_values=self._pixels(images))
+            output = self._model.vision_model(pixel_values=self._batch(prepared))
             tokens = output.last_hidden_state[:, 1:]  # (N, V, vision width)
             tokens = self._model.vision_model.post_layernorm(tokens)
             embeds = self._model.visual_projection(tokens).float().cpu().numpy()  # (N, V, dim)
         return np.asarray(embeds / np.linalg.norm(embeds, axis=2, keepdims=True), dtype=np.float32)
 
-    def _pixels(self, images: "Sequence[Image]") -> "torch.Tensor":
-        pixels = self._processor(images=list(images), return_tensors="pt")["pixel_values"]
-        return cast("torch.Tensor", pixels.to(self._device, self._dtype))  # (N, 3, size, size)
+    def _batch(self, prepared: "Sequence[torch.Tensor]") -> "torch.Tensor":
+        import torch
+
+        return torch.stack(list(prepared)).to(self._device, self._dtype)  # (N, 3, size, size)

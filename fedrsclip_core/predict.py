@@ -75,7 +75,8 @@ class SceneClassifier:
         """
         rows = [np.empty((0, len(self.class_names)), np.float32)]
         for batch in _batches(images):
-            features = self._encoder.encode([_rgb(image) for image in batch])  # (B, dim)
+            prepared = [self._encoder.prepare(_rgb(image)) for image in batch]
+            features = self._encoder.encode(prepared)  # (B, dim)
             rows.append(_softmax(self._logit_scale * features @ self._text.T))
         return np.concatenate(rows)
 

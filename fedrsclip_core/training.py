@@ -85,7 +85,7 @@ def train_round(
     received = None if trained.shared is None else trained.shared.detach().clone()
     sums: dict[str, Tensor] = {}
     num_steps = 0
-    for batch in _batches(len(data), config, server_round, client_name):
+    for batch in batches(len(data), config, server_round, client_name):
         terms = terms_of(batch)
         loss = total_loss(terms, config.loss)
         sums = _add(sums, {"loss": loss, **terms})
@@ -117,7 +117,7 @@ def finetune(
     features, labels = _tensors(data, encoder)
     epochs = config.prompt.finetune_epochs
     for epoch in range(1, epochs + 1):
-        for batch in _batches(len(data), config, -epoch, client_name, epochs=1):
+        for batch in batches(len(data), config, -epoch, client_name, epochs=1):
             text = copy.text(config.prompt)
             scores = logits(features[batch], text.fused, encoder.logit_scale)
             loss = functional.cross_entropy(scores, labels[batch])
@@ -242,10 +242,10 @@ def _optimizer(trained: _Trained, config: OptimizerConfig) -> PromptOptimizer:
     return PromptOptimizer(leaves, config)
 
 
-def _batches(
+def batches(
     size: int, config: Config, server_round: int, client_name: str, *, epochs: int | None = None
 ) -> Iterator[Tensor]:
-    """Index batches; their order is a function of (seed, client, round) alone."""
+    """Yield index batches; their order is a function of (seed, client, round) alone."""
     entropy = int(sha256_of("batches", str(config.seed), client_name, str(server_round))[:32], 16)
     generator = np.random.default_rng(entropy)
     for _ in range(config.optimizer.local_epochs if epochs is None else epochs):

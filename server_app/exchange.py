@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    no_object_id_recompute,
+)
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 
 from fedrsclip_core.messages import FailureCode
@@ -115,12 +118,7 @@ class Exchange:
         dict[int, Pending]
             By node id, without those that could not be sent.
         """
-        expires = self._clock() + timeout
-        for message in messages:
-            message.metadata.ttl = timeout
-        sizes = {m.metadata.dst_node_id: serialized_size(m) for m in messages}
-        pushed = self._push(messages)
-        return {n: Pending(name, expires, sizes[n]) for n, name in pushed.items()}
+        return self._send(messages, timeout)[0]
 
     def collect(self, pending: dict[int, Pending]) -> dict[int, Reply]:
         """Take from ``pending`` what was answered or has expired; return it by node id."""
@@ -158,9 +156,8 @@ class Exchange:
         dict[int, Reply]
             One reply per message by node id, in the order of ``messages``.
         """
-        unsent = {m.metadata.dst_node_id: serialized_size(m) for m in messages}
-        replies = {node: Reply(None, UNREACHABLE, size, 0) for node, size in unsent.items()}
-        waiting = self.send(messages, timeout)
+        waiting, sizes = self._send(messages, timeout)
+        replies = {node: Reply(None, UNREACHABLE, size, 0) for node, size in sizes.items()}
         deadline = self._clock() + timeout
         pause, told = _FIRST_PAUSE, self._clock()
         while True:
@@ -173,6 +170,17 @@ class Exchange:
                 progress(len(messages) - len(waiting), len(messages))
             self._sleep(max(0.0, min(pause, deadline - now)))
             pause = min(1.5 * pause, LAST_PAUSE)
+
+    def _send(
+        self, messages: Sequence[Message], timeout: float
+    ) -> tuple[dict[int, Pending], dict[int, int]]:
+        """Send; return what is pending and, also of what could not be sent, the bytes."""
+        expires = self._clock() + timeout
+        for message in messages:
+            message.metadata.ttl = timeout
+        sizes = {m.metadata.dst_node_id: serialized_size(m) for m in messages}
+        pushed = self._push(messages)
+        return {n: Pending(name, expires, sizes[n]) for n, name in pushed.items()}, sizes
 
     def _push(self, messages: Sequence[Message]) -> dict[int, str]:
         """Send; return message ids by node id, without those that could not be sent."""
@@ -204,7 +212,9 @@ def bound_pulls() -> None:
 
 def serialized_size(message: Message) -> int:
     """Return how many bytes Flower sends for a message: all its objects, each once."""
-    return sum(len(part.deflate()) for part in get_all_nested_objects(message).values())
+    # Otherwise each level's id is a digest of all below it, computed anew for each level above.
+    with no_object_id_recompute():
+        return sum(len(part.deflate()) for part in get_all_nested_objects(message).values())
 
 
 def new_messages(content: RecordDict, node_ids: Iterable[int], message_type: str) -> list[Message]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fedrsclip_core import paths
 from fedrsclip_core.clip import ClipFiles
-from fedrsclip_core.data.features import FeatureCache
+from fedrsclip_core.data.features import Encoding, FeatureCache
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.data.federated import open_client_data
 from fedrsclip_core.schema import Config
@@ -35,8 +35,12 @@ def clients_features(
     from fedrsclip_core.image_encoder import ImageEncoder
 
     store = FeatureCache(paths.features_dir(), files.encoder_key, files.dim, _MAX_CACHE_BYTES)
-    # Loaded only if an image has no feature yet.
-    encoder = cache(lambda: ImageEncoder(files, config.federation.device or "cpu"))
+
+    @cache
+    def encoding() -> Encoding:
+        encoder = ImageEncoder(files, config.federation.device or "cpu")
+        return Encoding(encoder.prepare, encoder.encode)
+
     path = Path(config.data.path) if config.data.path else None
     for client in range(config.federation.num_clients):
         data = open_client_data(
@@ -48,7 +52,7 @@ def clients_features(
             features, kept = store.features(
                 data.source,
                 indices[data.source.labels[indices] >= first_class],
-                lambda images: encoder().encode(images),
+                encoding,
                 batch_size=_BATCH,
                 max_unreadable=config.data.max_unreadable,
                 on_event=lambda _line: None,

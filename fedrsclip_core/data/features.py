@@ -2,11 +2,16 @@
 
 An image is known by its content hash, and the hash by the file's stat: a second run on the same
 data reads no image, hashes nothing and encodes nothing.
+
+While a batch is encoded, the next ones are hashed, decoded and prepared in threads. Batches and
+their order do not depend on that, so the features are the same in bits.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,17 +19,35 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fedrsclip_core.data.feature_store import FeatureStore, KnownImage, Vector
+from fedrsclip_core.data.lookahead import ahead
+from fedrsclip_core.data.skipped import Skipped
 from fedrsclip_core.data.sources import ImageSource
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.fileio import sha256_of
+from fedrsclip_core.machine import available_cpus
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Encode = Callable[[list["Image"]], NDArray[Any]]
 Progress = Callable[[int, int], None]
 
 _FORMAT = "fedrsclip features 1"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How images become features.
+
+    Attributes
+    ----------
+    prepare : Callable[[Image], Any]
+        What is done with each RGB image by itself; called in threads.
+    encode : Callable[[list[Any]], NDArray]
+        Prepared images to ``(N, dim)`` features; called in the caller's thread.
+    """
+
+    prepare: "Callable[[Image], Any]"
+    encode: Callable[[list[Any]], NDArray[Any]]
 
 
 class FeatureCache:
@@ -63,7 +86,7 @@ class FeatureCache:
         self,
         source: ImageSource,
         indices: Sequence[int] | NDArray[np.int64],
-        encode: Encode,
+        encoding: Callable[[], Encoding],
         *,
         batch_size: int,
         max_unreadable: float,
@@ -80,10 +103,10 @@ class FeatureCache:
             The images.
         indices : Sequence[int]
             Which of them.
-        encode : Callable
-            RGB images to ``(len(images), dim)``; called for missing features only.
+        encoding : Callable[[], Encoding]
+            Loads the encoder; called if features are missing only.
         batch_size : int
-            Images per call of ``encode``.
+            Images that are encoded at once.
         max_unreadable : float
             Fraction of ``indices`` that may be unreadable.
         on_event : Callable[[str], None]
@@ -103,16 +126,16 @@ class FeatureCache:
             disk; it then still holds every earlier batch.
         """
         wanted = [int(i) for i in indices]
-        skipped = _Skipped(source, wanted, max_unreadable)
+        skipped = Skipped(source, wanted, max_unreadable)
         with self._store(on_event) as store:
-            call = _Call(source, store, encode, self._dim, self._dtype, skipped)
+            call = _Call(source, store, encoding, self._dim, self._dtype, skipped)
             call.look_up(wanted)
             missing = [i for i in wanted if i not in call.found and i not in call.skipped.reasons]
-            for start in range(0, len(missing), batch_size):
-                batch = missing[start : start + batch_size]
-                call.encode_batch(batch)
+            done = len(wanted) - len(missing)
+            for encoded in call.encode_missing(missing, batch_size):
+                done += encoded
                 if progress is not None:
-                    progress(len(wanted) - len(missing) + start + len(batch), len(wanted))
+                    progress(done, len(wanted))
         call.skipped.report(on_event)
         kept = [i for i in wanted if i in call.found]
         features = np.zeros((len(kept), self._dim), dtype=self._dtype)
@@ -133,44 +156,23 @@ class FeatureCache:
 
 
 @dataclass
-class _Skipped:
-    """Unreadable images, and how many of them are too many."""
-
-    source: ImageSource
-    wanted: list[int]
-    allowed: float
-    reasons: dict[int, str] = field(default_factory=dict)
-
-    def add(self, i: int, reason: str) -> None:
-        self.reasons[i] = reason
-        if len(self.reasons) > self.allowed * len(self.wanted):
-            names = [f"{self.source.describe(i)} {why}" for i, why in self.reasons.items()]
-            raise DataError(
-                f"{len(names)} of {len(self.wanted)} images are unreadable, more than "
-                f"data.max_unreadable={self.allowed:g} allows: {'; '.join(names[:3])}"
-                f"{' ...' if len(names) > 3 else ''}; repair them or take them away"
-            )
-
-    def report(self, on_event: Callable[[str], None]) -> None:
-        for i, reason in self.reasons.items():
-            on_event(f"skipped {self.source.describe(i)}: {reason}")
-        if self.reasons:
-            on_event(f"skipped {len(self.reasons)} of {len(self.wanted)} images as unreadable")
-
-
-@dataclass
 class _Call:
     """The state of one call of :meth:`FeatureCache.features`."""
 
     source: ImageSource
     store: FeatureStore
-    encode: Encode
+    load: Callable[[], Encoding]
     dim: int
     dtype: np.dtype[Any]
-    skipped: _Skipped
+    skipped: Skipped
     found: dict[int, Vector] = field(default_factory=dict)
     stats: dict[int, bytes] = field(default_factory=dict)
     contents: dict[int, bytes] = field(default_factory=dict)
+    hashing: dict[int, Future[bytes]] = field(default_factory=dict)
+
+    @cached_property
+    def encoding(self) -> Encoding:
+        return self.load()
 
     def look_up(self, wanted: list[int]) -> None:
         """Find features and known problems of images whose files are unchanged."""
@@ -188,12 +190,45 @@ class _Call:
                 self.contents[i] = image.content
         self._take_vectors(list(self.contents))
 
-    def encode_batch(self, batch: list[int]) -> None:
+    def encode_missing(self, missing: list[int], batch_size: int) -> Iterator[int]:
+        """Encode batch by batch; yield the size of each when it is committed."""
+        if not missing:
+            return
+        batches = [missing[k : k + batch_size] for k in range(0, len(missing), batch_size)]
+        pool = ThreadPoolExecutor(available_cpus(), thread_name_prefix="images")
+        try:
+            unknown = self._unknown(ahead(pool, self._hashed, batches))
+            for batch, prepared in zip(batches, ahead(pool, self._prepared, unknown), strict=True):
+                self._encode_batch(batch, prepared)
+                yield len(batch)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _unknown(self, hashing: Iterable[dict[int, Future[bytes]]]) -> Iterator[list[int]]:
+        """Yield of each batch the images that must be decoded, of equal ones the first."""
+        claimed: set[bytes] = set()
+        for hashes in hashing:
+            self.hashing |= hashes
+            readable = [i for i, future in hashes.items() if future.exception() is None]
+            new = [i for i in readable if i not in self.contents]
+            self.contents |= {i: hashes[i].result() for i in new}
+            self._take_vectors(new)
+            chosen = []
+            for i in readable:
+                if i not in self.found and self.contents[i] not in claimed:
+                    claimed.add(self.contents[i])
+                    chosen.append(i)
+            if chosen:
+                # Loaded here, in one thread, before the others want to use it.
+                _ = self.encoding
+            yield chosen
+
+    def _encode_batch(self, batch: list[int], prepared: dict[int, Future[Any]]) -> None:
         """Encode a batch, as far as no equal image is known, and commit it."""
-        new = [i for i in batch if i not in self.contents]
-        readable = [i for i in batch if i in self.contents or self._hash(i)]
-        self._take_vectors([i for i in readable if i in new])
-        images: dict[bytes, Image] = {}
+        readable = [i for i in batch if self._is_hashed(i)]
+        # An equal image may have been encoded since the batch was looked up.
+        self._take_vectors([i for i in readable if i not in self.found and i not in prepared])
+        images: dict[bytes, Any] = {}
         known: dict[bytes, KnownImage] = {}
         for i in readable:
             content = self.contents[i]
@@ -201,7 +236,7 @@ class _Call:
             if i in self.found or content in images:
                 continue
             try:
-                images[content] = self.source.image(i)
+                images[content] = prepared[i].result() if i in prepared else self._prepared(i)
             except DataError as error:
                 known[self.stats[i]] = KnownImage(content, str(error))
         for i in readable:
@@ -223,9 +258,16 @@ class _Call:
             if self.contents[i] in vectors:
                 self.found[i] = vectors[self.contents[i]]
 
-    def _hash(self, i: int) -> bool:
+    def _hashed(self, i: int) -> bytes:
+        known = self.contents.get(i)
+        return bytes.fromhex(self.source.content_hash(i)) if known is None else known
+
+    def _prepared(self, i: int) -> Any:
+        return self.encoding.prepare(self.source.image(i))
+
+    def _is_hashed(self, i: int) -> bool:
         try:
-            self.contents[i] = bytes.fromhex(self.source.content_hash(i))
+            self.hashing.pop(i).result()
         except DataError as error:
             # Not remembered: access rights or a network share may be back tomorrow.
             self.skipped.add(i, str(error))
@@ -233,7 +275,7 @@ class _Call:
         return True
 
     def _drop_if_changed(
-        self, i: int, known: dict[bytes, KnownImage], images: "dict[bytes, Image]"
+        self, i: int, known: dict[bytes, KnownImage], images: dict[bytes, Any]
     ) -> None:
         """Forget an image whose file changed between hash and pixels: they may not fit."""
         try:
@@ -244,10 +286,10 @@ class _Call:
             known.pop(self.stats[i], None)
             images.pop(self.contents[i], None)
 
-    def _encoded(self, images: "dict[bytes, Image]") -> dict[bytes, Vector]:
+    def _encoded(self, images: dict[bytes, Any]) -> dict[bytes, Vector]:
         if not images:
             return {}
-        vectors = np.asarray(self.encode(list(images.values())), dtype=self.dtype)
+        vectors = np.asarray(self.encoding.encode(list(images.values())), dtype=self.dtype)
         if vectors.shape != (len(images), self.dim) or not np.isfinite(vectors).all():
             raise DataError(
                 f"the image encoder returned {vectors.shape} for {len(images)} images, or values "

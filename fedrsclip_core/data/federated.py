@@ -1,7 +1,9 @@
 """One client's part of the data: source, split and partition tied together."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from fedrsclip_core.data.shots import limit_shots
 from fedrsclip_core.data.sources import ImageSource, open_source
 from fedrsclip_core.data.splits import Indices, Split, make_split, split_digest
 from fedrsclip_core.errors import DataError
+from fedrsclip_core.fileio import sha256_of
 from fedrsclip_core.schema import Config
 
 
@@ -61,12 +64,50 @@ def open_client_data(
             f"partition {partition_id} does not exist: there are {num_partitions}, numbered from 0"
         )
     source = open_images(config, path, partition_id=partition_id)
-    split = split_source(config, source, source.groups)
     if config.partition.name == "site":
+        split = split_source(config, source, source.groups)
         return ClientData(source, split, source.class_names, "")
-    clients = deal(config, source, split, num_partitions)
-    digest = split_digest(split, source.labels)
-    return ClientData(source, clients[partition_id], source.class_names, digest)
+    hand = _dealt(
+        _Deal(_deal_digest(config, source, num_partitions), config, source, num_partitions)
+    )
+    return ClientData(source, hand.clients[partition_id], source.class_names, hand.digest)
+
+
+@dataclass(frozen=True)
+class _Deal:
+    """What is dealt; equal where ``digest`` is."""
+
+    digest: str
+    config: Config = field(compare=False)
+    source: ImageSource = field(compare=False)
+    num_partitions: int = field(compare=False)
+
+
+@dataclass(frozen=True, eq=False)
+class _Dealt:
+    """Every client's part, and the digest of the split that was dealt."""
+
+    clients: list[Split]
+    digest: str
+
+
+@lru_cache(maxsize=1)
+def _dealt(deal_of: _Deal) -> _Dealt:
+    """Split and deal; once for all clients of a simulation that are in this process."""
+    config, source = deal_of.config, deal_of.source
+    split = split_source(config, source, source.groups)
+    clients = deal(config, source, split, deal_of.num_partitions)
+    return _Dealt(clients, split_digest(split, source.labels))
+
+
+def _deal_digest(config: Config, source: ImageSource, num_partitions: int) -> str:
+    """sha256 over all that :func:`_dealt` depends on."""
+    settings = (asdict(config.data), asdict(config.partition), config.seed, num_partitions)
+    arrays = (source.labels, source.fixed_test, source.origins)
+    return sha256_of(
+        json.dumps([settings, source.class_names, source.groups]),
+        *(b"none" if array is None else array.tobytes() for array in arrays),
+    )
 
 
 def open_images(config: Config, path: Path | None, *, partition_id: int) -> ImageSource:

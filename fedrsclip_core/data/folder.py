@@ -114,6 +114,8 @@ class FolderSource:
     @cached_property
     def groups(self) -> list[list[int]]:
         """Near-duplicates that are here, as indices."""
+        if not self._near_duplicates:
+            return []
         here: dict[str, list[int]] = {}
         for i in range(len(self)):
             here.setdefault(self.name(i), []).append(i)

@@ -193,9 +193,9 @@ def test_patches_belong_to_their_images(client: Client) -> None:
     assert part.patches is not None and part.patches.dtype == np.float16
     encoder = ImageEncoder(site.files, "cpu")
     for row, index in enumerate(sorted(site.data.split.val)):
-        image = site.data.source.image(int(index))
-        assert np.abs(part.features[row] - encoder.encode([image])[0]).max() < 1e-5
-        assert np.abs(part.patches[row] - encoder.encode_patches([image])[0]).max() < 1e-3
+        pixels = encoder.prepare(site.data.source.image(int(index)))
+        assert np.abs(part.features[row] - encoder.encode([pixels])[0]).max() < 1e-5
+        assert np.abs(part.patches[row] - encoder.encode_patches([pixels])[0]).max() < 1e-3
 
 
 def offset_state(value: float) -> ClientState:

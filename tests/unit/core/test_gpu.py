@@ -47,5 +47,6 @@ def test_training_agrees_with_the_cpu(tmp_path: Path, dtype: str, tolerance: flo
 
 def test_image_features_agree_with_the_cpu(tmp_path: Path) -> None:
     files = tiny_files(tmp_path / "clip")
-    on_cpu, on_gpu = (ImageEncoder(files, device).encode(images()) for device in ("cpu", "cuda"))
+    encoders = [ImageEncoder(files, device) for device in ("cpu", "cuda")]
+    on_cpu, on_gpu = (e.encode([e.prepare(image) for image in images()]) for e in encoders)
     assert np.abs(on_cpu - on_gpu).max() < 1e-3

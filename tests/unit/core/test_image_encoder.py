@@ -24,12 +24,17 @@ def images() -> list[Image.Image]:
     return [*scenes, scenes[0].resize((90, 47)), Image.new("RGB", (33, 64), "green")]
 
 
+def prepared(encoder: ImageEncoder) -> list[torch.Tensor]:
+    return [encoder.prepare(image) for image in images()]
+
+
 @pytest.mark.parametrize("kind", ["tiny", "demo"])
 def test_features_equal_the_plain_model(tmp_path: Path, kind: str) -> None:
     demo = kind == "demo"
     folder = assets.demo_clip_folder() if demo else make_tiny_clip(tmp_path / "clip")
     files = find_clip(ModelConfig(), folder)
-    ours = ImageEncoder(files, "cpu").encode(images())
+    encoder = ImageEncoder(files, "cpu")
+    ours = encoder.encode(prepared(encoder))
 
     pixels = CLIPImageProcessorPil.from_pretrained(folder)(images=images(), return_tensors="pt")
     with torch.no_grad():
@@ -50,7 +55,7 @@ def test_bfloat16_features_are_near_and_float32(tmp_path: Path) -> None:
         for dtype in ("float32", "bfloat16")
     )
     for encode in ("encode", "encode_patches"):
-        wanted, given = (getattr(one, encode)(images()) for one in (exact, rough))
+        wanted, given = (getattr(one, encode)(prepared(one)) for one in (exact, rough))
         assert given.dtype == np.float32
         assert 1e-6 < np.abs(wanted - given).max() < 3e-2
         assert (wanted * given).sum(axis=-1).min() > 0.999
@@ -60,7 +65,7 @@ def test_patch_features_go_the_class_tokens_way(tmp_path: Path) -> None:
     folder = make_tiny_clip(tmp_path / "clip")
     files = find_clip(ModelConfig(), folder)
     encoder = ImageEncoder(files, "cpu")
-    ours = encoder.encode_patches(images())
+    ours = encoder.encode_patches(prepared(encoder))
 
     pixels = CLIPImageProcessorPil.from_pretrained(folder)(images=images(), return_tensors="pt")
     model = CLIPModel.from_pretrained(folder)
@@ -72,15 +77,22 @@ def test_patch_features_go_the_class_tokens_way(tmp_path: Path) -> None:
     assert ours.shape == (6, files.num_patches, files.dim) == (6, 16, 24)
     assert ours.dtype == np.float32
     assert np.abs(ours - expected[:, 1:]).max() < 1e-5
-    assert np.abs(encoder.encode(images()) - expected[:, 0]).max() < 1e-5
+    assert np.abs(encoder.encode(prepared(encoder)) - expected[:, 0]).max() < 1e-5
     assert np.linalg.norm(ours, axis=2) == pytest.approx(np.ones((6, 16)), abs=1e-6)
     assert np.abs(ours[0, 0] - ours[0, 1]).max() > 1e-3, "the model must tell patches apart"
 
 
 def test_a_batch_equals_one_by_one(tmp_path: Path) -> None:
     encoder = ImageEncoder(find_clip(ModelConfig(), make_tiny_clip(tmp_path / "clip")), "cpu")
-    alone = np.concatenate([encoder.encode([image]) for image in images()])
-    assert np.abs(encoder.encode(images()) - alone).max() < 1e-5
+    alone = np.concatenate([encoder.encode([pixels]) for pixels in prepared(encoder)])
+    assert np.abs(encoder.encode(prepared(encoder)) - alone).max() < 1e-5
+
+
+def test_images_prepared_one_by_one_equal_a_batch_in_bits(tmp_path: Path) -> None:
+    folder = make_tiny_clip(tmp_path / "clip")
+    ours = torch.stack(prepared(ImageEncoder(find_clip(ModelConfig(), folder), "cpu")))
+    theirs = CLIPImageProcessorPil.from_pretrained(folder)(images=images(), return_tensors="pt")
+    assert torch.equal(ours, theirs["pixel_values"])
 
 
 def test_damaged_weights(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fedrsclip_core.data.features import FeatureCache
+from fedrsclip_core.data.features import Encoding, FeatureCache
 from fedrsclip_core.data.folder import FolderSource
 
 DIM = 512
@@ -40,6 +42,11 @@ class CountingEncoder:
         return np.stack([vector_of(image) for image in images])
 
 
+def encoding(encode: Callable[[list[Any]], np.ndarray]) -> Callable[[], Encoding]:
+    """What the cache loads if it needs an encoder that takes images as they are."""
+    return lambda: Encoding(lambda image: image, encode)
+
+
 def vector_of(image) -> np.ndarray:  # type: ignore[no-untyped-def]
     seed = int.from_bytes(hashlib.sha256(image.tobytes()).digest()[:4], "little")
     return np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
@@ -68,7 +75,7 @@ class Run:
         self.features, self.kept = cache.features(
             self.source,
             range(len(self.source)),
-            self.encoder,
+            encoding(self.encoder),
             batch_size=batch_size,
             max_unreadable=max_unreadable,
             on_event=self.events.append,

@@ -1,4 +1,5 @@
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -6,9 +7,9 @@ import numpy as np
 import pytest
 
 from fedrsclip_core.data import feature_store
-from fedrsclip_core.data.features import FeatureCache
+from fedrsclip_core.data.features import Encoding, FeatureCache
 from fedrsclip_core.errors import DataError
-from tests.unit.data.cache_helpers import DIM, CountingSource, Run
+from tests.unit.data.cache_helpers import DIM, CountingSource, Run, encoding, vector_of
 from tests.unit.data.helpers import make_folder, save_image
 
 pytestmark = pytest.mark.unit
@@ -61,18 +62,21 @@ def test_order_and_choice_of_indices(root: Path, cache: Path) -> None:
     everything = Run(cache, root)
     source = CountingSource(root)
     features, kept = FeatureCache(cache, "encoder-a", DIM, 2**30).features(
-        source, np.array([5, 2, 20]), everything.encoder, batch_size=2, max_unreadable=0,
+        source, np.array([5, 2, 20]), encoding(everything.encoder), batch_size=2, max_unreadable=0,
         on_event=print,
     )  # fmt: skip
     assert kept.tolist() == [5, 2, 20]
     np.testing.assert_array_equal(features, everything.features[[5, 2, 20]])
 
 
+def not_loaded() -> Encoding:
+    raise AssertionError("no feature is missing")
+
+
 def test_no_indices(root: Path, cache: Path) -> None:
     features, kept = FeatureCache(cache, "encoder-a", DIM, 2**30).features(
-        CountingSource(root), [], lambda images: None, batch_size=2, max_unreadable=0,
-        on_event=print,
-    )  # type: ignore[arg-type,return-value]  # fmt: skip
+        CountingSource(root), [], not_loaded, batch_size=2, max_unreadable=0, on_event=print,
+    )  # fmt: skip
     assert features.shape == (0, DIM)
     assert len(kept) == 0
 
@@ -98,6 +102,53 @@ def test_equal_images_are_encoded_once(tmp_path: Path, cache: Path) -> None:
     run = Run(cache, tmp_path / "images")
     assert run.encoder.encoded == 2
     run.assert_right()
+
+
+def test_equal_images_of_different_batches_are_decoded_and_encoded_once(
+    tmp_path: Path, cache: Path
+) -> None:
+    for name in ("a.png", "b.png", "c.png", "d.png", "e.png"):
+        save_image(tmp_path / "equal" / "beach" / name, seed=1)
+    run = Run(cache, tmp_path / "equal", batch_size=1)
+    assert run.work == (1, 5, 1)
+    assert len(run.features) == 5
+    run.assert_right()
+
+
+def test_an_image_that_stays_unreadable_does_not_cost_its_equal_one(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of two equal images is not read ahead; it must be read when the first fails."""
+    for name in ("a.png", "b.png"):
+        save_image(tmp_path / "equal" / "beach" / name, seed=1)
+    image_of = CountingSource.image
+
+    def only_the_second(source, i):  # type: ignore[no-untyped-def]
+        if i == 0:
+            raise DataError("gone for a moment")
+        return image_of(source, i)
+
+    monkeypatch.setattr(CountingSource, "image", only_the_second)
+    run = Run(cache, tmp_path / "equal", batch_size=1, max_unreadable=0.5)
+    assert run.kept.tolist() == [1]
+    run.assert_right()
+
+
+def test_the_next_batch_is_decoded_while_one_is_encoded(root: Path, cache: Path) -> None:
+    source, seen = CountingSource(root), []
+
+    def encode(images):  # type: ignore[no-untyped-def]
+        deadline = time.monotonic() + 10
+        expected = min(24, 6 * (len(seen) + 2))
+        while len(source.opened) < expected and time.monotonic() < deadline:
+            time.sleep(0.001)
+        seen.append(len(source.opened))
+        return np.stack([vector_of(image) for image in images])
+
+    FeatureCache(cache, "encoder-a", DIM, 2**30).features(
+        source, range(24), encoding(encode), batch_size=6, max_unreadable=0, on_event=print
+    )
+    assert seen == [12, 18, 24, 24]
 
 
 def test_another_encoder_has_its_own_features(root: Path, cache: Path) -> None:
@@ -181,8 +232,8 @@ def test_failing_encoder_keeps_the_batches_before(root: Path, cache: Path) -> No
 
     with pytest.raises(RuntimeError, match="out of memory"):
         FeatureCache(cache, "encoder-b", DIM, 2**30).features(
-            CountingSource(root), range(24), out_of_memory, batch_size=5, max_unreadable=0,
-            on_event=print,
+            CountingSource(root), range(24), encoding(out_of_memory), batch_size=5,
+            max_unreadable=0, on_event=print,
         )  # fmt: skip
     resumed = Run(cache, root, key="encoder-b")
     assert resumed.work == (14, 14, 14)
@@ -193,8 +244,8 @@ def test_failing_encoder_keeps_the_batches_before(root: Path, cache: Path) -> No
 def test_wrong_features_are_refused(root: Path, cache: Path, wrong: np.ndarray) -> None:
     with pytest.raises(DataError, match="image encoder returned"):
         FeatureCache(cache, "encoder-a", DIM, 2**30).features(
-            CountingSource(root), range(24), lambda images: wrong, batch_size=24,
-            max_unreadable=0, on_event=print,
+            CountingSource(root), range(24), encoding(lambda images: wrong),
+            batch_size=24, max_unreadable=0, on_event=print,
         )  # fmt: skip
     assert Run(cache, root).work == (24, 24, 24)
 

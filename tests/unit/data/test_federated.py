@@ -1,8 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fedrsclip_core.data import federated
 from fedrsclip_core.data.federated import open_client_data
 from fedrsclip_core.data.sources import open_source
 from fedrsclip_core.errors import DataError
@@ -27,6 +30,34 @@ def test_clients_share_out_a_folder(tmp_path: Path) -> None:
     assert len({client.split_digest for client in clients}) == 1
     assert clients[0].split_digest
     assert clients[0].class_names == ["beach", "lake", "river"]
+
+
+def test_the_split_is_dealt_once_for_all_clients_of_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_folder(tmp_path / "images", {"beach": 12, "forest": 12})
+    dealt = []
+    deal = federated.deal
+
+    def counted(config: Config, *arguments: Any) -> Any:
+        dealt.append(config.seed)
+        return deal(config, *arguments)
+
+    monkeypatch.setattr(federated, "deal", counted)
+
+    def train_of(client: int, seed: int) -> list[int]:
+        config = replace(config_of("uniform", name="folder"), seed=seed)
+        data = open_client_data(config, root, partition_id=client, num_partitions=3)
+        return [int(i) for i in data.split.train]
+
+    first = [train_of(client, seed=70) for client in range(3)]
+    assert dealt == [70]
+    other = [train_of(client, seed=71) for client in range(3)]
+    assert dealt == [70, 71]
+    assert first != other
+    make_folder(root, {"lake": 12})
+    assert [train_of(client, seed=71) for client in range(3)] != other
+    assert dealt == [70, 71, 71]
 
 
 def test_site_keeps_its_folder_to_itself(tmp_path: Path) -> None:

@@ -1,0 +1,122 @@
+"""The loop that published prompt-learning code runs, in plain HuggingFace and torch.
+
+Every step encodes the batch's pixels by the frozen image encoder, and the whole context of each
+class by the frozen text encoder. Losses, fusion, batches and optimizer are those of the method.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedrsclip_core.classifier import private_weight, unit
+from fedrsclip_core.clip import ClipFiles
+from fedrsclip_core.losses import combine, loss_terms, total_loss
+from fedrsclip_core.prompts import ClientState
+from fedrsclip_core.schema import Config
+from fedrsclip_core.tokens import PromptTokens
+
+
+@dataclass
+class PlainLoop:
+    """HuggingFace's own CLIP and the leaf tensors that it trains.
+
+    Attributes
+    ----------
+    model : CLIPModel
+        Whole and frozen.
+    ids : Tensor
+        ``(n_cls, max_positions)`` tokens; the context's places are filled by the prompt.
+    prompts : list of Tensor
+        Shared, then private if there is one; each ``(n_ctx, width)``.
+    gate : Tensor or None
+        Fusion weights.
+    """
+
+    model: Any
+    ids: Tensor
+    prompts: list[Tensor]
+    gate: Tensor | None
+    config: Config
+    own_classes: Tensor
+
+    @classmethod
+    def start(
+        cls,
+        files: ClipFiles,
+        tokens: PromptTokens,
+        shared: Tensor,
+        state: ClientState,
+        config: Config,
+        labels: Tensor,
+    ) -> "PlainLoop":
+        """Load the model and copy the starts."""
+        from transformers import CLIPModel
+
+        model: Any = CLIPModel.from_pretrained(files.folder, dtype=torch.float32)
+        starts = [shared] if state.private is None else [shared, torch.from_numpy(state.private)]
+        gate = None if state.gate is None else torch.from_numpy(state.gate).clone()
+        own = torch.zeros(len(tokens.suffixes), dtype=torch.bool)
+        own[labels] = True
+        return cls(
+            model.eval().requires_grad_(False),
+            padded_ids(tokens, files.max_positions),
+            [start.clone().requires_grad_() for start in starts],
+            None if gate is None else gate.requires_grad_(),
+            config,
+            own,
+        )
+
+    def optimizer(self) -> torch.optim.SGD:
+        """torch's own, with the method's learning rates."""
+        settings = self.config.optimizer
+        private_lr = settings.lr if settings.private_lr is None else settings.private_lr
+        own = [tensor for tensor in (*self.prompts[1:], self.gate) if tensor is not None]
+        groups = [{"params": self.prompts[:1], "lr": settings.lr}]
+        groups += [{"params": own, "lr": private_lr}] if own else []
+        return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+
+    def step(self, optimizer: torch.optim.SGD, pixels: Tensor, labels: Tensor) -> None:
+        """Take one step on ``pixels`` ``(B, 3, size, size)``."""
+        with torch.no_grad():
+            features = unit(self.model.get_image_features(pixel_values=pixels).pooler_output)
+        text = self.text()
+        weight = private_weight(self.gate, self.config.prompt.fusion, self.config.prompt.beta)
+        terms = loss_terms(
+            features,
+            labels,
+            combine(text[0], text[1] if len(text) > 1 else None, weight),
+            float(self.model.logit_scale.double().exp()),
+            self.config.loss,
+            anchor=None,
+            own_classes=self.own_classes,
+        )
+        optimizer.zero_grad()
+        total_loss(terms, self.config.loss).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    def text(self) -> Tensor:
+        """Unit text features ``(K, n_cls, dim)`` of all prompts."""
+        context = torch.cat([p.expand(len(self.ids), *p.shape) for p in self.prompts])
+        n_ctx = context.shape[1]
+
+        def insert(module: object, inputs: object, output: Tensor) -> Tensor:
+            return torch.cat([output[:, :1], context, output[:, 1 + n_ctx :]], dim=1)
+
+        embedding = self.model.text_model.embeddings.token_embedding
+        hook = embedding.register_forward_hook(insert)
+        try:
+            output = self.model.get_text_features(input_ids=self.ids.repeat(len(self.prompts), 1))
+        finally:
+            hook.remove()
+        return unit(output.pooler_output).reshape(len(self.prompts), len(self.ids), -1)
+
+
+def padded_ids(tokens: PromptTokens, length: int) -> Tensor:
+    """Return ``(n_cls, length)`` ids as a tokenizer pads them, with end tokens."""
+    rows: list[Sequence[int]] = [
+        [tokens.sos] * (1 + tokens.n_ctx) + list(suffix) for suffix in tokens.suffixes
+    ]
+    return torch.tensor([[*row, *[row[-1]] * (length - len(row))] for row in rows])

@@ -1,0 +1,185 @@
+"""Seconds of a client's round by stage, against a plain HuggingFace loop over the same images.
+
+    python -m benchmarks.round_time --threads 2 --json round.json
+
+Ours is the client's own code: features from an empty and from a filled cache, text tower,
+evaluation, local epochs, private file. The plain loop (`benchmarks/plain.py`) takes
+``--plain-steps`` steps; its round is their median times the steps of a round, which the output
+says. To its advantage, its images are decoded before its clock starts. The two take turns.
+"""
+
+import argparse
+import math
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.inputs import class_names, save_images, save_random_clip
+from benchmarks.measuring import Cell, Report, arguments, publish, settings_of
+from benchmarks.plain import PlainLoop
+from benchmarks.site_steps import steps_in
+from client_app.encoders import image_encoder, text_model
+from client_app.rounds import Deadline, start_state, train
+from client_app.runtime import Runtime
+from client_app.site import Site
+from client_app.site_log import SiteLog
+from fedrsclip_core import paths
+from fedrsclip_core.config import compose
+from fedrsclip_core.messages import RoundRequest
+from fedrsclip_core.schema import Config
+from fedrsclip_core.tokens import tokenize_prompts
+from fedrsclip_core.training import batches, train_round
+
+RUN = "timed"
+STAGES = ("features", "text tower", "steps", "evaluation, private file", "round")
+TRAIN_FRACTION = 0.7
+NAME = "client-0"
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a block."""
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - begin
+
+
+def a_round(site: Site, config: Config, shared: np.ndarray, number: int) -> dict[str, float]:
+    """Carry out one round as a process does that has just started, without its imports."""
+    image_encoder.cache_clear()
+    text_model.cache_clear()
+    runtime, clock = Runtime(config, site), Clock()
+    with clock.stage("features"):
+        runtime.features("train", SiteLog(NAME))
+    with clock.stage("text tower"):
+        _ = runtime.text
+    request = RoundRequest(1, f"{RUN}-{number}", shared, False, 0.0)
+    with clock.stage("message"):
+        train(runtime, request, Deadline(time.time() + 1e6), SiteLog(NAME))
+    steps = next(s for s in steps_in(paths.logs_dir()) if s.run == request.run_name)
+    clock.seconds["steps"] = steps.step_seconds
+    clock.seconds["evaluation, private file"] = clock.seconds.pop("message") - steps.step_seconds
+    clock.seconds["round"] = sum(clock.seconds.values())
+    return clock.seconds
+
+
+def plain_steps(runtime: Runtime, shared: np.ndarray, steps: int) -> tuple[list[float], float]:
+    """Return seconds of plain steps, and how far their prompts are from ours after as many."""
+    config = replace(runtime.config, optimizer=replace(runtime.config.optimizer, local_epochs=1))
+    size = steps * config.optimizer.batch_size
+    data = runtime.features("train", SiteLog(NAME))
+    part = replace(data, features=data.features[:size], labels=data.labels[:size])
+    state = start_state(runtime, SiteLog(NAME))
+    text, name = runtime.text, runtime.site.client_name
+    ours = train_round(text.encoder, shared, state, part, config, server_round=1, client_name=name)
+    pixels = all_pixels(runtime, size)
+    labels = torch.from_numpy(part.labels)
+    tokens = tokenize_prompts(runtime.files, runtime.words, config.prompt.n_ctx)
+    loop = PlainLoop.start(runtime.files, tokens, torch.from_numpy(shared), state, config, labels)
+    optimizer, seconds = loop.optimizer(), []
+    for batch in batches(size, config, 1, name):
+        begin = time.perf_counter()
+        loop.step(optimizer, pixels[batch], labels[batch])
+        seconds.append(time.perf_counter() - begin)
+    pairs = zip((ours.shared, ours.state.private), loop.prompts, strict=False)
+    return seconds, max(float(np.abs(a - b.detach().numpy()).max()) for a, b in pairs)
+
+
+def all_pixels(runtime: Runtime, size: int) -> torch.Tensor:
+    """Decode and prepare the first training images, ``(size, 3, 224, 224)``."""
+    encoder, source = image_encoder(runtime.files, "cpu"), runtime.data.source
+    return torch.stack(
+        [encoder.prepare(source.image(int(i))) for i in runtime.data.split.train[:size]]
+    )
+
+
+def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, dict[str, float]], float]:
+    """Return median seconds by variant and stage, and the prompts' largest difference."""
+    names = class_names(options.classes)
+    per_class = math.ceil(options.images / len(names) / TRAIN_FRACTION)
+    data = save_images(folder / "images", names, per_class, options.side)
+    config = compose(
+        [
+            f"method={options.method}",
+            "data=folder",
+            f"data.class_names=[{','.join(names)}]",
+            "partition=site",
+            "model=local",
+            f"prompt.n_ctx={options.n_ctx}",
+            f"optimizer.local_epochs={options.epochs}",
+            f"optimizer.threads={options.threads}",
+            "prompt.shared_init=random",
+            "prompt.private_init=random",
+        ]
+    )
+    clip = save_random_clip(folder / "clip")
+    site = Site(NAME, 0, 1, data_path=data, model_path=clip, device="cpu")
+    shared = Runtime(config, site).start_prompt("random", "shared", 0)
+    found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+    plain: list[float] = []
+    gap = 0.0
+    for turn in range(options.repeats):
+        shutil.rmtree(paths.features_dir(), ignore_errors=True)
+        for number, kind in enumerate(found):
+            found[kind].append(a_round(site, config, shared, 2 * turn + number))
+        seconds, difference = plain_steps(Runtime(config, site), shared, options.plain_steps)
+        plain += seconds
+        gap = max(gap, difference)
+    size = len(Runtime(config, site).features("train", SiteLog(NAME)))
+    num_steps = options.epochs * math.ceil(size / config.optimizer.batch_size)
+    stages = {
+        kind: {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
+        for kind, rounds in found.items()
+    }
+    steps = num_steps * statistics.median(plain)
+    return {"plain": {"steps": steps, "round": steps}, **stages}, gap
+
+
+def main(arguments_: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = arguments(__doc__)
+    parser.add_argument("--method", choices=["promptfl", "fedrsclip"], default="fedrsclip")
+    parser.add_argument("--images", type=int, default=320, help="training images, at least")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--classes", type=int, default=21)
+    parser.add_argument("--n-ctx", type=int, default=4)
+    parser.add_argument("--side", type=int, default=256, help="pixels of an image's side")
+    parser.add_argument("--plain-steps", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=1)
+    options = parser.parse_args(arguments_)
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["FEDRSCLIP_HOME"] = str(Path(folder) / "home")
+        stages, gap = measure(options, Path(folder))
+    report = Report("round", settings_of(options))
+    for kind, seconds in stages.items():
+        row: dict[str, Cell] = {"cache": kind}
+        row |= {name: seconds.get(name) for name in STAGES}
+        row["x plain"] = stages["plain"]["round"] / seconds["round"]
+        row["max abs difference"] = None if kind == "plain" else gap
+        report.rows.append(row)
+    report.notes = [
+        f"Seconds; `plain` is extrapolated to a whole round from "
+        f"{options.repeats * options.plain_steps} measured steps; cold and warm rounds are whole.",
+        f"The difference is of the prompts after the same {options.plain_steps} steps in both.",
+    ]
+    publish(report, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""Clients per second of a simulation, its share of overhead, and the memory of all its processes.
+
+    python -m benchmarks.simulation --clients 100 --rounds 3
+
+All clients take part in every round, with one local epoch, on the embedded CLIP and small JPEG
+files. `ray` is `fedrsclip run`, as users start it; `in process` is a worker of `fedrsclip bench`.
+Overhead is everything but optimizer steps: the clients' logs have the seconds of their steps, and
+a round's seconds count once for each client process that runs at the same time.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.inputs import class_names, save_images
+from benchmarks.measuring import Cell, Report, arguments, publish, settings_of
+from benchmarks.memory import MemoryWatch
+from benchmarks.site_steps import steps_in
+from fedrsclip_core import machine
+from fedrsclip_core.bench.workers import Worker
+
+DRIVERS = ("ray", "in process")
+RUN = "timed"
+_KEPT = 0.7
+
+
+def overrides(options: argparse.Namespace, clients: int, rounds: int) -> list[str]:
+    """Return the configuration of the run, without the site's folder."""
+    names = ",".join(class_names(options.classes))
+    return [
+        f"run.name={RUN}",
+        "data=folder",
+        f"data.class_names=[{names}]",
+        "partition=uniform",
+        f"federation.num_clients={clients}",
+        f"federation.num_rounds={rounds}",
+        "optimizer.local_epochs=1",
+    ]
+
+
+def simulate(driver: str, home: Path, images: Path, settings: Sequence[str]) -> float:
+    """Carry out a run in a home of its own; return the peak memory of all processes, MiB."""
+    home.mkdir(parents=True)
+    site = {"FEDRSCLIP_HOME": str(home)}
+    with MemoryWatch(f"FEDRSCLIP_HOME={home}") as watch:
+        if driver == "ray":
+            command = [sys.executable, "-m", "fedrsclip_core.cli", "run", *settings]
+            done = subprocess.run(
+                [*command, f"data.path={images}"],
+                env={**os.environ, **site},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            failure = done.stdout + done.stderr if done.returncode else ""
+        else:
+            worker = Worker(site, home / "worker.log")
+            job = {"name": RUN, "overrides": settings, "partitions": [], "data_path": str(images)}
+            failure = worker.run(job)
+            worker.end()
+    if failure:
+        raise SystemExit(f"the simulation by {driver} failed: {failure}")
+    return watch.peak_mib
+
+
+def records(home: Path) -> list[dict[str, Any]]:
+    """Return the run's trained rounds."""
+    lines = (home / "runs" / RUN / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [record for line in lines if (record := json.loads(line))["round"] > 0]
+
+
+def row_of(driver: str, home: Path, clients: int, peak_mib: float) -> dict[str, Cell]:
+    """Return a row; the first round is left out, in it processes start to work."""
+    rounds = records(home)
+    at_once = min(machine.available_cpus(), clients) if driver == "ray" else 1
+    steps = [s for s in steps_in(home / "logs") if s.server_round > 1]
+    seconds = [record["seconds"] for record in rounds if record["round"] > 1]
+    in_steps = sum(s.step_seconds for s in steps)
+    return {
+        "driver": driver,
+        "clients": clients,
+        "processes": at_once,
+        "steps a client": sum(s.num_steps for s in steps) / len(steps),
+        "s/round": statistics.median(seconds),
+        "clients/s": clients / statistics.median(seconds),
+        "overhead, %": 100 * (1 - in_steps / (at_once * sum(seconds))),
+        "of that in the client, %": 100
+        * (sum(s.seconds for s in steps) - in_steps)
+        / (at_once * sum(seconds)),
+        "peak PSS, MiB": peak_mib,
+        "last loss": rounds[-1]["loss"]["loss"],
+    }
+
+
+def main(arguments_: Sequence[str] | None = None) -> None:
+    """Measure and print."""
+    parser = arguments(__doc__, threads=1)
+    parser.add_argument("--clients", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3, help="at least 2; the first is left out")
+    parser.add_argument("--classes", type=int, default=16)
+    parser.add_argument("--images", type=int, default=64, help="training images of a client")
+    parser.add_argument("--drivers", nargs="+", choices=DRIVERS, default=list(DRIVERS))
+    options = parser.parse_args(arguments_)
+    if options.rounds < 2:
+        parser.error("--rounds must be at least 2: the first round is left out")
+    report = Report("simulation", settings_of(options))
+    per_class = round(options.images * options.clients / options.classes / _KEPT)
+    with tempfile.TemporaryDirectory() as folder:
+        names = class_names(options.classes)
+        images = save_images(Path(folder) / "images", names, per_class, 64)
+        settings = overrides(options, options.clients, options.rounds)
+        settings.append(f"optimizer.threads={options.threads}")
+        for driver in options.drivers:
+            home = Path(folder) / driver.replace(" ", "-")
+            peak = simulate(driver, home, images, settings)
+            report.rows.append(row_of(driver, home, options.clients, peak))
+    losses = {row["last loss"] for row in report.rows}
+    report.notes = [
+        f"Exactness: the drivers' last losses are {'equal' if len(losses) == 1 else 'NOT EQUAL'}. "
+        "Memory is the sum of the PSS of all processes of a run.",
+    ]
+    publish(report, options.json)
+
+
+if __name__ == "__main__":
+    main()
