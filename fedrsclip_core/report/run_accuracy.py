@@ -179,7 +179,7 @@ def _clients_of_steps(axes: "Axes", drawn: Any, run: Run) -> None:
 def _worst(axes: "Axes", drawn: Any, value: float) -> None:
     line = curve(axes, [2], [100 * value], VERMILLION, "v", markersize=10, zorder=5)
     drawn.name(line, "worst", [f"worst client: {percent(value)} %"])
-    _say(axes, f"worst {percent(value)}", (2, 100 * value), (-10, -16), "right", size=12)
+    _say(axes, f"worst {percent(value)}", (2, 100 * value), (12, -22), "right", size=12)
 
 
 def _say(
