@@ -9,7 +9,7 @@ from typing import Any
 from fedrsclip_core import fileio
 from fedrsclip_core.bench.cells import Cell
 from fedrsclip_core.bench.description import Description
-from fedrsclip_core.bench.figures import Row, class_rows, identity, row_of
+from fedrsclip_core.bench.figures import Row, class_rows, row_of
 from fedrsclip_core.bench.tables import Layout, Table, latex, markdown, tables
 
 Extras = Callable[[Cell, Mapping[str, Any]], Row]
@@ -36,7 +36,7 @@ class ResultFiles:
         self._description = description
         self._layout = layout
         self._extras = extras
-        self._cells = tuple(cells)
+        self._number = len(cells)
         self._rows = {cell.name: row_of(cell, None) for cell in cells}
         self._classes: dict[str, list[Row]] = {cell.name: [] for cell in cells}
 
@@ -71,15 +71,13 @@ class ResultFiles:
         fileio.write_text(folder / "table.tex", latex(made, self.caption))
 
     def _about(self) -> dict[str, Any]:
-        """Return what the rows do not say: which cells there should be and what is shown."""
+        """Return what the rows do not say: what is compared with which method."""
         bench = self._description.bench
-        cells = [{"name": cell.name} | identity(cell) for cell in self._cells]
         return {
             "name": bench.name,
             "reference": bench.reference,
             "seeds": list(bench.seeds),
             "layout": asdict(self._layout),
-            "cells": cells,
         }
 
     @property
@@ -87,7 +85,7 @@ class ResultFiles:
         """What the tables are of, and how much of it is there."""
         known = [row for row in self.rows if "code_digest" in row]
         caption = (
-            f"{self._description.bench.name}: {len(known)} of {len(self._cells)} cells, mean ± "
+            f"{self._description.bench.name}: {len(known)} of {self._number} cells, mean ± "
             "deviation over seeds, in per cent; ECE is the expected calibration error"
         )
         versions = len({row["code_digest"] for row in known})

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from fedrsclip_core import runs
+from fedrsclip_core.bench.names import run_name
 from fedrsclip_core.bench.tables import STANDARD, Layout, label
 from fedrsclip_core.report.files import Json, Reader
 from fedrsclip_core.report.state import State, state_of
@@ -79,45 +79,41 @@ def read_bench(folder: Path) -> Bench:
     rows = [
         _named(row) for row in reader.rows("results.csv", meaning="no figure is shown", needs=_ROW)
     ]
-    about = (
-        reader.json(
-            "bench.json",
-            meaning="curves, differences and missing cells are not shown; the same "
-            "fedrsclip bench command writes it anew",
-            needs=("name", "reference", "seeds", "layout", "cells"),
-        )
-        or {}
+    about = reader.json(
+        "bench.json",
+        meaning="there are no differences to a reference; the same fedrsclip bench command writes "
+        "it anew",
+        needs=("reference", "seeds", "layout"),
     )
-    cells = about.get("cells", ())
-    done = {_identity(row) for row in rows if row.get("code_digest")}
+    cells = [row for row in rows if _is_cell(row)]
+    done = [row for row in cells if row.get("code_digest")]
+    absent = [_run_of(row, folder.name) for row in cells if not row.get("code_digest")]
     runs_dir = folder.parent.parent / "runs"
-    absent = [cell for cell in cells if _identity(cell) not in done]
     return Bench(
-        name=str(about.get("name") or folder.name),
+        name=folder.name,
         state=_state(folder, len(absent)),
         rows=tuple(rows),
-        layout=_layout(about.get("layout")),
-        reference=about.get("reference"),
-        num_seeds=len(about.get("seeds", ())) or len({row["seed"] for row in rows}),
-        num_cells=len(cells) or len(rows),
-        curves=_curves(reader, runs_dir, [cell for cell in cells if _identity(cell) in done]),
-        missing=tuple((str(cell["name"]), _state_of_cell(runs_dir, cell)) for cell in absent),
+        layout=Layout(**about["layout"]) if about else STANDARD,
+        reference=about["reference"] if about else None,
+        num_seeds=len(about["seeds"] if about else {row["seed"] for row in rows}),
+        num_cells=len(cells),
+        curves=_curves(reader, runs_dir, done),
+        missing=tuple((name, _state_of_cell(runs_dir / name)) for name in absent),
         problems=tuple(reader.problems),
     )
 
 
 def _named(row: Json) -> Json:
-    return row | {"variant": row["variant"] or ""}
+    return row | {"variant": row["variant"] or "", "seed": int(row["seed"])}
 
 
-def _identity(row: Mapping[str, Any]) -> tuple[str, str, str, int]:
-    return str(row["setting"]), str(row["method"]), str(row["variant"] or ""), int(row["seed"])
+def _is_cell(row: Json) -> bool:
+    """Whether a row is of a run; a linear probe has figures without one."""
+    return bool(row.get("code_digest")) or row.get("test_global") is None
 
 
-def _layout(found: Mapping[str, Any] | None) -> Layout:
-    if found is None:
-        return STANDARD
-    return Layout(found["caption"], found["main"], found["more"], found["compared"])
+def _run_of(row: Json, bench: str) -> str:
+    return run_name(bench, row["setting"], row["method"], row["variant"], row["seed"])
 
 
 def _state(folder: Path, absent: int) -> State:
@@ -131,8 +127,7 @@ def _state(folder: Path, absent: int) -> State:
     return State("completed")
 
 
-def _state_of_cell(runs: Path, cell: Mapping[str, Any]) -> str:
-    folder = runs / str(cell["name"])
+def _state_of_cell(folder: Path) -> str:
     if not folder.is_dir():
         return "not started"
     try:
@@ -145,17 +140,18 @@ def _state_of_cell(runs: Path, cell: Mapping[str, Any]) -> str:
 
 
 def _curves(
-    reader: Reader, runs: Path, cells: Sequence[Mapping[str, Any]]
+    reader: Reader, runs_dir: Path, cells: Sequence[Json]
 ) -> dict[tuple[str, str], list[Curve]]:
     found: dict[tuple[str, str], list[Curve]] = {}
     unread = []
     for cell in cells:
+        name = _run_of(cell, reader.folder.name)
         try:
-            curve = _curve(runs / str(cell["name"]) / "metrics.jsonl")
+            curve = _curve(runs_dir / name / "metrics.jsonl")
         except (OSError, ValueError, KeyError, TypeError):
-            unread.append(str(cell["name"]))
+            unread.append(name)
             continue
-        found.setdefault((str(cell["setting"]), label(dict(cell))), []).append(curve)
+        found.setdefault((str(cell["setting"]), label(cell)), []).append(curve)
     if unread:
         names = ", ".join(unread[:_NAMED]) + (" and others" if len(unread) > _NAMED else "")
         reader.problems.append(

@@ -74,25 +74,3 @@ def panel(name: str, title: str, draw: Callable[[], Drawn | str]) -> Panel:
     except _NOT_AS_EXPECTED as error:
         return Panel(name, title, absent=f"Not drawn, a file holds something else ({error!r}).")
     return Panel(name, title, drawn.lead, svg, drawn.table, drawn.size[0])
-
-
-def percent(value: float | None) -> str:
-    """Return a fraction in per cent."""
-    return "" if value is None else f"{100 * value:.1f}"
-
-
-def size(value: float) -> str:
-    """Return a number of bytes for a person."""
-    for unit in ("B", "kB", "MB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} GB"
-
-
-def seconds(value: float) -> str:
-    """Return a duration for a person."""
-    if value < 90:
-        return f"{value:.1f} s"
-    minutes = value / 60
-    return f"{minutes:.0f} min" if minutes < 90 else f"{minutes / 60:.1f} h"

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from fedrsclip_core.report.axes import HALF, curve, legend, plain, rounds
 from fedrsclip_core.report.files import Json
 from fedrsclip_core.report.palette import BLUE, GREY, INK, MUTED, SURFACE, VERMILLION
-from fedrsclip_core.report.panel import Drawn, Table, percent
+from fedrsclip_core.report.panel import Drawn, Table
 from fedrsclip_core.report.run_folder import Run
 from fedrsclip_core.report.svg import canvas
+from fedrsclip_core.units import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -178,7 +179,7 @@ def _clients_of_steps(axes: "Axes", drawn: Any, run: Run) -> None:
 def _worst(axes: "Axes", drawn: Any, value: float) -> None:
     line = curve(axes, [2], [100 * value], VERMILLION, "v", markersize=10, zorder=5)
     drawn.name(line, "worst", [f"worst client: {percent(value)} %"])
-    _say(axes, f"worst {percent(value)}", (2, 100 * value), (-10, -16), "right", size=12)
+    _say(axes, f"worst {percent(value)}", (2, 100 * value), (12, -22), "right", size=12)
 
 
 def _say(

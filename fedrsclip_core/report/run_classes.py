@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from fedrsclip_core.report.axes import HALF, legend, plain
 from fedrsclip_core.report.heat import Cell, heat_map, share_of
 from fedrsclip_core.report.palette import BLUE, GREY, HEAT, ORANGE, VERMILLION
-from fedrsclip_core.report.panel import Drawn, Table, percent
+from fedrsclip_core.report.panel import Drawn, Table
 from fedrsclip_core.report.run_folder import Run
 from fedrsclip_core.report.svg import canvas
+from fedrsclip_core.units import percent
 
 _WORST = 10
 _PARTS = {"train": (BLUE, ""), "val": (GREY, "///"), "test": (ORANGE, "...")}

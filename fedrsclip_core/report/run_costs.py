@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from fedrsclip_core.report.axes import HALF, Bars, legend, plain, rounds
 from fedrsclip_core.report.palette import BLUE, ORANGE, VERMILLION
-from fedrsclip_core.report.panel import Drawn, Table, seconds, size
+from fedrsclip_core.report.panel import Drawn, Table
 from fedrsclip_core.report.run_folder import Run
 from fedrsclip_core.report.svg import canvas
+from fedrsclip_core.units import duration, size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +119,7 @@ def stages(run: Run) -> Drawn | str:
     if run.results is not None:
         rest = run.results["seconds"] - sum(parts.values())
         parts["start, preparation and writing"] = max(0.0, rest)
-    spoken = ", ".join(f"{name} {seconds(value)}" for name, value in parts.items())
+    spoken = ", ".join(f"{name} {duration(value)}" for name, value in parts.items())
     return Drawn(
         drawn,
         f"Seconds by stage: {spoken}.",

@@ -9,12 +9,13 @@ from typing import Any
 
 from fedrsclip_core.deploy.description import DEPLOY_KEYS
 from fedrsclip_core.report import run_accuracy, run_classes, run_costs, run_training
-from fedrsclip_core.report.panel import panel, percent
+from fedrsclip_core.report.panel import panel
 from fedrsclip_core.report.run_classes import Pair, worst_pairs
 from fedrsclip_core.report.run_folder import Run, read_run
 from fedrsclip_core.report.svg import drawing
 from fedrsclip_core.report.thumbnails import thumbnails
 from fedrsclip_core.schema import SITE_KEYS
+from fedrsclip_core.units import percent
 
 _HALVES = {
     "accuracy": (
@@ -101,7 +102,7 @@ def headline(run: Run) -> list[Headline]:
         ("personalized", personal.get("mean"), spread or "shared and private prompt"),
         ("worst client", personal.get("worst"), "personalized"),
     )
-    return [Headline(label, percent(value) or "–", note) for label, value, note in values]
+    return [Headline(label, percent(value), note) for label, value, note in values]
 
 
 def settings(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

@@ -77,7 +77,7 @@ def cosines(run: Run) -> Drawn | str:
     _finish(axes, run, columns=1)
     low = min(value for known in series.values() for _, value in known)
     axes.set_ylim(min(0.0, low - 0.05), 1.02)
-    absent = [_COSINES[t][0].partition(",")[0] for t in _COSINES if t not in series]
+    absent = [_COSINES[t][0].partition(", pulled")[0] for t in _COSINES if t not in series]
     missing = f" Not known here, as the loss lacks the term: {absent[0]}." if absent else ""
     return Drawn(
         drawn,

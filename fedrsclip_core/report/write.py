@@ -52,6 +52,8 @@ def _content(folder: Path, images: Path | None) -> dict[str, Any]:
     if (folder / "results.csv").exists():
         from fedrsclip_core.report.bench_page import bench_page
 
+        if images is not None:
+            raise ReportError("the report of a benchmark shows no images: leave --images away")
         return bench_page(folder)
     raise ReportError(
         f"{folder} is the folder of neither a run nor a benchmark: give one of those below runs "

@@ -49,3 +49,8 @@ def test_the_wheel_runs_in_an_empty_folder(tmp_path: Path) -> None:
     assert one.wait() == 0, one.output
     assert one.results["status"] == "completed"
     assert str(_ROOT) not in one.output
+
+    # The page's templates are in the wheel, too.
+    made = Launched(tmp_path / "run", "report", one.results["run"], python=python)
+    assert made.wait() == 0, made.output
+    assert (one.home / "runs" / one.results["run"] / "report.html").is_file()
