@@ -56,7 +56,8 @@ def plain_features(files: ClipFiles, source: FolderSource, count: int) -> NDArra
     """HuggingFace's own preprocessing and model on the first images."""
     from transformers import CLIPImageProcessorPil, CLIPModel
 
-    model: Any = CLIPModel.from_pretrained(files.folder).eval()
+    model: Any = CLIPModel.from_pretrained(files.folder)
+    model.eval()
     processor = CLIPImageProcessorPil.from_pretrained(files.folder)
     pixels = processor(images=[source.image(i) for i in range(count)], return_tensors="pt")
     with torch.no_grad():

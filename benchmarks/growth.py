@@ -65,7 +65,7 @@ UNITS = {
     "clients": "a round",
     "classes": "a step",
     "images": "open and look up",
-    "rounds": "the run",
+    "rounds": "all rounds",
 }
 """What the seconds are of, by what grows."""
 
