@@ -2,20 +2,21 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from math import isfinite
 from pathlib import Path
 
 from fedrsclip_core import runs
 from fedrsclip_core.bench.names import run_name
 from fedrsclip_core.bench.tables import STANDARD, Layout, label
-from fedrsclip_core.report.files import Json, Reader
+from fedrsclip_core.report.files import Json, Needs, Reader
 from fedrsclip_core.report.state import State, state_of
 
 Curve = tuple[tuple[int, float | None, float | None], ...]
 """Round, and its global and its mean personalized test accuracy in per cent."""
 
 _ROW = ("setting", "method", "variant", "seed")
+_ABOUT: Needs = {"reference": (str, type(None)), "seeds": list, "layout": dict}
 _NAMED = 3
 
 
@@ -76,15 +77,8 @@ class Bench:
 def read_bench(folder: Path) -> Bench:
     """Read the folder of a benchmark that is completed, going on, or was interrupted."""
     reader = Reader(folder)
-    rows = [
-        _named(row) for row in reader.rows("results.csv", meaning="no figure is shown", needs=_ROW)
-    ]
-    about = reader.json(
-        "bench.json",
-        meaning="there are no differences to a reference; the same fedrsclip bench command writes "
-        "it anew",
-        needs=("reference", "seeds", "layout"),
-    )
+    rows = _rows(reader)
+    about = _about(reader)
     cells = [row for row in rows if _is_cell(row)]
     done = [row for row in cells if row.get("code_digest")]
     absent = [_run_of(row, folder.name) for row in cells if not row.get("code_digest")]
@@ -103,8 +97,35 @@ def read_bench(folder: Path) -> Bench:
     )
 
 
-def _named(row: Json) -> Json:
-    return row | {"variant": row["variant"] or "", "seed": int(row["seed"])}
+def _rows(reader: Reader) -> list[Json]:
+    rows = reader.rows("results.csv", meaning="no figure is shown", needs=_ROW)
+    whole = [r for r in rows if r["setting"] and r["method"] and isinstance(r["seed"], float)]
+    if len(whole) < len(rows):
+        reader.problems.append("results.csv is damaged: some cells are left out")
+    return [r | {"variant": r["variant"] or "", "seed": int(r["seed"])} for r in whole]
+
+
+def _about(reader: Reader) -> Json | None:
+    meaning = (
+        "there are no differences to a reference; the same fedrsclip bench command writes it anew"
+    )
+    about = reader.json("bench.json", meaning=meaning, needs=_ABOUT)
+    if about is None or _is_layout(about["layout"]):
+        return about
+    reader.problems.append(f"bench.json is damaged: {meaning}")
+    return None
+
+
+def _is_layout(value: Mapping[str, object]) -> bool:
+    main, compared = value.get("main"), value.get("compared")
+    return (
+        value.keys() == {field.name for field in fields(Layout)}
+        and isinstance(value["caption"], str)
+        and isinstance(value["more"], dict)
+        and isinstance(main, dict)
+        and isinstance(compared, list)
+        and set(compared) <= main.keys()
+    )
 
 
 def _is_cell(row: Json) -> bool:

@@ -4,13 +4,15 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedrsclip_core import paths
 
 Json = dict[str, Any]
+Needs = Mapping[str, type | tuple[type, ...]]
+"""Of what type an object's values must be."""
 
 HIDDEN = "[path]"
 _QUOTED = re.compile(r"""(?<=['"])(?:file:)?(?:~|[A-Za-z]:)?[\\/][^'"]*(?=['"])""")
@@ -46,21 +48,20 @@ class Reader:
             self.problems.append(f"{name} cannot be read ({why}): {meaning}")
         return None
 
-    def json(self, name: str, *, meaning: str, needs: Iterable[str] = ()) -> Json | None:
-        """Return a file's object, or ``None`` with a problem if it lacks one of ``needs``."""
+    def json(self, name: str, *, meaning: str, needs: Needs | None = None) -> Json | None:
+        """Return a file's object, or ``None`` with a problem if it is not what it ``needs``."""
         text = self.text(name, meaning=meaning)
         if text is None:
             return None
-        found = _object(text, needs)
+        found = _object(text, needs or {})
         if found is None:
             self.problems.append(f"{name} is damaged: {meaning}")
         return found
 
-    def lines(self, name: str, *, meaning: str, needs: Iterable[str] = ()) -> list[Json]:
+    def lines(self, name: str, *, meaning: str, needs: Needs) -> list[Json]:
         """Return the objects of a file that has one on each line."""
         text = self.text(name, meaning=meaning)
-        wanted = tuple(needs)
-        found = [_object(line, wanted) for line in (text or "").splitlines()]
+        found = [_object(line, needs) for line in (text or "").splitlines()]
         bad = [str(number) for number, value in enumerate(found, 1) if value is None]
         # A process that was killed, or is writing just now, leaves a last line without its end.
         if text and not text.endswith("\n") and bad and bad[-1] == str(len(found)):
@@ -110,12 +111,14 @@ def _hidden(text: str) -> str:
     return _PATH.sub(HIDDEN, _QUOTED.sub(HIDDEN, text))
 
 
-def _object(text: str, needs: Iterable[str]) -> Json | None:
+def _object(text: str, needs: Needs) -> Json | None:
     try:
         value = json.loads(text)
     except ValueError:
         return None
-    if not isinstance(value, dict) or not set(needs) <= value.keys():
+    if not isinstance(value, dict) or not needs.keys() <= value.keys():
+        return None
+    if not all(isinstance(value[key], types) for key, types in needs.items()):
         return None
     return dict(without_paths(value))
 

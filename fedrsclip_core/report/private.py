@@ -47,6 +47,8 @@ def answers_at_home(reader: Reader, config: Mapping[str, Any], results: Json | N
     if run.parent.name != "runs":
         return Answers(absent="The clients' own files lie elsewhere: this folder was moved.")
     folder = run.parent.parent / "evaluations" / str(config.get("federation.name")) / run.name
+    if not folder.is_dir():
+        return Answers(absent="No client of this run keeps its confusion matrix on this machine.")
     wanted = (FORMAT, run.name, (results["last"] or {}).get("round"))
     found = []
     for client in results["clients"]:

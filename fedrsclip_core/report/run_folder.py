@@ -5,12 +5,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedrsclip_core.report.files import Json, Reader
+from fedrsclip_core.report.files import Json, Needs, Reader
 from fedrsclip_core.report.private import Answers, answers_at_home
 from fedrsclip_core.report.state import State, state_of
 
-_RECORD = ("round", "seconds", "eval_seconds", "clients", "eval_dropped", "loss", "bytes", "test")
-_RESULTS = ("status", "reason", "method", "zero_shot", "last", "clients", "bytes", "seconds")
+_MAYBE = (dict, type(None))
+_ABOUT: Needs = {"config": dict}
+_RECORD: Needs = {
+    "round": int,
+    "seconds": (int, float),
+    "eval_seconds": (int, float, type(None)),
+    "clients": dict,
+    "eval_dropped": dict,
+    "loss": _MAYBE,
+    "bytes": dict,
+    "test": _MAYBE,
+}
+_RESULTS: Needs = {
+    "status": str,
+    "reason": (str, type(None)),
+    "last": _MAYBE,
+    "clients": list,
+    "seconds": (int, float),
+}
+_CLIENT = {"name", "partition_id", "num_train", "num_val", "num_test", "label_counts", "last"}
 
 
 @dataclass(frozen=True)
@@ -69,7 +87,7 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Read the folder of a run that is completed, going on, or was interrupted."""
     reader = Reader(folder)
-    about = reader.json("run.json", meaning="settings and command are not shown", needs=("config",))
+    about = reader.json("run.json", meaning="settings and command are not shown", needs=_ABOUT)
     config: Mapping[str, Any] = (about or {}).get("config") or {}
     records = reader.lines("metrics.jsonl", meaning="no curve is shown", needs=_RECORD)
     results = _results(reader)
@@ -95,7 +113,16 @@ def read_run(folder: Path) -> Run:
 def _results(reader: Reader) -> Json | None:
     if not (reader.folder / "results.json").exists():
         return None  # not a problem of the file: the state says that the run has not ended
-    return reader.json("results.json", meaning="the clients' figures are not shown", needs=_RESULTS)
+    meaning = "the clients' figures are not shown"
+    found = reader.json("results.json", meaning=meaning, needs=_RESULTS)
+    if found is None or all(_is_client(client) for client in found["clients"]):
+        return found
+    reader.problems.append(f"results.json is damaged: {meaning}")
+    return None
+
+
+def _is_client(value: object) -> bool:
+    return isinstance(value, dict) and value.keys() >= _CLIENT
 
 
 def _digests(reader: Reader) -> Json:

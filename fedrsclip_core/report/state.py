@@ -24,7 +24,8 @@ def state_of(folder: Path, results: Mapping[str, Any] | None) -> State:
         return State(
             "interrupted",
             "This run was interrupted: the report shows the rounds that it completed. "
-            f"fedrsclip run resume={folder.name} goes on with it.",
+            f"fedrsclip run resume={folder.name} goes on with it; in a deployment submit it again "
+            "with run.resume=true.",
         )
     if results["status"] == "completed":
         return State("completed")

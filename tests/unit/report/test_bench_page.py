@@ -128,3 +128,20 @@ def test_damaged_rows_are_named(tmp_path: Path) -> None:
     page = write_report(folder).read_text(encoding="utf-8")
     assert "results.csv is damaged" in page
     assert "promptfl" in page
+
+
+def test_a_damaged_description_is_named(tmp_path: Path) -> None:
+    folder = folders.write_bench(tmp_path)
+    text = (folder / "bench.json").read_text()
+    (folder / "bench.json").write_text(text.replace('"main": {', '"main": 3, "before": {'))
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "bench.json is damaged" in page
+    assert '<strong class="best">72.0 ± 2.8</strong>' in page
+
+
+def test_a_row_without_a_seed_is_named(tmp_path: Path) -> None:
+    folder = folders.write_bench(tmp_path)
+    text = (folder / "results.csv").read_text()
+    (folder / "results.csv").write_text(text.replace("promptfl,,1,", "promptfl,,x,"))
+    page = write_report(folder).read_text(encoding="utf-8")
+    assert "results.csv is damaged: some cells are left out" in page

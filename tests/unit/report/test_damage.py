@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,31 @@ def test_a_file_with_something_else_inside_costs_only_its_figures(tmp_path: Path
     page = page_of(folder)
     assert "Not drawn, a file holds something else" in page
     assert page.count("<svg") >= 6
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("results.json", '"clients": [', '"clients": [5, '),
+        ("results.json", '"last": {', '"last": 3, "before": {'),
+        ("metrics.jsonl", '"test": {', '"test": 3, "before": {'),
+        ("run.json", '"config": {', '"config": 3, "before": {'),
+    ],
+)
+def test_a_value_of_another_type_is_named(tmp_path: Path, name: str, old: str, new: str) -> None:
+    folder = folders.write_run(tmp_path)
+    text = (folder / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new))
+    assert f"{name} is damaged" in page_of(folder)
+
+
+def test_evaluations_that_lie_elsewhere_are_no_damage(tmp_path: Path) -> None:
+    folder = folders.write_run(tmp_path)
+    shutil.rmtree(tmp_path / "evaluations")
+    page = page_of(folder)
+    assert "No client of this run keeps its confusion matrix on this machine." in page
+    assert "Not everything could be read" not in page
 
 
 def test_evaluations_of_another_round_are_named(tmp_path: Path) -> None:
