@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedrsclip_core.text_tower import TextLayer, TextTower
+from fedrsclip_core.text_tower import Affine, TextLayer, TextTower
 from fedrsclip_core.tokens import PromptTokens
 
 
@@ -76,53 +76,40 @@ class PackedTextEncoder:
         for layer in layers[:-1]:
             hidden = self._layer(layer, hidden, None)
         pooled = self._layer(layers[-1], hidden, self._eos_rows)  # (K, n_cls, width)
-        pooled = functional.layer_norm(
-            pooled,
-            pooled.shape[-1:],
-            self._tower.final_weight,
-            self._tower.final_bias,
-            self._tower.eps,
-        )
+        pooled = self._normed(pooled, self._tower.final_norm)
         encoded = functional.linear(pooled, self._tower.projection)  # (K, n_cls, dim)
         return encoded.to(self.dtype)
 
     def _layer(self, layer: TextLayer, hidden: Tensor, rows: Tensor | None) -> Tensor:
         """One transformer layer; with ``rows``, only those rows leave it."""
-        attended = self._attention(layer, self._normed(hidden), rows)
+        attended = self._attention(layer, self._normed(hidden, layer.norm1), rows)
         residual = hidden if rows is None else hidden[:, rows]
-        hidden = residual + functional.linear(attended, layer.out_weight, layer.out_bias)
-        up = functional.linear(self._normed(hidden), layer.up_weight, layer.up_bias)
-        up = _activate(up, self._tower.activation)
-        return hidden + functional.linear(up, layer.down_weight, layer.down_bias)
+        hidden = residual + functional.linear(attended, *layer.out)
+        up = functional.linear(self._normed(hidden, layer.norm2), *layer.up)
+        return hidden + functional.linear(_activate(up, self._tower.activation), *layer.down)
 
-    def _normed(self, hidden: Tensor) -> Tensor:
-        """LayerNorm without scale and shift: they are in the matrix that comes next."""
-        return functional.layer_norm(hidden, hidden.shape[-1:], eps=self._tower.eps)
+    def _normed(self, hidden: Tensor, norm: Affine) -> Tensor:
+        return functional.layer_norm(hidden, hidden.shape[-1:], *norm, self._tower.eps)
 
     def _attention(self, layer: TextLayer, normed: Tensor, rows: Tensor | None) -> Tensor:
         """Tree-masked attention; plain products beat masked SDPA's backward on CPU."""
-        width = normed.shape[-1]
-        if rows is None:
-            query, key, value = self._heads(normed, layer.qkv_weight, layer.qkv_bias)
-            mask = self._mask
-        else:
-            (query,) = self._heads(
-                normed[:, rows], layer.qkv_weight[:width], layer.qkv_bias[:width]
-            )
-            key, value = self._heads(normed, layer.qkv_weight[width:], layer.qkv_bias[width:])
-            mask = self._mask[rows]
-        scores = torch.baddbmm(mask, query, key.transpose(1, 2))  # (K * heads, Q, T)
+        asking, mask = (normed, self._mask) if rows is None else (normed[:, rows], self._mask[rows])
+        # (K * heads, Q, width / heads), and T for Q in the others.
+        query = self._heads(functional.linear(asking, *layer.query))
+        key = self._heads(functional.linear(normed, *layer.key))
+        value = self._heads(functional.linear(normed, *layer.value))
+        scale = query.shape[-1] ** -0.5
+        scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scale)  # (K * heads, Q, T)
         attended = torch.bmm(torch.softmax(scores, dim=-1), value)  # (K * heads, Q, width / heads)
         by_head = attended.view(len(normed), self._tower.num_heads, *attended.shape[1:])
         return by_head.transpose(1, 2).flatten(2)  # (K, Q, width)
 
-    def _heads(self, normed: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
-        """Project ``(K, T, width)`` to ``(K * heads, T, width / heads)``, once or several times."""
-        batch, length, width = normed.shape
+    def _heads(self, tensor: Tensor) -> Tensor:
+        """Turn ``(K, T, width)`` into ``(K * heads, T, width / heads)``."""
+        batch, length, width = tensor.shape
         heads = self._tower.num_heads
-        joint = functional.linear(normed, weight, bias)
-        joint = joint.view(batch, length, -1, heads, width // heads).permute(2, 0, 3, 1, 4)
-        return joint.reshape(-1, batch * heads, length, width // heads).unbind(0)
+        split = tensor.view(batch, length, heads, width // heads).transpose(1, 2)
+        return split.reshape(batch * heads, length, width // heads)
 
 
 def _tree_mask(tokens: PromptTokens, like: Tensor) -> tuple[Tensor, Tensor]:
@@ -141,7 +128,7 @@ def _tree_mask(tokens: PromptTokens, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def _activate(tensor: Tensor, name: str) -> Tensor:
     if name == "quick_gelu":
-        return functional.silu(tensor)
+        return tensor * torch.sigmoid(1.702 * tensor)
     if name == "relu":
         return functional.relu(tensor)
     return functional.gelu(tensor, approximate="none" if name == "gelu" else "tanh")
