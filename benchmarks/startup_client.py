@@ -9,7 +9,7 @@ import time
 def as_client(config: str) -> None:
     """Handle one train message like a process of a SuperNode, and say how long each part took."""
     begin = time.perf_counter()
-    from client_app.encoders import use_threads
+    from client_app.encoders import make_repeatable
     from client_app.rounds import Deadline, train
     from client_app.runtime import open_runtime
     from client_app.site_log import SiteLog
@@ -19,7 +19,7 @@ def as_client(config: str) -> None:
     runtime = open_runtime({"partition-id": 0}, {"hydra-overrides": config})
     composed = time.perf_counter()
     log = SiteLog("client-0")
-    use_threads(runtime.config.optimizer.threads)
+    make_repeatable(runtime.config.optimizer.threads)
     runtime.features("train", log)
     _ = runtime.text
     loaded = time.perf_counter()

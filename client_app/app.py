@@ -7,7 +7,7 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from client_app import rounds
-from client_app.encoders import use_threads
+from client_app.encoders import make_repeatable
 from client_app.failures import code_of
 from client_app.features import PARTS
 from client_app.rounds import Deadline
@@ -68,7 +68,7 @@ def identity(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
 def prepare(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
     """Encode the images that have no features yet, and try what training will need."""
     _refuse_others(message, runtime)
-    use_threads(runtime.config.optimizer.threads)
+    make_repeatable(runtime.config.optimizer.threads)
     for part in PARTS:
         found = runtime.features(part, log)
         log.write(f"{part}: features of {len(found)} images are ready")
@@ -94,7 +94,7 @@ def init(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
 def train(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
     """Evaluate the received shared prompt, train, store the private prompt, reply."""
     deadline = Deadline.of(message.metadata)
-    use_threads(runtime.config.optimizer.threads)
+    make_repeatable(runtime.config.optimizer.threads)
     request = unpack_round_request(message.content, runtime.shared_shape)
     reply = rounds.train(runtime, request, deadline, log)
     return pack_round_reply(reply, with_arrays=runtime.config.prompt.shared)
@@ -104,7 +104,7 @@ def train(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
 @guarded
 def evaluate(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
     """Evaluate the received shared prompt with the stored private one."""
-    use_threads(runtime.config.optimizer.threads)
+    make_repeatable(runtime.config.optimizer.threads)
     request = unpack_round_request(message.content, runtime.shared_shape)
     Deadline.of(message.metadata).check("before the evaluation")
     reply = rounds.evaluate(runtime, request, log)

@@ -1,5 +1,6 @@
 """The frozen CLIP's two sides, loaded once per process, and the device they run on."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,11 +59,18 @@ def pick_device(wanted: str | None) -> str:
     return wanted
 
 
-def use_threads(number: int) -> None:
-    """Fix torch's threads: sums in another order give other bits."""
+def make_repeatable(threads: int) -> None:
+    """Fix what gives other bits from run to run: torch's threads, and a GPU's free choices.
+
+    On a GPU only kernels are chosen that add up in a fixed order, where there are such; torch
+    warns of others. It must be called before the first matrix product there.
+    """
     import torch
 
-    torch.set_num_threads(number)
+    torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def release_image_encoder() -> None:

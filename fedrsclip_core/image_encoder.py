@@ -78,4 +78,8 @@ class ImageEncoder:
     def _batch(self, prepared: "Sequence[torch.Tensor]") -> "torch.Tensor":
         import torch
 
-        return torch.stack(list(prepared)).to(self._device, self._dtype)  # (N, 3, size, size)
+        pixels = torch.stack(list(prepared))  # (N, 3, size, size)
+        if self._device.startswith("cuda"):
+            # From pinned memory the copy runs beside what the GPU computes.
+            return pixels.pin_memory().to(self._device, self._dtype, non_blocking=True)
+        return pixels.to(self._device, self._dtype)

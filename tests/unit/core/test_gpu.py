@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from client_app.encoders import make_repeatable
 from fedrsclip_core.image_encoder import ImageEncoder
 from fedrsclip_core.prompts import ClientState
 from fedrsclip_core.text_encoder import PackedTextEncoder
@@ -43,6 +44,28 @@ def test_training_agrees_with_the_cpu(tmp_path: Path, dtype: str, tolerance: flo
         assert outcome.state.private is not None
         trained.append(np.stack([outcome.shared, outcome.state.private]))
     assert np.abs(trained[0] - trained[1]).max() < tolerance
+
+
+def test_training_again_gives_the_same_bits(tmp_path: Path) -> None:
+    make_repeatable(1)
+    files = tiny_files(tmp_path / "clip")
+    tokens = tokenize_prompts(files, WORDS, N_CTX)
+    encoder = PackedTextEncoder(load_text_tower(files, tokens.ids, device="cuda"), tokens)
+    trained = [
+        train_round(
+            encoder,
+            prompt(files, 1),
+            ClientState(prompt(files, 2)),
+            separable(files.dim),
+            quiet_config(),
+            server_round=1,
+            client_name="client-0",
+        )
+        for _ in range(2)
+    ]
+    assert trained[0].losses == trained[1].losses
+    np.testing.assert_array_equal(trained[0].shared, trained[1].shared)
+    np.testing.assert_array_equal(trained[0].state.private, trained[1].state.private)
 
 
 def test_image_features_agree_with_the_cpu(tmp_path: Path) -> None:
