@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedrsclip_core import runs
+from fedrsclip_core.bench.estimates import Kind, expected_seconds
 from fedrsclip_core.bench.names import run_name
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.live.run import COMPLETED, FAILED, GOING_ON
@@ -30,13 +31,19 @@ class Cell:
         The name of its run.
     state : str
         ``COMPLETED``, ``FAILED``, ``BEGUN`` or ``WAITING``.
+    kind : Kind
+        Which cells are like it.
     said : str
         Its seconds, why it failed, or when it was last heard of.
+    seconds : float or None
+        How long it took; of a cell that has begun, how long it has taken so far, if known.
     """
 
     name: str
     state: str
+    kind: Kind
     said: str = ""
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,22 @@ class BenchView:
     def steps(self) -> int:
         """Cells that are there to be reported."""
         return len(self.of(COMPLETED))
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimate the seconds until all cells have ended, as many at a time as have begun."""
+        taken: dict[Kind, list[float]] = {}
+        for cell in self.of(COMPLETED):
+            if cell.seconds is not None:
+                taken.setdefault(cell.kind, []).append(cell.seconds)
+        begun = self.of(BEGUN)
+        if self.ended or not taken or not begun:
+            return None
+        left = 0.0
+        for cell in (*begun, *self.of(WAITING)):
+            whole = expected_seconds(taken, cell.kind) or 0.0
+            left += max(0.0, whole - (cell.seconds or 0.0))
+        return left / len(begun)
 
     def of(self, state: str) -> list[Cell]:
         """Return the cells in one state."""
@@ -120,9 +143,18 @@ class BenchWatch:
         name = run_name(
             self._folder.name, row["setting"], row["method"], row["variant"], row["seed"]
         )
+        kind = row["setting"], f"{row['method']} {row['variant']}"
         if row.get("code_digest"):
-            return Cell(name, COMPLETED, f"{row.get('seconds') or '?'} s")
-        return _unfinished(self._runs / name)
+            seconds = row.get("seconds") or "?"
+            return Cell(name, COMPLETED, kind, f"{seconds} s", _number(seconds))
+        return _unfinished(self._runs / name, kind)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _is_cell(row: Mapping[str, str]) -> bool:
@@ -130,16 +162,18 @@ def _is_cell(row: Mapping[str, str]) -> bool:
     return bool(row.get("code_digest")) or not row.get("test_global")
 
 
-def _unfinished(folder: Path) -> Cell:
+def _unfinished(folder: Path, kind: Kind) -> Cell:
     try:
         results = runs.read_object(folder / "results.json")
     except RunError as error:
-        return Cell(folder.name, FAILED, str(error))
+        return Cell(folder.name, FAILED, kind, str(error))
     if results is not None and results.get("status") != COMPLETED:
-        return Cell(folder.name, FAILED, str(results.get("reason")))
+        return Cell(folder.name, FAILED, kind, str(results.get("reason")))
     files = [folder / name for name in ("run.json", "metrics.jsonl")]
     times = [path.stat().st_mtime for path in files if path.is_file()]
     if not times:
-        return Cell(folder.name, WAITING)
+        return Cell(folder.name, WAITING, kind)
+    now = time.time()
     # Nobody asks here whether it is held: that could keep a worker from taking it up again.
-    return Cell(folder.name, BEGUN, f"last heard of {duration(time.time() - max(times))} ago")
+    said = f"last heard of {duration(now - max(times))} ago"
+    return Cell(folder.name, BEGUN, kind, said, now - min(times))

@@ -58,10 +58,15 @@ class BenchLines:
         for cell in (*view.of(COMPLETED), *view.of(FAILED)):
             if (cell.name, cell.state) not in self._ended:
                 self._ended.add((cell.name, cell.state))
-                yield f"[{view.steps}/{len(view.cells)}] {cell.name}: {cell.state}, {cell.said}"
+                done = f"[{view.steps}/{len(view.cells)}] {cell.name}: {cell.state}, {cell.said}"
+                yield done + _left(view.seconds_left)
 
 
 def _line(one: Round, left: float | None) -> str:
     lost = figures.lost_now(one.lost)
     parts = [one.line, *([f"dropped: {lost}"] if lost else [])]
-    return " | ".join([*parts, *([f"about {duration(left)} left"] if left else [])])
+    return " | ".join(parts) + _left(left, " | ")
+
+
+def _left(seconds: float | None, before: str = ", ") -> str:
+    return f"{before}about {duration(seconds)} left" if seconds else ""

@@ -49,7 +49,7 @@ def bench_screen(view: BenchView, note: str) -> RenderableType:
         pairs.append(("waiting", counted(waiting, "cell")))
     parts = [
         title(bench_title(view), view.state),
-        bar("cell", view.steps, len(view.cells), None),
+        bar("cell", view.steps, len(view.cells), view.seconds_left),
         facts(pairs + ([("report", note)] if note else [])),
     ]
     return Group(*parts, *(Text(printable(text), style="yellow") for text in view.problems))

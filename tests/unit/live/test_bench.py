@@ -113,6 +113,8 @@ def test_the_screen(tmp_path: Path) -> None:
     lines = [" ".join(line.split()) for line in text.getvalue().splitlines()]
     assert lines[0] == "benchmark grid: 1 of 4 cells are completed, 1 failed going on"
     assert lines[1].startswith("cell 1 of 4 ━")
+    # Cells take 9.5 s: what is left of one that began 5 s ago, and one more.
+    assert lines[1].endswith("about 14 s left")
     assert lines[2:] == [
         "begun bench-grid-uniform-b-seed1: last heard of 5 s ago",
         "failed bench-grid-uniform-d-seed1: results.json is damaged: it holds no JSON object",
