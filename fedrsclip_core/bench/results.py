@@ -10,7 +10,7 @@ from fedrsclip_core import fileio
 from fedrsclip_core.bench.cells import Cell
 from fedrsclip_core.bench.description import Description
 from fedrsclip_core.bench.figures import Row, class_rows, row_of
-from fedrsclip_core.bench.tables import Layout, Table, latex, markdown, tables
+from fedrsclip_core.bench.tables import Layout, Table, latex, markdown, sources, tables
 
 Extras = Callable[[Cell, Mapping[str, Any]], Row]
 
@@ -68,7 +68,8 @@ class ResultFiles:
         classes = [row for rows in self._classes.values() for row in rows]
         fileio.write_text(folder / "classes.csv", _csv(classes))
         fileio.write_text(folder / "table.md", markdown(made, self.caption))
-        fileio.write_text(folder / "table.tex", latex(made, self.caption))
+        tex = latex(made, self.caption) + sources(self.rows)
+        fileio.write_text(folder / "table.tex", tex)
 
     def _about(self) -> dict[str, Any]:
         """Return what the rows do not say: what is compared with which method."""

@@ -116,6 +116,23 @@ def latex(made: Sequence[Table], caption: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def sources(rows: Sequence[Row]) -> str:
+    """Return LaTeX comments: the split's digest and the command behind each number."""
+    lines = ["", "% Where the numbers come from: for each run its split and its command."]
+    for setting, seed in dict.fromkeys((row["setting"], row["seed"]) for row in rows):
+        of_both = [row for row in rows if (row["setting"], row["seed"]) == (setting, seed)]
+        runs = [row for row in of_both if row.get("repeat")]
+        # Variants, e.g. with fewer clients, can have splits of their own.
+        for digest in dict.fromkeys(row["split_digest"] for row in runs):
+            lines.append(f"% {setting}, seed {seed}, split sha256 {digest}")
+            lines += [
+                f"%   {label(row)}: {row['repeat']}"
+                for row in runs
+                if row["split_digest"] == digest
+            ]
+    return "\n".join(lines) + "\n"
+
+
 def _means(
     title: str,
     columns: Mapping[str, str],

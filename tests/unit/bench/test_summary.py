@@ -6,7 +6,7 @@ import pytest
 
 from fedrsclip_core.bench.figures import Row
 from fedrsclip_core.bench.summary import paired, summarise, text
-from fedrsclip_core.bench.tables import latex, markdown, tables
+from fedrsclip_core.bench.tables import latex, markdown, sources, tables
 
 pytestmark = pytest.mark.unit
 
@@ -72,6 +72,22 @@ def test_markdown_and_latex_say_the_same() -> None:
     assert r"promptfl\_ft &  & 40.0 &  &  &  &  \\" in tex
     assert "| promptfl_ft | -3.0 |  |  |  |" in plain
     assert r"promptfl\_ft & $-$3.0 &  &  &  \\" in tex
+
+
+def test_latex_names_the_split_and_the_command_of_each_run() -> None:
+    rows = [
+        row("promptfl", 0, 40.0, repeat="fedrsclip run method=promptfl"),
+        row("local", 1, 41.0, repeat="fedrsclip run method=local"),
+        row("fedrsclip", 0, 43.0, repeat="fedrsclip run"),
+        row("fedrsclip", 1, None),
+    ]
+    assert sources(rows).splitlines()[2:] == [
+        "% uniform, seed 0, split sha256 s0",
+        "%   promptfl: fedrsclip run method=promptfl",
+        "%   fedrsclip: fedrsclip run",
+        "% uniform, seed 1, split sha256 s1",
+        "%   local: fedrsclip run method=local",
+    ]
 
 
 def test_without_the_reference_there_is_nothing_to_compare() -> None:
