@@ -78,7 +78,7 @@ class Deployment:
         """Start SuperLink, SuperExec and proxy, and wait until the SuperLink answers."""
         for name in ("superlink", "superexec", "proxy"):
             self.start(self.server / f"{name}.sh")
-        self.wait(lambda: self._healthy())
+        self.wait(self._healthy)
 
     def _healthy(self) -> bool:
         return answer("127.0.0.1", self.superlink_port, "GET", "/health", self.authority) == 200
@@ -87,6 +87,20 @@ class Deployment:
         """Start SuperNode and SuperExec of one client."""
         self.start(self.client(name) / "supernode.sh", *before)
         self.start(self.client(name) / "superexec.sh", *before)
+
+    def end_client(self, name: str) -> None:
+        """End SuperNode and SuperExec of one client."""
+        for script in ("superexec.sh", "supernode.sh"):
+            self._trees[self.client(name) / script].end()
+
+    def restart_server(self) -> None:
+        """End proxy and SuperLink and start them again."""
+        scripts = [self.server / f"{name}.sh" for name in ("proxy", "superlink")]
+        for script in scripts:
+            self._trees[script].end()
+        for script in reversed(scripts):
+            self.start(script)
+        self.wait(self._healthy)
 
     def call(self, script: Path, *arguments: str, timeout: float = 120) -> tuple[int, str]:
         """Run a script to its end; return its status and output."""

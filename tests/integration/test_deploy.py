@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cryptography import x509
 from safetensors.numpy import load_file
 
+from fedrsclip_core.cli import main
 from fedrsclip_core.deploy.keys import write_node_key
 from tests.integration.deployed import Deployment, answer, free_port
 from tests.integration.loopback import Wiretap
@@ -66,6 +69,16 @@ REFUSED = (
 )
 
 
+@dataclass(frozen=True)
+class Rotation:
+    """What was seen when a site's key and the server's certificate were made anew."""
+
+    with_old_key: str
+    registered: tuple[int, str]
+    serials: tuple[int, int]
+    statuses: list[str]
+
+
 @dataclass
 class Outcome:
     """What was seen while the federation ran, and what it left."""
@@ -77,6 +90,7 @@ class Outcome:
     stranger: str = ""
     submitted: tuple[int, str] = (-1, "")
     nodes: str = ""
+    rotated: "Rotation | None" = None
     left_behind: list[int] = field(default_factory=list)
 
 
@@ -109,6 +123,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         flower = deployment.admin / "flower.sh"
         outcome.nodes = deployment.call(flower, "supernode", "list", "--format", "json")[1]
         outcome.stranger = meet_a_stranger(deployment)
+        outcome.rotated = rotate(deployment)
     finally:
         deployment.end()
         tap.close()
@@ -164,6 +179,44 @@ def meet_a_stranger(deployment: Deployment) -> str:
     return deployment.log(script).read_text()
 
 
+def nodes_of(deployment: Deployment) -> dict[str, str]:
+    """Return the status of each node by its id, as the administrator sees it."""
+    said = deployment.call(deployment.admin / "flower.sh", "supernode", "list", "--format", "json")
+    nodes = json.loads(said[1][said[1].find("{") :])["nodes"]
+    return {str(node["node-id"]): node["status"] for node in nodes}
+
+
+def serial(deployment: Deployment) -> int:
+    """Return the serial number of the certificate that the proxy shows."""
+    shown = ssl.get_server_certificate(("127.0.0.1", deployment.port))
+    return x509.load_pem_x509_certificate(shown.encode()).serial_number
+
+
+def rotate(deployment: Deployment) -> Rotation:
+    """Give one site a new key and the server a new certificate, as docs/deployment.md says."""
+    north = deployment.client("north") / "supernode.sh"
+    deployment.end_client("north")
+    deployment.wait(lambda: "offline" in nodes_of(deployment).values())
+    (old,) = (node for node, status in nodes_of(deployment).items() if status == "offline")
+    unregister = ("supernode", "unregister", old)
+    assert deployment.call(deployment.admin / "flower.sh", *unregister)[0] == 0
+    deployment.start(north)
+    deployment.wait(lambda: deployment.ended(north))
+    with_old_key = deployment.log(north).read_text()
+    assert main(["deploy", "certs", f"out={deployment.out}", "rotate=north"]) == 0
+    registered = deployment.call(deployment.server / "register.sh")
+    deployment.start(north)
+    before = serial(deployment)
+    assert main(["deploy", "certs", f"out={deployment.out}", "rotate=server"]) == 0
+    deployment.restart_server()
+
+    def online() -> list[str]:
+        return [status for node, status in nodes_of(deployment).items() if status == "online"]
+
+    deployment.wait(lambda: len(online()) == len(CLIENTS))
+    return Rotation(with_old_key, registered, (before, serial(deployment)), online())
+
+
 def test_a_run_completes_through_the_proxy(outcome: Outcome) -> None:
     status, said = outcome.submitted
     print(said[-600:])
@@ -213,6 +266,18 @@ def test_an_unregistered_node_is_refused(outcome: Outcome) -> None:
     print(outcome.stranger[-400:])
     assert "Exit Code: 305" in outcome.stranger
     assert "[code: 2004] Failed to activate SuperNode" in outcome.stranger
+
+
+def test_keys_can_be_made_anew(outcome: Outcome) -> None:
+    seen = outcome.rotated
+    assert seen is not None
+    assert "[code: 2004] Failed to activate SuperNode" in seen.with_old_key
+    status, said = seen.registered
+    assert status == 0, said
+    assert said.split("\n")[:2] == ["north: registered", "south: is registered already"]
+    assert seen.serials[0] != seen.serials[1]
+    # The other site's node was not restarted: it has found the new certificate by itself.
+    assert seen.statuses == ["online", "online"]
 
 
 def test_private_prompts_are_at_their_clients_only(outcome: Outcome) -> None:
