@@ -57,6 +57,7 @@ def facts() -> dict[str, object]:
         "cpu": _cpu_model(),
         "cpu_flags": [flag for flag in _FLAGS if flag in _cpu_flags()],
         "cpus": machine.available_cpus(),
+        "gpus": _gpus(),
         "load_1min": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         **{name: version(name) for name in ("torch", "transformers", "flwr", "numpy")},
@@ -96,6 +97,7 @@ def markdown(report: Report) -> str:
     about = facts()
     lines = [
         f"{report.name}: {about['cpu']}, {about['cpus']} CPUs ({', '.join(_listed(about))}), "
+        f"{len(_gpus())} GPUs ({', '.join(_gpus()) or 'none'}), "
         f"torch {about['torch']}, load {about['load_1min']}",
         ", ".join(f"{name}={value}" for name, value in report.settings.items()),
         "",
@@ -112,6 +114,12 @@ def publish(report: Report, json_file: Path | None) -> None:
     print(markdown(report), flush=True)
     if json_file is not None:
         write_json(json_file, {"machine": facts(), **asdict(report)})
+
+
+def _gpus() -> list[str]:
+    import torch
+
+    return [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
 
 
 def _listed(about: Mapping[str, object]) -> Sequence[str]:

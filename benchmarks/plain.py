@@ -51,22 +51,23 @@ class PlainLoop:
         state: ClientState,
         config: Config,
         labels: Tensor,
+        device: str = "cpu",
     ) -> "PlainLoop":
-        """Load the model and copy the starts."""
+        """Load the model and copy the starts to a device."""
         from transformers import CLIPModel
 
         model: Any = CLIPModel.from_pretrained(files.folder, dtype=torch.float32)
         starts = [shared] if state.private is None else [shared, torch.from_numpy(state.private)]
-        gate = None if state.gate is None else torch.from_numpy(state.gate).clone()
+        gate = None if state.gate is None else torch.from_numpy(state.gate)
         own = torch.zeros(len(tokens.suffixes), dtype=torch.bool)
         own[labels] = True
         return cls(
-            model.eval().requires_grad_(False),
-            padded_ids(tokens, files.max_positions),
-            [start.clone().requires_grad_() for start in starts],
-            None if gate is None else gate.requires_grad_(),
+            model.eval().requires_grad_(False).to(device),
+            padded_ids(tokens, files.max_positions).to(device),
+            [_leaf(start, device) for start in starts],
+            None if gate is None else _leaf(gate, device),
             config,
-            own,
+            own.to(device),
         )
 
     def optimizer(self) -> torch.optim.SGD:
@@ -112,6 +113,10 @@ class PlainLoop:
         finally:
             hook.remove()
         return unit(output.pooler_output).reshape(len(self.prompts), len(self.ids), -1)
+
+
+def _leaf(start: Tensor, device: str) -> Tensor:
+    return start.detach().clone().to(device).requires_grad_()
 
 
 def padded_ids(tokens: PromptTokens, length: int) -> Tensor:

@@ -1,6 +1,7 @@
 """Milliseconds of a training step against a plain HuggingFace loop that learns the same prompts.
 
     python -m benchmarks.step_time --classes 21 45 --n-ctx 16 --threads 2 --json step.json
+    python -m benchmarks.step_time --device cuda
 
 The plain loop (`benchmarks/plain.py`) does what published prompt-learning code does: the frozen
 image encoder on every batch's pixels, and the whole frozen text encoder on 77 tokens per class.
@@ -39,7 +40,7 @@ from fedrsclip_core.training import train_round
 METHODS = {1: "promptfl", 2: "fedrsclip"}
 """By number of prompts."""
 
-GEMM_SIZE = 1024
+
 Measure = Callable[[], float]
 
 
@@ -53,28 +54,29 @@ class Task:
     shared: Tensor  # (n_ctx, width)
     state: ClientState
     pixels: Tensor  # (N, 3, 224, 224)
+    labels: Tensor  # (N,)
     data: FeatureSet
+    device: str
 
     def plain_step(self) -> float:
         """Take one step of the plain loop; return its seconds."""
-        optimizer, labels = self.plain.optimizer(), torch.from_numpy(self.data.labels)
-        begin = time.perf_counter()
-        self.plain.step(optimizer, self.pixels, labels)
-        return time.perf_counter() - begin
+        optimizer = self.plain.optimizer()
+        return seconds_of(lambda: self.plain.step(optimizer, self.pixels, self.labels), self.device)
 
     def our_step(self, dtype: str) -> float:
         """Carry out a client's training of one batch; return its seconds."""
-        begin = time.perf_counter()
-        train_round(
-            self.encoders[dtype],
-            self.shared.numpy(),
-            self.state,
-            self.data,
-            self.config,
-            server_round=1,
-            client_name="client-0",
+        return seconds_of(
+            lambda: train_round(
+                self.encoders[dtype],
+                self.shared.numpy(),
+                self.state,
+                self.data,
+                self.config,
+                server_round=1,
+                client_name="client-0",
+            ),
+            self.device,
         )
-        return time.perf_counter() - begin
 
     def difference(self, dtype: str) -> float:
         """Return the largest difference of unit text features between both paths."""
@@ -83,22 +85,41 @@ class Task:
         with torch.no_grad():
             for leaf, start in zip(self.plain.prompts, starts, strict=True):
                 leaf.copy_(start)
-            ours = unit(self.encoders[dtype](torch.stack(starts)))
+            ours = unit(self.encoders[dtype](torch.stack(starts).to(self.device)))
             return float((self.plain.text() - ours).abs().max())
 
 
-def make_task(files: ClipFiles, n_cls: int, n_ctx: int, prompts: int, batch_size: int) -> Task:
+def seconds_of(action: Callable[[], object], device: str) -> float:
+    """Time an action to the end of all that it has started on the device."""
+
+    def synchronize() -> None:
+        if device.startswith("cuda"):
+            torch.cuda.synchronize(device)
+
+    synchronize()
+    begin = time.perf_counter()
+    action()
+    synchronize()
+    return time.perf_counter() - begin
+
+
+def make_task(
+    files: ClipFiles, n_cls: int, n_ctx: int, prompts: int, batch_size: int, device: str
+) -> Task:
     overrides = [f"method={METHODS[prompts]}", f"prompt.n_ctx={n_ctx}"]
     config = compose([*overrides, f"optimizer.batch_size={batch_size}"])
     tokens = tokenize_prompts(files, words_for(class_names(n_cls), {}), n_ctx)
-    towers = {dtype: load_text_tower(replace(files, dtype=dtype), tokens.ids) for dtype in DTYPES}
+    towers = {
+        dtype: load_text_tower(replace(files, dtype=dtype), tokens.ids, device=device)
+        for dtype in DTYPES
+    }
     generator = torch.Generator().manual_seed(2)
     starts = 0.02 * torch.randn(prompts, n_ctx, files.width, generator=generator)
     gate = torch.full((n_cls,), config.prompt.beta).numpy()
     state = ClientState(starts[1].numpy(), gate) if prompts == 2 else ClientState(None)
     labels = torch.arange(batch_size) % n_cls
-    pixels = torch.randn(batch_size, 3, 224, 224, generator=generator)
-    plain = PlainLoop.start(files, tokens, starts[0], state, config, labels)
+    pixels = torch.randn(batch_size, 3, 224, 224, generator=generator).to(device)
+    plain = PlainLoop.start(files, tokens, starts[0], state, config, labels, device)
     with torch.no_grad():
         features = unit(plain.model.get_image_features(pixel_values=pixels).pooler_output)
     return Task(
@@ -108,7 +129,9 @@ def make_task(files: ClipFiles, n_cls: int, n_ctx: int, prompts: int, batch_size
         starts[0],
         state,
         pixels,
-        FeatureSet(features.numpy(), labels.numpy()),
+        labels.to(device),
+        FeatureSet(features.cpu().numpy(), labels.numpy()),
+        device,
     )
 
 
@@ -122,16 +145,16 @@ def several(measure: Measure, times: int) -> Measure:
     return call
 
 
-def multiplier(dtype: str) -> Measure:
+def gemm_size(device: str) -> int:
+    """Return the rows of the square matrices: a GPU needs more to be busy."""
+    return 1024 if device == "cpu" else 8192
+
+
+def multiplier(dtype: str, device: str) -> Measure:
     """Return a function that multiplies two square matrices and says how long it took."""
-    left, right = (torch.randn(GEMM_SIZE, GEMM_SIZE).to(getattr(torch, dtype)) for _ in range(2))
-
-    def multiply() -> float:
-        begin = time.perf_counter()
-        torch.mm(left, right)
-        return time.perf_counter() - begin
-
-    return multiply
+    size = gemm_size(device)
+    left, right = (torch.randn(size, size).to(device, getattr(torch, dtype)) for _ in range(2))
+    return lambda: seconds_of(lambda: torch.mm(left, right), device)
 
 
 def gflop(step: Measure) -> float:
@@ -147,10 +170,11 @@ def add_rows(report: Report, task: Task, repeats: int, times: int) -> None:
     variants: dict[str, Measure] = {"plain": task.plain_step}
     for dtype in DTYPES:
         variants[dtype] = several(steps[dtype], times)
-        variants[f"gemm {dtype}"] = several(multiplier(dtype), times)
+        variants[f"gemm {dtype}"] = several(multiplier(dtype, task.device), times)
     seconds = medians(in_turns(variants, repeats))
     for dtype in DTYPES:
-        count, rate = gflop(steps[dtype]), 2 * GEMM_SIZE**3 / seconds[f"gemm {dtype}"] / 1e9
+        size = gemm_size(task.device)
+        count, rate = gflop(steps[dtype]), 2 * size**3 / seconds[f"gemm {dtype}"] / 1e9
         report.rows.append(
             {
                 "classes": task.encoders[dtype].n_cls,
@@ -183,6 +207,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--classes", type=int, nargs="+", default=[21, 45])
     parser.add_argument("--n-ctx", type=int, nargs="+", default=[16])
+    parser.add_argument("--device", default="cpu", help="cpu, or e.g. cuda")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5, help="plain steps per row")
     parser.add_argument("--ours-per-plain", type=int, default=5, help="our steps in each turn")
@@ -192,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = find_clip(ModelConfig(), save_random_clip(Path(folder)))
         for n_ctx, n_cls, prompts in product(options.n_ctx, options.classes, METHODS):
-            task = make_task(files, n_cls, n_ctx, prompts, options.batch_size)
+            task = make_task(files, n_cls, n_ctx, prompts, options.batch_size, options.device)
             add_rows(report, task, options.repeats, options.ours_per_plain)
     report.notes = dual_notes(report)
     report.notes.append(
