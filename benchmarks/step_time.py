@@ -40,7 +40,6 @@ from fedrsclip_core.training import train_round
 METHODS = {1: "promptfl", 2: "fedrsclip"}
 """By number of prompts."""
 
-
 Measure = Callable[[], float]
 
 
