@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fedrsclip_core.quick_gelu import quick_gelu
 from fedrsclip_core.text_tower import Affine, TextLayer, TextTower
 from fedrsclip_core.tokens import PromptTokens
 
@@ -128,7 +129,7 @@ def _tree_mask(tokens: PromptTokens, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def _activate(tensor: Tensor, name: str) -> Tensor:
     if name == "quick_gelu":
-        return tensor * torch.sigmoid(1.702 * tensor)
+        return quick_gelu(tensor)
     if name == "relu":
         return functional.relu(tensor)
     return functional.gelu(tensor, approximate="none" if name == "gelu" else "tanh")

@@ -29,12 +29,6 @@ class _Folder:
     origin: int
 
 
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    folder: _Folder
-
-
 class FolderSource:
     """JPEG, PNG and TIFF files below one folder, in class order and then by name.
 
@@ -89,27 +83,37 @@ class FolderSource:
         self.class_names = list(class_names) or sorted({f.class_name for f in folders})
         for folder in folders:
             _check_known(folder, self.class_names)
-        files = [_File(path, folder) for folder in folders for path in images_in(folder.path)]
+        self._folders = folders
+        files = [(f, name) for f, folder in enumerate(folders) for name in images_in(folder.path)]
         if not files:
             raise DataError(
                 f"there is no JPEG, PNG or TIFF image in the class folders of {root}: data.path "
                 "must hold <class>/<image> or {train,test}/<class>/<image>"
             )
         if not class_names:
-            _check_filled(self._root, self.class_names, files)
-        number = {name: c for c, name in enumerate(self.class_names)}
-        self._files = sorted(files, key=lambda file: _rank(file, number))
-        self.labels: NDArray[np.int64] = np.array(
-            [number[file.folder.class_name] for file in self._files], dtype=np.int64
-        )
-        in_test = np.array([file.folder.in_test for file in self._files])
-        self.fixed_test: NDArray[np.bool_] | None = in_test if in_test.any() else None
-        origins = np.array([file.folder.origin for file in self._files], dtype=np.int64)
-        self.origins: NDArray[np.int64] | None = origins if datasets else None
+            _check_filled(self._root, self.class_names, {folders[f].class_name for f, _ in files})
+        ranks = _ranks(folders, {name: c for c, name in enumerate(self.class_names)})
+        files.sort(key=lambda file: (ranks[file[0]], file[1], folders[file[0]].path.name))
+        # Names and numbers only: a path object takes half a kilobyte, and there may be millions.
+        self._names = [name for _, name in files]
+        self._folder_of: NDArray[np.int32] = np.array([f for f, _ in files], dtype=np.int32)
+        origins, labels, in_test = np.array(ranks, dtype=np.int64)[self._folder_of].T
+        self.labels: NDArray[np.int64] = labels.copy()
+        self.fixed_test: NDArray[np.bool_] | None = in_test.astype(bool) if in_test.any() else None
+        self.origins: NDArray[np.int64] | None = origins.copy() if datasets else None
         self._near_duplicates = near_duplicates
 
     def __len__(self) -> int:
-        return len(self._files)
+        return len(self._names)
+
+    @cached_property
+    def listed_folders(self) -> list[Path]:
+        """The folders that were listed: those of the classes and all above, up to the root."""
+        listed = {self._root}
+        for folder in self._folders:
+            above = folder.path.relative_to(self._root).parents
+            listed |= {folder.path, *(self._root / parent for parent in above)}
+        return sorted(listed)
 
     @cached_property
     def groups(self) -> list[list[int]]:
@@ -126,7 +130,7 @@ class FolderSource:
 
     def name(self, i: int) -> str:
         """``<folder>/<file name without suffix>``, as ``near_duplicates`` has it."""
-        path = self._files[i].path
+        path = self._path(i)
         return f"{path.parent.name}/{path.stem}"
 
     def stat_key(self, i: int) -> str:
@@ -137,7 +141,7 @@ class FolderSource:
         DataError
             If the file has gone.
         """
-        path = self._files[i].path
+        path = self._path(i)
         try:
             stat = path.stat()
         except OSError as error:
@@ -153,7 +157,7 @@ class FolderSource:
             If it cannot be read.
         """
         try:
-            return sha256_of_file(self._files[i].path)
+            return sha256_of_file(self._path(i))
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})") from error
 
@@ -165,17 +169,20 @@ class FolderSource:
         DataError
             If it is unreadable or truncated.
         """
-        return decode(self._files[i].path)
+        return decode(self._path(i))
 
     def describe(self, i: int) -> str:
         """Path below the data folder, for the site's own log."""
-        return str(self._files[i].path.relative_to(self._root))
+        return str(self._path(i).relative_to(self._root))
+
+    def _path(self, i: int) -> Path:
+        folder: _Folder = self._folders[self._folder_of[i]]
+        return folder.path / self._names[i]
 
 
-def _rank(file: _File, number: Mapping[str, int]) -> tuple[int, int, bool, str, str]:
-    folder = file.folder
-    place = folder.origin, number[folder.class_name], folder.in_test
-    return *place, file.path.name, folder.path.name
+def _ranks(folders: Sequence[_Folder], number: Mapping[str, int]) -> list[tuple[int, int, bool]]:
+    """Return of each folder data set, class and part, by which its images are ordered."""
+    return [(folder.origin, number[folder.class_name], folder.in_test) for folder in folders]
 
 
 def _all_folders(root: Path, datasets: Sequence[str], aliases: Mapping[str, str]) -> list[_Folder]:
@@ -219,10 +226,10 @@ def folders_in(folder: Path) -> list[Path]:
     return sorted(Path(entry.path) for entry in _visible(folder) if entry.is_dir())
 
 
-def images_in(folder: Path) -> list[Path]:
-    """Return the images of a folder by their suffix, in no order."""
+def images_in(folder: Path) -> list[str]:
+    """Return the names of a folder's images, known by their suffix, in no order."""
     return [
-        Path(entry.path)
+        entry.name
         for entry in _visible(folder)
         if entry.name.lower().endswith(SUFFIXES) and entry.is_file()
     ]
@@ -248,8 +255,8 @@ def _check_known(folder: _Folder, class_names: Sequence[str]) -> None:
     )
 
 
-def _check_filled(root: Path, class_names: Sequence[str], files: Sequence[_File]) -> None:
-    if empty := sorted(set(class_names) - {file.folder.class_name for file in files}):
+def _check_filled(root: Path, class_names: Sequence[str], filled: set[str]) -> None:
+    if empty := sorted(set(class_names) - filled):
         raise DataError(
             f"the class folder {empty[0]} in {root} has no JPEG, PNG or TIFF image: fill it or "
             "take it away"

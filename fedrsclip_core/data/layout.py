@@ -64,7 +64,10 @@ def find_layout(spec: DatasetSpec, path: Path) -> Layout:
 
 def list_images(layout: Layout) -> dict[str, list[Path]]:
     """Return the images of each class that is there, sorted by name."""
-    return {name: sorted(images_in(folder)) for name, folder in layout.folders.items()}
+    return {
+        name: sorted(folder / image for image in images_in(folder))
+        for name, folder in layout.folders.items()
+    }
 
 
 def deviations(spec: DatasetSpec, layout: Layout) -> list[str]:

@@ -92,14 +92,14 @@ def open_source(
         first = partition_id * count if own_images else 0
         return SceneSource(data.class_names, count, seed=seed, domain=partition_id, first=first)
     if data.name == "folder":
-        from fedrsclip_core.data.folder import FolderSource
+        from fedrsclip_core.data.opened_folder import open_folder
 
         if path is None:
             raise DataError(
                 "no data folder is given: set data.path, or data-path in the node configuration, "
                 "or FEDRSCLIP_DATA_PATH"
             )
-        return FolderSource(
+        return open_folder(
             path, data.class_names, data.near_duplicates, data.class_aliases, datasets
         )
     from fedrsclip_core.data.hub import HubSource
