@@ -158,8 +158,8 @@ class Exchange:
         """
         waiting, sizes = self._send(messages, timeout)
         replies = {node: Reply(None, UNREACHABLE, size, 0) for node, size in sizes.items()}
-        deadline = self._clock() + timeout
-        pause, told = _FIRST_PAUSE, self._clock()
+        begin = told = self._clock()
+        deadline, pause = begin + timeout, _FIRST_PAUSE
         while True:
             replies |= self.collect(waiting)
             if not waiting:
@@ -168,7 +168,8 @@ class Exchange:
             if progress is not None and now - told >= _PROGRESS_EVERY:
                 told = now
                 progress(len(messages) - len(waiting), len(messages))
-            self._sleep(max(0.0, min(pause, deadline - now)))
+            rest = _expected_rest(now - begin, len(messages) - len(waiting), len(waiting))
+            self._sleep(max(0.0, min(pause, rest, deadline - now)))
             pause = min(1.5 * pause, LAST_PAUSE)
 
     def _send(
@@ -198,6 +199,11 @@ class Exchange:
         except Exception:  # whatever the bytes provoke
             return Error(ErrorCode.UNKNOWN, UNREADABLE)
         return found[0] if found else None
+
+
+def _expected_rest(elapsed: float, replies: int, waiting: int) -> float:
+    """Seconds until the last reply if they go on to come as often: the round ends with it."""
+    return max(_FIRST_PAUSE, elapsed * waiting / replies) if replies else LAST_PAUSE
 
 
 def bound_pulls() -> None:

@@ -62,6 +62,22 @@ def test_a_silent_node_costs_the_timeout_and_no_more() -> None:
     assert max(clock.sleeps) <= 0.5
 
 
+def test_the_last_of_many_replies_is_seen_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = Fakes(small_config(), num_clients=40).grid()
+    exchange, clock = exchange_of(grid)
+    ready: dict[str, float] = {}
+    pull = grid.pull_messages
+
+    def later(names: list[str]) -> object:
+        at = ready.setdefault(names[0], 100.0 + 0.071 * (len(ready) + 1))
+        return pull(names) if clock.now >= at else []
+
+    monkeypatch.setattr(grid, "pull_messages", later)
+    assert len(ask(exchange, 60.0)) == 40
+    assert clock.now - max(ready.values()) < 0.11
+    assert max(clock.sleeps) > 0.3
+
+
 def test_a_long_wait_is_told_now_and_then() -> None:
     fakes = Fakes(small_config(), silent={(QUERY_IDENTITY, 1)})
     exchange, _ = exchange_of(fakes.grid())
