@@ -26,7 +26,7 @@ from fedrsclip_core.superlink import (
 from fedrsclip_core.watch import RunFolder, SiteLogs
 
 _TAIL_SECONDS = 0.2
-_STATUS_SECONDS = 5.0
+_SOONEST_QUESTION, _LATEST_QUESTION = 5.0, 30.0
 
 
 @dataclass(frozen=True)
@@ -125,23 +125,56 @@ def _follow(
     echo: Callable[[str], None],
 ) -> RunStatus:
     """Keep the split and print a line per round until Flower says that the run is over."""
-    next_question = time.monotonic() + _STATUS_SECONDS
+    pace = QuestionPace(time.monotonic())
     with StatusQuestion(link, run_id) as question:
         while True:
             status = question.answer()
             for record in folder.new_rounds():
                 folder.keep_split(split)
                 echo(report.round_line(record))
+                pace.round_came(time.monotonic())
             if status is not None and status.finished:
                 return status
-            if time.monotonic() >= next_question or folder.has_results():
-                # A question costs a second of CPU; after the results only Flower's own
-                # shutdown is left.
+            # After the results only Flower's own shutdown is left.
+            if pace.is_due(time.monotonic()) or folder.has_results():
                 question.ask()
-                next_question = time.monotonic() + _STATUS_SECONDS
+                pace.asked(time.monotonic())
             if not link.running:
                 raise RunError(f"Flower's SuperLink ended by itself: {tail(link.log)}")
             time.sleep(_TAIL_SECONDS)
+
+
+class QuestionPace:
+    """When to ask Flower for a run's status, which costs more than a second of CPU.
+
+    As long as rounds come, the run lives; when they stay away for twice as long as the last one
+    took, or before the first, it is asked, and then ever less often.
+
+    Parameters
+    ----------
+    now : float
+        The run's start, in seconds of a monotonic clock.
+    """
+
+    def __init__(self, now: float) -> None:
+        self._pause = _SOONEST_QUESTION
+        self._last_round = now
+        self._next = now + self._pause
+
+    def is_due(self, now: float) -> bool:
+        """Whether to ask."""
+        return now >= self._next
+
+    def asked(self, now: float) -> None:
+        """Take note that it was asked."""
+        self._pause = min(1.5 * self._pause, _LATEST_QUESTION)
+        self._next = now + self._pause
+
+    def round_came(self, now: float) -> None:
+        """Take note of a round's end."""
+        took = now - self._last_round
+        self._pause = min(max(2 * took, _SOONEST_QUESTION), _LATEST_QUESTION)
+        self._last_round, self._next = now, now + self._pause
 
 
 def _show_results(folder: RunFolder, echo: Callable[[str], None]) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from fedrsclip_core import launch, machine, paths, preflight
 from fedrsclip_core.config import compose
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.launch import QuestionPace
 from fedrsclip_core.report import STOPPED
 from fedrsclip_core.resume import with_resumed
 from fedrsclip_core.schema import FederationConfig
@@ -210,3 +212,32 @@ def test_ray_gets_no_more_room_than_there_are_clients(monkeypatch: pytest.Monkey
     assert "init-args-num-cpus=6" in settings
     assert "num-supernodes=3" in settings
     assert "client-resources-num-gpus=0.0" in settings
+
+
+def test_a_run_whose_rounds_come_is_not_asked() -> None:
+    pace = QuestionPace(100.0)
+    for second in range(104, 400, 4):
+        assert not pace.is_due(float(second))
+        pace.round_came(float(second))
+
+
+def test_a_run_whose_rounds_stay_away_is_asked_ever_less_often() -> None:
+    pace = QuestionPace(0.0)
+    asked = []
+    for second in range(200):
+        if pace.is_due(float(second)):
+            pace.asked(float(second))
+            asked.append(second)
+    assert asked[0] == 5
+    gaps = [later - earlier for earlier, later in pairwise(asked)]
+    assert gaps == sorted(gaps)
+    assert gaps[-1] == 30
+
+
+def test_a_question_waits_for_twice_the_last_round() -> None:
+    pace = QuestionPace(0.0)
+    pace.round_came(9.0)
+    assert not pace.is_due(26.0)
+    assert pace.is_due(27.0)
+    pace.round_came(1000.0)
+    assert pace.is_due(1030.0)
