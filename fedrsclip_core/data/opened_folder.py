@@ -31,7 +31,7 @@ def open_folder(
     Parameters and errors are those of :class:`FolderSource`.
     """
     key = (
-        str(root),
+        root.resolve(),
         tuple(class_names),
         tuple(map(tuple, near_duplicates)),
         tuple(class_aliases.items()),

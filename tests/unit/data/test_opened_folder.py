@@ -85,6 +85,16 @@ def test_other_questions_have_other_answers(tmp_path: Path, listings: list[Folde
     assert open_again(tmp_path).class_names == ["beach"]
 
 
+def test_a_relative_folder_is_the_one_of_where_the_process_is(
+    tmp_path: Path, listings: list[FolderSource], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place, name in (("here", "beach"), ("there", "river")):
+        make_folder(tmp_path / place / "images", {name: 1})
+        settle(tmp_path / place / "images")
+        monkeypatch.chdir(tmp_path / place)
+        assert open_again(Path("images")).class_names == [name]
+
+
 def test_a_folder_that_has_gone_is_said(tmp_path: Path, listings: list[FolderSource]) -> None:
     root = make_folder(tmp_path / "images", {"beach": 1})
     settle(root)
