@@ -8,6 +8,7 @@ image encoder on every batch's pixels, and the whole frozen text encoder on 77 t
 Ours trains on cached image features with the packed text encoder. Losses, optimizer and batch are
 the same. The variants take turns with a matrix product, which shows what the machine can do.
 bfloat16 is another computation (``model.dtype=bfloat16``): the last column says how far off.
+`% in products` is from torch's profiler: what remains are activations, norms, softmax and copies.
 """
 
 import statistics
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.inputs import class_names, save_random_clip
@@ -39,6 +41,8 @@ from fedrsclip_core.training import train_round
 
 METHODS = {1: "promptfl", 2: "fedrsclip"}
 """By number of prompts."""
+
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
 Measure = Callable[[], float]
 
@@ -163,6 +167,20 @@ def gflop(step: Measure) -> float:
     return float(counter.get_total_flops()) / 1e9
 
 
+def product_share(step: Measure, device: str) -> float:
+    """Return the part of a step's time that goes into products of frozen matrices and of heads."""
+    cuda = device.startswith("cuda")
+    with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] * cuda)]) as profiled:
+        step()
+    spent = {
+        event.key: float(event.self_device_time_total if cuda else event.self_cpu_time_total)
+        for event in profiled.key_averages()
+        # A kernel on the GPU counts for the operation that has started it.
+        if not cuda or event.key.startswith("aten::")
+    }
+    return sum(spent.get(name, 0.0) for name in PRODUCTS) / sum(spent.values())
+
+
 def add_rows(report: Report, task: Task, repeats: int, times: int) -> None:
     """Measure a task and add a row for each dtype."""
     steps: dict[str, Measure] = {d: lambda d=d: task.our_step(d) for d in DTYPES}  # type: ignore[misc]
@@ -185,6 +203,7 @@ def add_rows(report: Report, task: Task, repeats: int, times: int) -> None:
                 "ratio": seconds["plain"] / seconds[dtype],
                 "GFLOP": count,
                 "GEMM, GFLOP/s": rate,
+                "% in products": 100 * product_share(steps[dtype], task.device),
                 "% of GEMM": 100 * count / seconds[dtype] / rate,
                 "max abs difference": task.difference(dtype),
             }
