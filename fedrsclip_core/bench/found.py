@@ -31,6 +31,24 @@ def completed(cell: Cell) -> Mapping[str, Any] | None:
     return results if results.get("status") == "completed" else None
 
 
+def lost_replies(cell: Cell, results: Mapping[str, Any]) -> str:
+    """Say whose replies a completed run went on without; empty if it had all of them.
+
+    A federation goes on without a late client, as on a machine that slept in the meantime. A
+    benchmark must not: it compares what all methods reach with the same clients.
+    """
+    dropped = results.get("dropped") or {"total": 0}
+    if not dropped["total"]:
+        return ""
+    lost = [
+        f"{client} ({', '.join(reasons)})" for client, reasons in sorted(dropped["clients"].items())
+    ]
+    return (
+        f"it lacks {dropped['total']} replies of {', '.join(lost)}, so its figures are not those "
+        f"of all clients: remove {cell.folder} and run the benchmark again"
+    )
+
+
 def _check_same(cell: Cell, about: Mapping[str, Any], results: Mapping[str, Any]) -> None:
     code = (results.get("digests") or {}).get("code")
     if about["overrides"] == join_overrides(cell.overrides) and code == code_digest():

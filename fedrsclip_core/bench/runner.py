@@ -12,7 +12,7 @@ from typing import IO, Any
 from fedrsclip_core.bench.cells import Cell
 from fedrsclip_core.bench.description import Description
 from fedrsclip_core.bench.figures import Row
-from fedrsclip_core.bench.found import completed
+from fedrsclip_core.bench.found import completed, lost_replies
 from fedrsclip_core.bench.preparation import Prepared, prepare, with_classes
 from fedrsclip_core.bench.progress import Progress
 from fedrsclip_core.bench.results import Extras, ResultFiles
@@ -67,16 +67,16 @@ class Runner:
         prepared = prepare(self.description, missing, done) if missing else None
         self.echo(f"{len(cells)} cells, {len(done)} of them are completed")
         files = ResultFiles(self.description, cells, layout, extras)
-        for cell, results in done.items():
-            files.enter(cell, results)
-        files.write()
         failed: Failures = {}
+        for cell, results in done.items():
+            _enter(cell, results, files, failed)
+        files.write()
         for cell, error in self._ended(prepared) if prepared else ():
             found = None if error else completed(cell)
             if found is None:
                 failed[cell.name] = error or "it left no results"
             else:
-                files.enter(cell, found)
+                _enter(cell, found, files, failed)
                 files.write()
         if self.description.bench.probe:
             self._probe(cells, files)
@@ -134,6 +134,14 @@ def locked(folder: Path) -> Iterator[IO[bytes]]:
                     ) from None
                 time.sleep(0.2)
         yield lock
+
+
+def _enter(cell: Cell, results: Mapping[str, Any], files: ResultFiles, failed: Failures) -> None:
+    """Enter a completed cell, unless its figures are of fewer clients than the other cells'."""
+    if problem := lost_replies(cell, results):
+        failed[cell.name] = problem
+    else:
+        files.enter(cell, results)
 
 
 def _timed(worker: Worker, job: Job) -> Done:

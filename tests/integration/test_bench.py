@@ -133,6 +133,16 @@ def test_a_cell_that_fails_is_named_and_the_others_are_run(launch: Launch) -> No
     zero_shot, promptfl, _ = rows(bench.home)
     assert zero_shot["test_zero_shot"] and not promptfl["test_zero_shot"]
 
+    path = bench.home / "runs" / "bench-demo-uniform-zero_shot-seed0" / "results.json"
+    results = json.loads(path.read_text())
+    results["dropped"] = {"total": 1, "clients": {"client-1": {"late": 1}}}
+    path.write_text(json.dumps(results))
+    slept = launch("bench", "bench", *grid)
+    assert slept.wait() == 1, slept.output
+    assert "lacks 1 replies of client-1 (late)" in slept.output
+    assert f"remove {path.parent} and run the benchmark again" in slept.output
+    assert not rows(bench.home)[0]["test_zero_shot"]
+
     other = launch("bench", "bench", *grid, "prompt.n_ctx=5")
     assert other.wait() == 1
     assert "bench-demo-uniform-zero_shot-seed0 holds a run with prompt.n_ctx=4" in other.output

@@ -12,7 +12,7 @@ from fedrsclip_core import paths
 from fedrsclip_core.bench.cells import Cell, grid
 from fedrsclip_core.bench.description import describe
 from fedrsclip_core.bench.figures import class_rows, row_of
-from fedrsclip_core.bench.found import completed
+from fedrsclip_core.bench.found import completed, lost_replies
 from fedrsclip_core.config import join_overrides
 from fedrsclip_core.details import FORMAT
 from fedrsclip_core.digests import code_digest
@@ -61,6 +61,15 @@ def test_one_that_did_not_end_well_is_not(status: str, left: Callable[..., Cell]
 
 def test_one_of_other_code_counts_with_an_equal_configuration(left: Callable[..., Cell]) -> None:
     assert completed(left(code="of-last-week")) is not None
+
+
+def test_a_run_that_went_on_without_a_client_is_told() -> None:
+    lost = {"total": 3, "clients": {"b": {"late": 2}, "a": {"timeout": 1}}}
+    sentence = lost_replies(demo(), {"dropped": lost})
+    assert sentence.startswith("it lacks 3 replies of a (timeout), b (late), so ")
+    assert str(demo().folder) in sentence
+    assert lost_replies(demo(), {"dropped": {"total": 0, "clients": {}}}) == ""
+    assert lost_replies(demo(), {}) == ""
 
 
 def test_another_configuration_under_the_name_is_a_sentence(left: Callable[..., Cell]) -> None:
