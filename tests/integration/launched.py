@@ -18,6 +18,10 @@ PATIENCE = 300
 SMALL = ["federation.num_clients=2", "federation.num_rounds=2", "data.images_per_class=10"]
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Launched:
     """A ``fedrsclip`` process with a home directory of its own in an empty folder."""
 
@@ -38,6 +42,8 @@ class Launched:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                # Tests that run in the background of a shell ignore Ctrl-C; a child would, too.
+                preexec_fn=_heed_interrupts,
             )
         self._groups: set[int] = set()
 
