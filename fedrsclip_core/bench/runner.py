@@ -69,14 +69,17 @@ class Runner:
         files = ResultFiles(self.description, cells, layout, extras)
         failed: Failures = {}
         for cell, results in done.items():
-            _enter(cell, results, files, failed)
+            if problem := lost_replies(cell, results):
+                failed[cell.name] = problem
+            else:
+                files.enter(cell, results)
         files.write()
-        for cell, error in self._ended(prepared) if prepared else ():
+        for cell, error in self._ended(prepared, set(failed)) if prepared else ():
             found = None if error else completed(cell)
             if found is None:
                 failed[cell.name] = error or "it left no results"
             else:
-                _enter(cell, found, files, failed)
+                files.enter(cell, found)
                 files.write()
         if self.description.bench.probe:
             self._probe(cells, files)
@@ -97,15 +100,18 @@ class Runner:
             files.enter_row(probe_row(self.description, cell, digest))
             files.write()
 
-    def _ended(self, prepared: Prepared) -> Iterator[tuple[Cell, str]]:
-        """Run jobs and yield each cell that ended, with the reason if it failed."""
+    def _ended(self, prepared: Prepared, failed: set[str]) -> Iterator[tuple[Cell, str]]:
+        """Run jobs and yield each cell that ended, with the reason if it failed.
+
+        ``failed`` names cells of earlier calls on which none can build.
+        """
         count = min(len(prepared.environments), len(prepared.jobs))
         workers = [
             Worker(site, self.description.folder / f"worker-{number}.log", [self.lock.fileno()])
             for number, site in enumerate(prepared.environments[:count])
         ]
         progress = Progress([job.cell for job in prepared.jobs], count)
-        schedule = Schedule(prepared.jobs)
+        schedule = Schedule(prepared.jobs, failed)
         try:
             for done in carry_out(schedule, [partial(_timed, worker) for worker in workers]):
                 outcome = f"FAILED ({done.error})" if done.error else "completed"
@@ -136,15 +142,9 @@ def locked(folder: Path) -> Iterator[IO[bytes]]:
         yield lock
 
 
-def _enter(cell: Cell, results: Mapping[str, Any], files: ResultFiles, failed: Failures) -> None:
-    """Enter a completed cell, unless its figures are of fewer clients than the other cells'."""
-    if problem := lost_replies(cell, results):
-        failed[cell.name] = problem
-    else:
-        files.enter(cell, results)
-
-
 def _timed(worker: Worker, job: Job) -> Done:
     start = time.monotonic()
     error = worker.run(job.cell.job)
+    if not error and (results := completed(job.cell)) is not None:
+        error = lost_replies(job.cell, results)
     return Done(job, error, time.monotonic() - start)
