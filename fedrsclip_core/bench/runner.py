@@ -101,10 +101,7 @@ class Runner:
             files.write()
 
     def _ended(self, prepared: Prepared, failed: set[str]) -> Iterator[tuple[Cell, str]]:
-        """Run jobs and yield each cell that ended, with the reason if it failed.
-
-        ``failed`` names cells of earlier calls on which none can build.
-        """
+        """Run jobs and yield each cell that ended, with the reason if it failed."""
         count = min(len(prepared.environments), len(prepared.jobs))
         workers = [
             Worker(site, self.description.folder / f"worker-{number}.log", [self.lock.fileno()])

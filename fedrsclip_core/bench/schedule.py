@@ -37,11 +37,12 @@ class Done:
 class Schedule:
     """The jobs still to do, for workers in threads.
 
-    A job waits while another one encodes its images, and for the cell that it builds on.
+    A job waits while another one encodes its images, and for the cell that it builds on. ``failed``
+    names the cells on which none can build; those of earlier calls are given.
     """
 
     jobs: Sequence[Job]
-    _failed: set[str] = field(default_factory=set)
+    failed: set[str] = field(default_factory=set)
     _encoding: set[Hashable] = field(default_factory=set)
     _encoded: set[Hashable] = field(default_factory=set)
     _changed: threading.Condition = field(default_factory=threading.Condition)
@@ -67,7 +68,7 @@ class Schedule:
     def obstacle(self, job: Job) -> str:
         """Say why a job cannot be done; empty if it can."""
         with self._changed:
-            failed = job.cell.after in self._failed
+            failed = job.cell.after in self.failed
         return f"it needs {job.cell.after}, which failed" if failed else ""
 
     def ended(self, job: Job, error: str) -> None:
@@ -75,7 +76,7 @@ class Schedule:
         with self._changed:
             self._open.discard(job.cell.name)
             if error:
-                self._failed.add(job.cell.name)
+                self.failed.add(job.cell.name)
             self._encoding.discard(job.images)
             self._encoded.add(job.images)
             self._changed.notify_all()

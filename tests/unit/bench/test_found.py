@@ -13,6 +13,8 @@ from fedrsclip_core.bench.cells import Cell, grid
 from fedrsclip_core.bench.description import describe
 from fedrsclip_core.bench.figures import class_rows, row_of
 from fedrsclip_core.bench.found import completed, lost_replies
+from fedrsclip_core.bench.runner import _timed
+from fedrsclip_core.bench.schedule import Job
 from fedrsclip_core.config import join_overrides
 from fedrsclip_core.details import FORMAT
 from fedrsclip_core.digests import code_digest
@@ -70,6 +72,20 @@ def test_a_run_that_went_on_without_a_client_is_told() -> None:
     assert str(demo().folder) in sentence
     assert lost_replies(demo(), {"dropped": {"total": 0, "clients": {}}}) == ""
     assert lost_replies(demo(), {}) == ""
+
+
+def test_a_cell_that_lost_replies_ends_as_one_that_failed(left: Callable[..., Cell]) -> None:
+    class Finished:
+        def run(self, job: object) -> str:
+            return ""
+
+    cell = left()
+    assert _timed(Finished(), Job(cell, "images")).error == ""  # type: ignore[arg-type]
+    path = cell.folder / "results.json"
+    lost = {"total": 1, "clients": {"a": {"late": 1}}}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dropped": lost}))
+    done = _timed(Finished(), Job(cell, "images"))  # type: ignore[arg-type]
+    assert done.error.startswith("it lacks 1 replies of a (late)")
 
 
 def test_another_configuration_under_the_name_is_a_sentence(left: Callable[..., Cell]) -> None:

@@ -46,6 +46,19 @@ def test_a_failed_cell_stops_no_other() -> None:
     assert [(d.job.cell.seed, d.error) for d in done] == [(0, "broken"), (1, "")]
 
 
+def test_no_cell_is_built_on_one_that_failed_earlier() -> None:
+    after = Job(Cell("second", "uniform", "promptfl", 1, (), after="first"), "a")
+
+    def work(one: Job) -> Done:
+        return Done(one, "", 0.0)
+
+    done = carry_out(Schedule([job(0, "a"), after], {"first"}), [work])
+    assert {d.job.cell.name: d.error for d in done} == {
+        "cell-0": "",
+        "second": "it needs first, which failed",
+    }
+
+
 def test_an_error_of_the_runner_itself_ends_it() -> None:
     def work(one: Job) -> Done:
         raise ZeroDivisionError
