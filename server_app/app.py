@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.constant import TaskType
 from flwr.supercore.exit import add_exit_handler
 
-from fedrsclip_core import digests, fileio, report
+from fedrsclip_core import digests, fileio, machine, report
 from fedrsclip_core.config import RUN_CONFIG_KEY, from_run_config
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.schema import Config
@@ -30,6 +30,7 @@ from server_app.tensorboard import event_writer
 
 app = ServerApp()
 
+_LEAST_AT_ONCE, _AT_ONCE_PER_CPU = 16, 4
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
@@ -101,7 +102,7 @@ def _carry_out(grid: Grid, config: Config, attempt: Attempt, echo: Echo) -> RunO
     # In a simulation this is not the main thread: a signal never arrives here.
     add_exit_handler(ending.stop, run_before_force_exit=True)
     try:
-        _federate(Exchange(grid), state, attempt, ending.seconds, echo)
+        _federate(_exchange(grid), state, attempt, ending.seconds, echo)
         summary = ending.write(None)
     except BaseException as error:
         failure = _as_run_error(error)
@@ -125,7 +126,7 @@ def _federate(
 ) -> None:
     config, federation, folder = state.config, state.config.federation, attempt.folder
     write_event = event_writer(config.run, folder, attempt.records)
-    simulation = exchange.grid.run.primary_task_type == TaskType.SIMULATION
+    simulation = _is_simulation(exchange.grid)
     state.own_digests = {
         "code": digests.code_digest(),
         "config": digests.config_digest(config),
@@ -188,6 +189,16 @@ def _federate(
         state.shared, state.server_round = progress.shared, progress.server_round
         strategy.resume(progress)
     state.final = strategy.final
+
+
+def _is_simulation(grid: Grid) -> bool:
+    return bool(grid.run.primary_task_type == TaskType.SIMULATION)
+
+
+def _exchange(grid: Grid) -> Exchange:
+    """Send to all sites at once; to simulated clients as many as keep their processes busy."""
+    busy = max(_LEAST_AT_ONCE, _AT_ONCE_PER_CPU * machine.available_cpus())
+    return Exchange(grid, at_once=busy if _is_simulation(grid) else None)
 
 
 class _Ending:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,10 @@ class Exchange:
         A monotonic clock in seconds.
     sleep : Callable[[float], None]
         Pauses between two looks for replies.
+    at_once : int, optional
+        How many messages :meth:`ask` has under way at most; without it, all. Flower's simulation
+        looks through all of them for each of its nodes, again and again: its work for N clients
+        grows with N times this number.
     """
 
     def __init__(
@@ -85,9 +90,11 @@ class Exchange:
         *,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        at_once: int | None = None,
     ) -> None:
         bound_pulls()
         self.grid = grid
+        self._at_once = at_once
         self._clock = clock
         self._sleep = sleep
 
@@ -145,7 +152,7 @@ class Exchange:
         Parameters
         ----------
         messages : Sequence[Message]
-            To different nodes; their time to live is set to ``timeout``.
+            To different nodes; they live until ``timeout`` is over.
         timeout : float
             Seconds until what has not come is given up.
         progress : Callable[[int, int], None], optional
@@ -156,21 +163,40 @@ class Exchange:
         dict[int, Reply]
             One reply per message by node id, in the order of ``messages``.
         """
-        waiting, sizes = self._send(messages, timeout)
-        replies = {node: Reply(None, UNREACHABLE, size, 0) for node, size in sizes.items()}
+        replies = {m.metadata.dst_node_id: Reply(None, TIMEOUT, 0, 0) for m in messages}
+        unsent, waiting = deque(messages), dict[int, Pending]()
         begin = told = self._clock()
         deadline, pause = begin + timeout, _FIRST_PAUSE
         while True:
+            replies |= self._fill(unsent, waiting, deadline)
             replies |= self.collect(waiting)
-            if not waiting:
-                return replies
             now = self._clock()
+            if not waiting and (not unsent or now >= deadline):
+                return replies
+            done = len(messages) - len(waiting) - len(unsent)
             if progress is not None and now - told >= _PROGRESS_EVERY:
                 told = now
-                progress(len(messages) - len(waiting), len(messages))
-            rest = _expected_rest(now - begin, len(messages) - len(waiting), len(waiting))
+                progress(done, len(messages))
+            # Nobody may be without work because the next message was not sent in time.
+            awaited = len(waiting) - (self._at_once or 0) // 2 if unsent else len(waiting)
+            if awaited <= 0:
+                continue
+            rest = _expected_rest(now - begin, done, awaited)
             self._sleep(max(0.0, min(pause, rest, deadline - now)))
             pause = min(1.5 * pause, LAST_PAUSE)
+
+    def _fill(
+        self, unsent: deque[Message], waiting: dict[int, Pending], deadline: float
+    ) -> dict[int, Reply]:
+        """Send as many as may be under way; return those that could not be sent."""
+        room = len(unsent) if self._at_once is None else self._at_once - len(waiting)
+        left = deadline - self._clock()
+        if room <= 0 or left <= 0:
+            return {}
+        next_ones = [unsent.popleft() for _ in range(min(room, len(unsent)))]
+        sent, sizes = self._send(next_ones, left)
+        waiting |= sent
+        return {n: Reply(None, UNREACHABLE, sizes[n], 0) for n in sizes if n not in sent}
 
     def _send(
         self, messages: Sequence[Message], timeout: float

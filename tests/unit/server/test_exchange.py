@@ -100,6 +100,76 @@ def test_messages_live_as_long_as_they_are_waited_for() -> None:
     assert [message.metadata.ttl for message in messages] == [7.5]
 
 
+class Slow(InProcessGrid):
+    """Answers one message each 0.5 seconds, in the order in which they came."""
+
+    def __init__(self, clock: Clock, num_clients: int) -> None:
+        nodes = [{"partition-id": p} for p in range(num_clients)]
+        super().__init__(Fakes(small_config(), num_clients=num_clients).app(), nodes, {})
+        self._clock = clock
+        self._free_at = clock.now
+        self._ready: dict[str, float] = {}
+        self.under_way: list[int] = []
+        self.idle = 0.0
+
+    def push_messages(self, messages):  # type: ignore[no-untyped-def]
+        names = list(super().push_messages(messages))
+        for name in names:
+            self.idle += max(0.0, self._clock.now - self._free_at)
+            self._free_at = max(self._free_at, self._clock.now) + 0.5
+            self._ready[name] = self._free_at
+        self.under_way.append(len(self._replies))
+        return names
+
+    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+        return super().pull_messages([m for m in message_ids if self._ready[m] <= self._clock.now])
+
+
+def test_no_more_than_so_many_messages_are_under_way_and_nobody_waits_for_work() -> None:
+    clock = Clock()
+    grid = Slow(clock, 40)
+    exchange = Exchange(grid, clock=clock, sleep=clock.sleep, at_once=6)
+    replies = ask(exchange, 60.0)
+    assert list(replies) == list(grid.get_node_ids())
+    assert {reply.reason for reply in replies.values()} == {""}
+    assert max(grid.under_way) == 6
+    assert grid.idle == 0.0
+    assert clock.now == pytest.approx(120.0, abs=0.2)
+
+
+def test_what_could_not_be_sent_in_time_is_late_too() -> None:
+    clock = Clock()
+    grid = Slow(clock, 40)
+    exchange = Exchange(grid, clock=clock, sleep=clock.sleep, at_once=6)
+    replies = ask(exchange, 5.0)
+    reasons = [reply.reason for reply in replies.values()]
+    assert reasons == [""] * 10 + ["timeout"] * 30
+    assert [reply.bytes_down > 0 for reply in replies.values()].count(True) < 20
+    assert clock.now == pytest.approx(105.0)
+
+
+def test_a_later_message_lives_no_longer_than_the_first() -> None:
+    clock = Clock()
+    ends: list[float] = []
+
+    class Watching(Slow):
+        def push_messages(self, messages):  # type: ignore[no-untyped-def]
+            ends.extend(clock.now + message.metadata.ttl for message in messages)
+            return super().push_messages(messages)
+
+    grid = Watching(clock, 12)
+    ask(Exchange(grid, clock=clock, sleep=clock.sleep, at_once=2), 30.0)
+    assert ends == [pytest.approx(130.0)] * 12
+
+
+def test_instant_replies_are_not_slept_for_between_two_sendings() -> None:
+    grid = Fakes(small_config(), num_clients=40).grid()
+    clock = Clock()
+    replies = ask(Exchange(grid, clock=clock, sleep=clock.sleep, at_once=6))
+    assert {reply.reason for reply in replies.values()} == {""}
+    assert clock.sleeps == []
+
+
 def test_a_late_reply_is_never_looked_at() -> None:
     fakes = Fakes(small_config(), silent={(QUERY_IDENTITY, 1)})
     grid = fakes.grid()
