@@ -4,7 +4,7 @@ Every step encodes the batch's pixels by the frozen image encoder, and the whole
 class by the frozen text encoder. Losses, fusion, batches and optimizer are those of the method.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fedrsclip_core.classifier import private_weight, unit
 from fedrsclip_core.clip import ClipFiles
-from fedrsclip_core.losses import combine, loss_terms, total_loss
+from fedrsclip_core.losses import TextFeatures, combine, loss_terms, total_loss
 from fedrsclip_core.prompts import ClientState
 from fedrsclip_core.schema import Config
 from fedrsclip_core.tokens import PromptTokens
@@ -81,14 +81,10 @@ class PlainLoop:
 
     def step(self, optimizer: torch.optim.SGD, pixels: Tensor, labels: Tensor) -> None:
         """Take one step on ``pixels`` ``(B, 3, size, size)``."""
-        with torch.no_grad():
-            features = unit(self.model.get_image_features(pixel_values=pixels).pooler_output)
-        text = self.text()
-        weight = private_weight(self.gate, self.config.prompt.fusion, self.config.prompt.beta)
         terms = loss_terms(
-            features,
+            self.images(pixels),
             labels,
-            combine(text[0], text[1] if len(text) > 1 else None, weight),
+            self.classifier(),
             float(self.model.logit_scale.double().exp()),
             self.config.loss,
             anchor=None,
@@ -97,6 +93,26 @@ class PlainLoop:
         optimizer.zero_grad()
         total_loss(terms, self.config.loss).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
+
+    @torch.no_grad()
+    def num_correct(self, batches: Iterable[tuple[Tensor, Tensor]]) -> int:
+        """Classify ``(pixels, labels)``: the text once, the images batch by batch."""
+        fused = self.classifier().fused
+        return sum(
+            int((torch.argmax(self.images(pixels) @ fused.T, dim=1) == labels).sum())
+            for pixels, labels in batches
+        )
+
+    @torch.no_grad()
+    def images(self, pixels: Tensor) -> Tensor:
+        """Unit image features ``(B, dim)``."""
+        return unit(self.model.get_image_features(pixel_values=pixels).pooler_output)
+
+    def classifier(self) -> TextFeatures:
+        """Text features of the prompts and their fusion."""
+        text = self.text()
+        weight = private_weight(self.gate, self.config.prompt.fusion, self.config.prompt.beta)
+        return combine(text[0], text[1] if len(text) > 1 else None, weight)
 
     def text(self) -> Tensor:
         """Unit text features ``(K, n_cls, dim)`` of all prompts."""

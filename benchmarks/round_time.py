@@ -3,9 +3,10 @@
     python -m benchmarks.round_time --threads 2 --json round.json
 
 Ours is the client's own code: features from an empty and from a filled cache, text tower,
-evaluation, local epochs, private file. The plain loop (`benchmarks/plain.py`) takes
-``--plain-steps`` steps; its round is their median times the steps of a round, which the output
-says. To its advantage, its images are decoded before its clock starts. The two take turns.
+evaluation, local epochs, private file. The plain loop (`benchmarks/plain.py`) evaluates the same
+images and takes ``--plain-steps`` steps; its round is their median times the steps of a round,
+which the output says. To its advantage, its images are decoded before its clock starts. The two
+take turns.
 ``--dtype bfloat16`` is about our towers alone; the difference is then that of the computation.
 """
 
@@ -18,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,9 @@ from fedrsclip_core.tokens import tokenize_prompts
 from fedrsclip_core.training import batches, train_round
 
 RUN = "timed"
-STAGES = ("features", "text tower", "steps", "evaluation, private file", "round")
+EVALUATION = "evaluation, private file"
+STAGES = ("features", "text tower", "steps", EVALUATION, "round")
+EVALUATED = ("val", "test")
 TRAIN_FRACTION = 0.7
 NAME = "client-0"
 
@@ -60,8 +63,29 @@ class Clock:
         self.seconds[name] = time.perf_counter() - begin
 
 
-def a_round(site: Site, config: Config, shared: np.ndarray, number: int) -> dict[str, float]:
-    """Carry out one round as a process does that has just started, without its imports."""
+@dataclass
+class PlainRound:
+    """Seconds of the plain loop's steps and of its evaluation, and what it comes to.
+
+    ``correct`` counts evaluated images; ``gap`` is how far its prompts are from ours.
+    """
+
+    steps: list[float]
+    evaluation: float
+    correct: int
+    gap: float
+
+
+def a_round(
+    site: Site, config: Config, shared: np.ndarray, number: int
+) -> tuple[dict[str, float], int]:
+    """Carry out one round as a process does that has just started, without its imports.
+
+    Returns
+    -------
+    tuple[dict[str, float], int]
+        Seconds by stage, and how many images were classified rightly.
+    """
     image_encoder.cache_clear()
     text_model.cache_clear()
     runtime, clock = Runtime(config, site), Clock()
@@ -71,16 +95,17 @@ def a_round(site: Site, config: Config, shared: np.ndarray, number: int) -> dict
         _ = runtime.text
     request = RoundRequest(1, f"{RUN}-{number}", shared, False, 0.0)
     with clock.stage("message"):
-        train(runtime, request, Deadline(time.time() + 1e6), SiteLog(NAME))
+        reply = train(runtime, request, Deadline(time.time() + 1e6), SiteLog(NAME))
     steps = next(s for s in steps_in(paths.logs_dir()) if s.run == request.run_name)
     clock.seconds["steps"] = steps.step_seconds
-    clock.seconds["evaluation, private file"] = clock.seconds.pop("message") - steps.step_seconds
+    clock.seconds[EVALUATION] = clock.seconds.pop("message") - steps.step_seconds
     clock.seconds["round"] = sum(clock.seconds.values())
-    return clock.seconds
+    mode = "personalized" if config.prompt.private else "global"
+    return clock.seconds, sum(reply.correct[part, mode] for part in EVALUATED)
 
 
-def plain_steps(runtime: Runtime, shared: np.ndarray, steps: int) -> tuple[list[float], float]:
-    """Return seconds of plain steps, and how far their prompts are from ours after as many."""
+def plain_round(runtime: Runtime, shared: np.ndarray, steps: int) -> PlainRound:
+    """Evaluate and take some steps in the plain loop; take as many in ours and compare."""
     config = replace(runtime.config, optimizer=replace(runtime.config.optimizer, local_epochs=1))
     size = steps * config.optimizer.batch_size
     data = runtime.features("train", SiteLog(NAME))
@@ -88,29 +113,48 @@ def plain_steps(runtime: Runtime, shared: np.ndarray, steps: int) -> tuple[list[
     state = start_state(runtime, SiteLog(NAME))
     text, name = runtime.text, runtime.site.client_name
     ours = train_round(text.encoder, shared, state, part, config, server_round=1, client_name=name)
-    pixels = all_pixels(runtime, size)
+    pixels = all_pixels(runtime, runtime.data.split.train[:size])
     labels = torch.from_numpy(part.labels)
     tokens = tokenize_prompts(runtime.files, runtime.words, config.prompt.n_ctx)
     loop = PlainLoop.start(runtime.files, tokens, torch.from_numpy(shared), state, config, labels)
+    sets = list(evaluated(runtime))
+    begin = time.perf_counter()
+    correct = loop.num_correct(sets)
+    evaluation = time.perf_counter() - begin
     optimizer, seconds = loop.optimizer(), []
     for batch in batches(size, config, 1, name):
         begin = time.perf_counter()
         loop.step(optimizer, pixels[batch], labels[batch])
         seconds.append(time.perf_counter() - begin)
     pairs = zip((ours.shared, ours.state.private), loop.prompts, strict=False)
-    return seconds, max(float(np.abs(a - b.detach().numpy()).max()) for a, b in pairs)
+    gap = max(float(np.abs(a - b.detach().numpy()).max()) for a, b in pairs)
+    return PlainRound(seconds, evaluation, correct, gap)
 
 
-def all_pixels(runtime: Runtime, size: int) -> torch.Tensor:
-    """Decode and prepare the first training images, ``(size, 3, 224, 224)``."""
+def evaluated(runtime: Runtime) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Decode and prepare all images that a round evaluates, and their labels, in batches."""
+    size = runtime.config.optimizer.batch_size
+    for part in EVALUATED:
+        indices = getattr(runtime.data.split, part)
+        labels = torch.from_numpy(runtime.features(part, SiteLog(NAME)).labels)
+        for start in range(0, len(indices), size):
+            rows = slice(start, start + size)
+            yield all_pixels(runtime, indices[rows]), labels[rows]
+
+
+def all_pixels(runtime: Runtime, indices: np.ndarray) -> torch.Tensor:
+    """Decode and prepare images, ``(N, 3, 224, 224)``."""
     encoder, source = image_encoder(runtime.files, "cpu"), runtime.data.source
-    return torch.stack(
-        [encoder.prepare(source.image(int(i))) for i in runtime.data.split.train[:size]]
-    )
+    return torch.stack([encoder.prepare(source.image(int(i))) for i in indices])
 
 
-def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, dict[str, float]], float]:
-    """Return median seconds by variant and stage, and the prompts' largest difference."""
+def measure(
+    options: argparse.Namespace, folder: Path
+) -> tuple[dict[str, dict[str, float]], float, set[int]]:
+    """Return median seconds by variant and stage, the prompts' largest difference, and counts.
+
+    The counts are of rightly classified images: one number if all rounds agree.
+    """
     names = class_names(options.classes)
     per_class = math.ceil(options.images / len(names) / TRAIN_FRACTION)
     data = save_images(folder / "images", names, per_class, options.side)
@@ -133,23 +177,26 @@ def measure(options: argparse.Namespace, folder: Path) -> tuple[dict[str, dict[s
     site = Site(NAME, 0, 1, data_path=data, model_path=clip, device="cpu")
     shared = Runtime(config, site).start_prompt("random", "shared", 0)
     found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
-    plain: list[float] = []
-    gap = 0.0
+    plain: list[PlainRound] = []
+    counts: set[int] = set()
     for turn in range(options.repeats):
         shutil.rmtree(paths.features_dir(), ignore_errors=True)
         for number, kind in enumerate(found):
-            found[kind].append(a_round(site, config, shared, 2 * turn + number))
-        seconds, difference = plain_steps(Runtime(config, site), shared, options.plain_steps)
-        plain += seconds
-        gap = max(gap, difference)
+            seconds, correct = a_round(site, config, shared, 2 * turn + number)
+            found[kind].append(seconds)
+            counts.add(correct)
+        plain.append(plain_round(Runtime(config, site), shared, options.plain_steps))
     size = len(Runtime(config, site).features("train", SiteLog(NAME)))
     num_steps = options.epochs * math.ceil(size / config.optimizer.batch_size)
     stages = {
         kind: {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
         for kind, rounds in found.items()
     }
-    steps = num_steps * statistics.median(plain)
-    return {"plain": {"steps": steps, "round": steps}, **stages}, gap
+    steps = num_steps * statistics.median(s for turn in plain for s in turn.steps)
+    evaluation = statistics.median(turn.evaluation for turn in plain)
+    whole = {"steps": steps, EVALUATION: evaluation, "round": steps + evaluation}
+    counts |= {turn.correct for turn in plain}
+    return {"plain": whole, **stages}, max(turn.gap for turn in plain), counts
 
 
 def main(arguments_: Sequence[str] | None = None) -> None:
@@ -168,7 +215,7 @@ def main(arguments_: Sequence[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FEDRSCLIP_HOME"] = str(Path(folder) / "home")
-        stages, gap = measure(options, Path(folder))
+        stages, gap, counts = measure(options, Path(folder))
     report = Report("round", settings_of(options))
     for kind, seconds in stages.items():
         row: dict[str, Cell] = {"cache": kind}
@@ -179,7 +226,9 @@ def main(arguments_: Sequence[str] | None = None) -> None:
     report.notes = [
         f"Seconds; `plain` is extrapolated to a whole round from "
         f"{options.repeats * options.plain_steps} measured steps; cold and warm rounds are whole.",
-        f"The difference is of the prompts after the same {options.plain_steps} steps in both.",
+        f"The difference is of the prompts after the same {options.plain_steps} steps in both. "
+        f"Images classified rightly before them: {' or '.join(map(str, sorted(counts)))}"
+        f"{', equal in all rounds' if len(counts) == 1 else ', NOT EQUAL'}.",
     ]
     publish(report, options.json)
 
