@@ -101,6 +101,29 @@ def test_a_run_averages_by_examples_and_evaluates_each_round_once() -> None:
     assert fakes.finals == [False] * 3 + [True] * 3
 
 
+def test_sites_are_sent_to_at_once_and_simulated_clients_some_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(server.machine, "available_cpus", lambda: 2)
+    sent: list[int] = []
+    push = InProcessGrid.push_messages
+
+    def counted(self: InProcessGrid, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        sent.append(len(messages))
+        return push(self, messages)
+
+    monkeypatch.setattr(InProcessGrid, "push_messages", counted)
+    shared = []
+    for deployed, largest in ((False, 16), (True, 20)):
+        sent.clear()
+        config = small_config(num_clients=20)
+        config.run.name = f"deployed-{deployed}"
+        shared.append(go(Fakes(config, num_clients=20), deployed=deployed).shared)
+        assert max(sent) == largest
+    np.testing.assert_array_equal(*shared)
+
+
 def test_a_record_holds_the_figures_of_its_round() -> None:
     folder = go(Fakes(small_config())).folder
     first, second, last = records(folder)
