@@ -93,13 +93,15 @@ class Deployment:
         for script in ("superexec.sh", "supernode.sh"):
             self._trees[self.client(name) / script].end()
 
+    def end_server(self) -> None:
+        """End proxy and SuperLink."""
+        for name in ("proxy", "superlink"):
+            self._trees[self.server / f"{name}.sh"].end()
+
     def restart_server(self) -> None:
-        """End proxy and SuperLink and start them again."""
-        scripts = [self.server / f"{name}.sh" for name in ("proxy", "superlink")]
-        for script in scripts:
-            self._trees[script].end()
-        for script in reversed(scripts):
-            self.start(script)
+        """Start SuperLink and proxy again, and wait until the SuperLink answers."""
+        for name in ("superlink", "proxy"):
+            self.start(self.server / f"{name}.sh")
         self.wait(self._healthy)
 
     def call(self, script: Path, *arguments: str, timeout: float = 120) -> tuple[int, str]:

@@ -76,7 +76,6 @@ class Rotation:
     with_old_key: str
     registered: tuple[int, str]
     serials: tuple[int, int]
-    statuses: list[str]
 
 
 @dataclass
@@ -123,6 +122,8 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         flower = deployment.admin / "flower.sh"
         outcome.nodes = deployment.call(flower, "supernode", "list", "--format", "json")[1]
         outcome.stranger = meet_a_stranger(deployment)
+        # Behind a relay, a server that is away looks like a handshake that fails: Flower gives up.
+        script.write_text(script.read_text().replace(tapped, there))
         outcome.rotated = rotate(deployment)
     finally:
         deployment.end()
@@ -186,6 +187,14 @@ def nodes_of(deployment: Deployment) -> dict[str, str]:
     return {str(node["node-id"]): node["status"] for node in nodes}
 
 
+def connected(deployment: Deployment) -> list[bool]:
+    """Return for each SuperNode whether it found its server when it last looked, as it says."""
+    logs = [deployment.log(deployment.client(name) / "supernode.sh") for name in CLIENTS]
+    texts = [log.read_text() for log in logs]
+    found, missed = "Connection successful", "Connection attempt failed"
+    return [text.rfind(found) >= text.rfind(missed) for text in texts]
+
+
 def serial(deployment: Deployment) -> int:
     """Return the serial number of the certificate that the proxy shows."""
     shown = ssl.get_server_certificate(("127.0.0.1", deployment.port))
@@ -206,15 +215,15 @@ def rotate(deployment: Deployment) -> Rotation:
     assert main(["deploy", "certs", f"out={deployment.out}", "rotate=north"]) == 0
     registered = deployment.call(deployment.server / "register.sh")
     deployment.start(north)
+    deployment.wait(lambda: list(nodes_of(deployment).values()).count("online") == len(CLIENTS))
     before = serial(deployment)
     assert main(["deploy", "certs", f"out={deployment.out}", "rotate=server"]) == 0
+    deployment.end_server()
+    deployment.wait(lambda: connected(deployment) == [False, False])
     deployment.restart_server()
-
-    def online() -> list[str]:
-        return [status for node, status in nodes_of(deployment).items() if status == "online"]
-
-    deployment.wait(lambda: len(online()) == len(CLIENTS))
-    return Rotation(with_old_key, registered, (before, serial(deployment)), online())
+    # Nobody restarts the nodes: they find the server with its new certificate by themselves.
+    deployment.wait(lambda: connected(deployment) == [True, True])
+    return Rotation(with_old_key, registered, (before, serial(deployment)))
 
 
 def test_a_run_completes_through_the_proxy(outcome: Outcome) -> None:
@@ -276,8 +285,6 @@ def test_keys_can_be_made_anew(outcome: Outcome) -> None:
     assert status == 0, said
     assert said.split("\n")[:2] == ["north: registered", "south: is registered already"]
     assert seen.serials[0] != seen.serials[1]
-    # The other site's node was not restarted: it has found the new certificate by itself.
-    assert seen.statuses == ["online", "online"]
 
 
 def test_private_prompts_are_at_their_clients_only(outcome: Outcome) -> None:
