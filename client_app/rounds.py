@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from flwr.app import Metadata
@@ -22,6 +23,9 @@ from fedrsclip_core.details import describe
 from fedrsclip_core.errors import ConfigError, WireError
 from fedrsclip_core.messages import EVAL_PARTS, RoundReply, RoundRequest
 from fedrsclip_core.prompts import ClientState, initial_gate, initial_offset
+
+if TYPE_CHECKING:
+    from fedrsclip_core.evaluation import Texts
 
 LAST_ROUND = 999_999
 _SAME = 1e-3
@@ -50,7 +54,7 @@ class Deadline:
 
 
 def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: SiteLog) -> RoundReply:
-    """Evaluate what arrived, train both prompts, store the private one.
+    """Train both prompts, evaluate what had arrived, store the private one.
 
     Parameters
     ----------
@@ -68,6 +72,7 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
     LateError, NonFiniteError, FedRSCLIPError
         With nothing written.
     """
+    from fedrsclip_core.evaluation import by_mode
     from fedrsclip_core.training import train_round
 
     config, start = runtime.config, time.perf_counter()
@@ -78,7 +83,7 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
     sets = _feature_sets(runtime, log)
     with _private_store(runtime, request.run_name, log) as store:
         state = _stored_or_start(runtime, store, request.server_round - 1, log)
-        counts = _evaluated(runtime, request, state, sets, log)
+        zero_shot = runtime.text.zero_shot
         before_steps = time.perf_counter()
         outcome = train_round(
             runtime.text.encoder,
@@ -89,10 +94,12 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
             server_round=request.server_round,
             client_name=runtime.site.client_name,
             proximal_mu=request.proximal_mu,
-            template=runtime.text.zero_shot,
+            template=zero_shot,
         )
         in_steps = time.perf_counter() - before_steps
         _check_finite(outcome.losses, outcome.shared, *vars(outcome.state).values())
+        texts = by_mode(outcome.received, zero_shot)
+        counts = _counted(runtime, request, texts, sets, log)
         deadline.check("after training")
         if store is not None:
             store.save(outcome.state, request.server_round)
@@ -121,7 +128,8 @@ def evaluate(runtime: Runtime, request: RoundRequest, log: SiteLog) -> RoundRepl
     sets = _feature_sets(runtime, log)
     with _private_store(runtime, request.run_name, log) as store:
         state = _stored_or_start(runtime, store, request.server_round, log)
-    counts = _evaluated(runtime, request, state, sets, log)
+    texts = _texts(runtime, request, state, sets["train"])
+    counts = _counted(runtime, request, texts, sets, log)
     return replace(counts, seconds=time.perf_counter() - start)
 
 
@@ -200,20 +208,14 @@ def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
     return ClientState(private, gate)
 
 
-def _evaluated(
-    runtime: Runtime,
-    request: RoundRequest,
-    state: ClientState,
-    sets: Mapping[str, FeatureSet],
-    log: SiteLog,
-) -> RoundReply:
-    """Classify val and test in every mode; a reply without training."""
-    from fedrsclip_core.evaluation import count_correct, text_features
+def _texts(
+    runtime: Runtime, request: RoundRequest, state: ClientState, train_set: FeatureSet
+) -> "Texts":
+    """Encode what each mode classifies with."""
+    from fedrsclip_core.evaluation import text_features
     from fedrsclip_core.training import finetune
-    from fedrsclip_core.transport import Transport
 
-    config, text, train_set = runtime.config, runtime.text, sets["train"]
-    scale = text.encoder.logit_scale
+    config, text = runtime.config, runtime.text
     prompt = config.prompt
     texts = text_features(text.encoder, request.shared, state, prompt, text.zero_shot)
     if request.final and prompt.finetune_epochs and request.shared is not None:
@@ -221,12 +223,28 @@ def _evaluated(
         tuned = finetune(text.encoder, request.shared, train_set, config, client_name=name)
         _check_finite({}, tuned.private)
         texts["personalized"] = text_features(text.encoder, None, tuned, prompt)["personalized"]
+    return texts
+
+
+def _counted(
+    runtime: Runtime,
+    request: RoundRequest,
+    texts: "Texts",
+    sets: Mapping[str, FeatureSet],
+    log: SiteLog,
+) -> RoundReply:
+    """Classify val and test in every mode; a reply without training."""
+    from fedrsclip_core.evaluation import count_correct
+    from fedrsclip_core.transport import Transport
+
+    train_set = sets["train"]
     own_classes = np.zeros(len(runtime.words), dtype=bool)
     own_classes[train_set.labels] = True
     parts = {part: sets[part] for part in EVAL_PARTS}
-    transport = Transport.of(prompt)
+    transport = Transport.of(runtime.config.prompt)
     counts = count_correct(texts, parts, own_classes, transport)
     if request.final:
+        scale = runtime.text.encoder.logit_scale
         details = describe(texts, parts, own_classes, scale, transport)
         keep_details(runtime, request, details, log)
     return RoundReply(

@@ -1,5 +1,7 @@
 """The evaluation modes: counts of correct answers, from one text forward and cached features.
 
+A training round's first step has made that forward pass already.
+
 ``zero-shot``: a hand-written template. ``global``: the shared prompt alone. ``personalized``: the
 received shared prompt with the client's stored private prompt, over all classes of the
 federation; ``personalized-own``: the same over the classes of the client's own training images.
@@ -14,7 +16,7 @@ from numpy.typing import NDArray
 
 from fedrsclip_core.classifier import fused_logits, private_weight, unit
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.losses import combine
+from fedrsclip_core.losses import TextFeatures, combine
 from fedrsclip_core.prompts import ClientState
 from fedrsclip_core.schema import PromptConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
@@ -57,11 +59,10 @@ def text_features(
     zero_shot : NDArray[np.float32] or None
         Unit text features of the hand-written template, if that mode is asked for.
     """
-    texts: Texts = {} if zero_shot is None else {"zero-shot": zero_shot}
     private = state.private_prompt(shared)
     present = [p for p in (shared, private) if p is not None]
     if not present:
-        return texts
+        return by_mode(None, zero_shot)
     with torch.inference_mode():
         prompts = torch.from_numpy(np.stack(present)).to(encoder.device, encoder.dtype)
         encoded = list(unit(encoder(prompts)))  # each (n_cls, dim)
@@ -71,10 +72,25 @@ def text_features(
         if state.gate is not None:
             gate = torch.from_numpy(state.gate).to(encoder.device, encoder.dtype)
         weight = private_weight(gate, prompt.fusion, prompt.beta)
-        fused = combine(shared_text, private_text, weight).fused
-        if shared_text is not None:
-            texts["global"] = shared_text.float().cpu().numpy()
-        texts["personalized"] = fused.float().cpu().numpy()
+        return by_mode(combine(shared_text, private_text, weight), zero_shot)
+
+
+def by_mode(text: TextFeatures | None, zero_shot: NDArray[np.float32] | None = None) -> Texts:
+    """Say which text features each mode classifies with; modes without a meaning are absent.
+
+    Parameters
+    ----------
+    text : TextFeatures or None
+        Of a client's prompts, without gradients, on any device.
+    zero_shot : NDArray[np.float32] or None
+        Unit text features of the hand-written template, if that mode is asked for.
+    """
+    texts: Texts = {} if zero_shot is None else {"zero-shot": zero_shot}
+    if text is None:
+        return texts
+    if text.shared is not None:
+        texts["global"] = text.shared.float().cpu().numpy()
+    texts["personalized"] = text.fused.float().cpu().numpy()
     return texts
 
 

@@ -30,6 +30,12 @@ class TextFeatures:
     private: Tensor | None
     fused: Tensor
 
+    def detached(self) -> "TextFeatures":
+        """Return the same numbers without their gradients' history."""
+        shared = None if self.shared is None else self.shared.detach()
+        private = None if self.private is None else self.private.detach()
+        return TextFeatures(shared, private, self.fused.detach())
+
 
 def combine(
     shared: Tensor | None, private: Tensor | None, weight: Tensor | float | None

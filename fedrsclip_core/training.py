@@ -35,12 +35,16 @@ class TrainOutcome:
         Means over the steps, by the names of the wire contract.
     num_steps : int
         Optimizer steps taken.
+    received : TextFeatures
+        Text features of the prompts as they were before the first step, which computes them
+        anyway: the evaluation of what arrived needs no forward pass of its own.
     """
 
     shared: NDArray[np.float32] | None
     state: ClientState
     losses: dict[str, float]
     num_steps: int
+    received: TextFeatures
 
 
 def train_round(
@@ -78,23 +82,34 @@ def train_round(
     template : NDArray[np.float32] or None
         Unit text features of the hand-written template ``(n_cls, dim)``; needed if
         ``loss.lambda_contrast`` is above 0.
+
+    Raises
+    ------
+    ValueError
+        If ``data`` is empty.
     """
+    if not len(data):
+        raise ValueError("no image to train on")
     trained = _Trained(encoder, shared, state)
     optimizer, factor = _optimizer(trained, config.optimizer), _schedule(config, server_round)
     terms_of = _Terms(encoder, trained, data, config, template)
-    received = None if trained.shared is None else trained.shared.detach().clone()
+    start = None if trained.shared is None else trained.shared.detach().clone()
+    received: TextFeatures | None = None
     sums: dict[str, Tensor] = {}
     num_steps = 0
     for batch in batches(len(data), config, server_round, client_name):
-        terms = terms_of(batch)
+        text = trained.text(config.prompt)
+        received = received or text.detached()
+        terms = terms_of(batch, text)
         loss = total_loss(terms, config.loss)
         sums = _add(sums, {"loss": loss, **terms})
-        if proximal_mu and trained.shared is not None and received is not None:
-            loss = loss + 0.5 * proximal_mu * (trained.shared - received).square().sum()
+        if proximal_mu and trained.shared is not None and start is not None:
+            loss = loss + 0.5 * proximal_mu * (trained.shared - start).square().sum()
         optimizer.minimize(loss, factor)
         num_steps += 1
+    assert received is not None  # an epoch has a batch
     losses = {name: float(value) / num_steps for name, value in sums.items()}
-    return TrainOutcome(_array(trained.shared), trained.state(), losses, num_steps)
+    return TrainOutcome(_array(trained.shared), trained.state(), losses, num_steps, received)
 
 
 def finetune(
@@ -186,7 +201,6 @@ class _Terms:
         template: NDArray[np.float32] | None,
     ) -> None:
         self._encoder = encoder
-        self._trained = trained
         self._config = config
         self._features, self._labels = _tensors(data, encoder)
         self._patches = None if data.patches is None else torch.from_numpy(data.patches)
@@ -198,14 +212,14 @@ class _Terms:
         if config.loss.lambda_contrast and template is not None:
             self._template = torch.tensor(template, device=encoder.device, dtype=encoder.dtype)
 
-    def __call__(self, batch: Tensor) -> dict[str, Tensor]:
+    def __call__(self, batch: Tensor, text: TextFeatures) -> dict[str, Tensor]:
         patches = None
         if self._patches is not None:
             patches = self._patches[batch].to(self._encoder.device, self._encoder.dtype)
         return loss_terms(
             self._features[batch],
             self._labels[batch],
-            self._trained.text(self._config.prompt),
+            text,
             self._encoder.logit_scale,
             self._config.loss,
             anchor=self._anchor,

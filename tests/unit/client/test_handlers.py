@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from flwr.app import Message
 from numpy.typing import NDArray
+from torch import Tensor
 
 from client_app import runtime
 from fedrsclip_core import paths
 from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.messages import ClientFailure, FailureCode, RoundReply
 from fedrsclip_core.records import unpack_identity, unpack_init, unpack_round_reply
+from fedrsclip_core.text_encoder import PackedTextEncoder
 from tests.disks import fill, small_disk
 from tests.unit.client.site_folder import CLASSES, RUN, SHAPE, Client, shared_prompt
 
@@ -107,6 +109,23 @@ def test_training_moves_both_prompts_and_stores_the_private_one(client: Client) 
     trained(client, 2, reply.shared)
     second = client.stored(2).private
     assert first is not None and second is not None and not np.array_equal(first, second)
+
+
+def test_evaluating_what_arrived_takes_no_forward_pass_of_its_own(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained(client, 1, shared_prompt())
+    passes = 0
+    encode = PackedTextEncoder.__call__
+
+    def counting(encoder: PackedTextEncoder, prompts: Tensor) -> Tensor:
+        nonlocal passes
+        passes += 1
+        return encode(encoder, prompts)
+
+    monkeypatch.setattr(PackedTextEncoder, "__call__", counting)
+    reply = trained(client, 2, shared_prompt())
+    assert reply.correct and passes == reply.num_steps == 2
 
 
 def test_no_message_is_near_a_private_prompt(client: Client) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fedrsclip_core.clip import ClipFiles
 from fedrsclip_core.config import compose
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.evaluation import count_correct, text_features
+from fedrsclip_core.evaluation import by_mode, count_correct, text_features
 from fedrsclip_core.prompts import ClientState, initial_offset
 from fedrsclip_core.schema import Config
 from fedrsclip_core.text_encoder import PackedTextEncoder
@@ -217,6 +217,27 @@ def test_bits_are_reproduced_and_what_was_received_is_left_alone(
     assert (shared == before[0]).all()
     for name, array in vars(before[1]).items():
         assert array is None or (getattr(state, name) == array).all()
+
+
+@pytest.mark.parametrize("method", ["fedotp", "fedpgp"])
+def test_the_first_step_gives_what_the_evaluation_of_the_received_needs(
+    files: ClipFiles,
+    encoder: PackedTextEncoder,
+    shared: Prompt,
+    data: FeatureSet,
+    template: Prompt,
+    method: str,
+) -> None:
+    config = configured(method)
+    state = ClientState(prompt(files, 2))
+    if method == "fedpgp":
+        state = train(encoder, shared, offset(files), data, config, template).state
+    expected = text_features(encoder, shared, state, config.prompt)
+    texts = by_mode(train(encoder, shared, state, data, config, template).received)
+    assert texts.keys() == expected.keys() == {"global", "personalized"}
+    assert moved(texts["global"], texts["personalized"]) > 1e-3
+    for mode, text in texts.items():
+        np.testing.assert_allclose(text, expected[mode], rtol=0, atol=1e-6)
 
 
 def test_fedotp_counts_equal_classifying_image_by_image(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fedrsclip_core.clip import ClipFiles
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.evaluation import count_correct, text_features
+from fedrsclip_core.evaluation import by_mode, count_correct, text_features
 from fedrsclip_core.prompts import ClientState, initial_gate
 from fedrsclip_core.schema import Config, PromptConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
@@ -100,6 +100,40 @@ def test_loss_falls(
     terms = {"loss", "loss-fused", "loss-shared", "loss-dpac", "loss-cmfac"}
     assert outcome.losses.keys() == terms
     assert outcome.num_steps == 3  # 40 images in batches of 16
+
+
+@pytest.mark.parametrize("fusion", ["fixed", "gate", "class_gate", "class_weight"])
+@pytest.mark.parametrize("present", ["both", "shared", "private"])
+def test_the_first_step_gives_what_the_evaluation_of_the_received_needs(
+    encoder: PackedTextEncoder,
+    shared: Prompt,
+    private: Prompt,
+    data: FeatureSet,
+    fusion: str,
+    present: str,
+) -> None:
+    config = Config()
+    config.prompt = PromptConfig(fusion=fusion)
+    config.optimizer.local_epochs = 2
+    both = present == "both"
+    gate = initial_gate(fusion, 0.3, encoder.n_cls) if both else None
+    received = None if present == "private" else shared
+    state = ClientState(None if present == "shared" else private, gate)
+    expected = text_features(encoder, received, state, config.prompt)
+    outcome = train(encoder, received, state, data, config)
+    assert outcome.num_steps > 1
+    texts = by_mode(outcome.received)
+    assert texts.keys() == expected.keys() and "personalized" in texts
+    assert all(texts[mode].tobytes() == expected[mode].tobytes() for mode in texts)
+    assert not outcome.received.fused.requires_grad
+
+
+def test_without_an_image_there_is_nothing_to_train(
+    encoder: PackedTextEncoder, shared: Prompt, data: FeatureSet
+) -> None:
+    none = FeatureSet(data.features[:0], data.labels[:0])
+    with pytest.raises(ValueError, match="no image to train on"):
+        train(encoder, shared, ClientState(None), none, Config())
 
 
 def test_the_loss_is_the_weighted_sum_of_its_terms(
