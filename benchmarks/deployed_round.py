@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.measuring import Report, arguments, publish, settings_of
-from fedrsclip_core.processes import process_table
-from tests.integration.deployed import Deployment, free_port
+from tests.integration.deployed import Deployment, free_port, pids_of
 
 WARM_UP = 2
 LOOK_EVERY = 0.1
@@ -30,7 +29,6 @@ TICKS = os.sysconf("SC_CLK_TCK")
 class Life:
     """One client process, as seen from outside: wall times and CPU seconds."""
 
-    client: str
     start: float
     end: float
     cpu: float
@@ -40,33 +38,20 @@ class Watch:
     """Looks at all client processes again and again."""
 
     def __init__(self, out: Path) -> None:
-        self._mark = f"FLWR_HOME={out}/clients/".encode()
-        self._known: dict[int, Life | None] = {}
+        self._places = list((out / "clients").iterdir())
+        self._known: dict[int, Life] = {}
 
     def look(self) -> None:
         """Note what has started, and the CPU time of what runs."""
         now = time.time()
-        for pid in process_table():
-            if pid not in self._known:
-                self._known[pid] = self._born(pid, now)
-            life = self._known[pid]
-            if life is not None:
+        for place in self._places:
+            for pid in pids_of(place, "flwr-clientapp"):
+                life = self._known.setdefault(pid, Life(now, now, 0.0))
                 life.end, life.cpu = now, max(life.cpu, cpu_seconds(pid))
 
     def lives(self) -> list[Life]:
         """Return the client processes so far."""
-        return [life for life in self._known.values() if life is not None]
-
-    def _born(self, pid: int, now: float) -> Life | None:
-        folder = Path(f"/proc/{pid}")
-        try:
-            command = (folder / "cmdline").read_bytes()
-            _, mark, rest = (folder / "environ").read_bytes().partition(self._mark)
-        except OSError:
-            return None
-        if not mark or b"/flwr-clientapp" not in command:
-            return None
-        return Life(rest.partition(b"/")[0].decode(), now, now, 0.0)
+        return list(self._known.values())
 
 
 def cpu_seconds(pid: int) -> float:

@@ -147,16 +147,7 @@ class Deployment:
 
     def left_behind(self) -> list[int]:
         """Return the pids of living processes whose homes lie in this federation's folder."""
-        marker = f"FLWR_HOME={self.root}/".encode()
-        found = []
-        for pid in process_table():
-            try:
-                environment = Path(f"/proc/{pid}/environ").read_bytes()
-            except OSError:
-                continue
-            if marker in environment:
-                found.append(pid)
-        return found
+        return pids_of(self.root)
 
 
 def answer(host: str, port: int, method: str, path: str, authority: Path) -> int | None:
@@ -170,6 +161,22 @@ def answer(host: str, port: int, method: str, path: str, authority: Path) -> int
         return None
     finally:
         connection.close()
+
+
+def pids_of(place: Path, program: str = "") -> list[int]:
+    """Return the processes of one host (its folder), or those of one program there."""
+    home = f"FLWR_HOME={place}/".encode()
+    found = []
+    for pid in process_table():
+        folder = Path(f"/proc/{pid}")
+        try:
+            # Linux keeps 15 characters of a name.
+            named = (folder / "comm").read_text().strip() == program[:15]
+            if (named or not program) and home in (folder / "environ").read_bytes():
+                found.append(pid)
+        except OSError:
+            continue
+    return found
 
 
 def free_port() -> int:

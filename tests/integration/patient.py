@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrsclip_core.deploy.keys import write_node_key
-from fedrsclip_core.processes import process_table
-from tests.integration.deployed import Deployment
+from tests.integration.deployed import Deployment, pids_of
 from tests.integration.test_deploy import CLASSES, fill_in_site, make_images
 from tests.tiny_clip import make_tiny_clip
 
@@ -161,18 +160,7 @@ class Patient:
 
     def pids(self, host: str, program: str = "") -> list[int]:
         """Return the processes of one host (a folder), or those of one of Flower's programs."""
-        found = []
-        home = f"FLWR_HOME={self.deployment.out}/{host}/".encode()
-        for pid in process_table():
-            try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                environment = Path(f"/proc/{pid}/environ").read_bytes()
-            except OSError:
-                continue
-            named = any(word.endswith(f"/{program}".encode()) for word in command[:2])
-            if home in environment and (named or not program):
-                found.append(pid)
-        return found
+        return pids_of(self.deployment.out / host, program)
 
     def site_log(self, name: str) -> str:
         """Return what a site wrote for itself."""

@@ -7,17 +7,20 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event, Thread
 
 import numpy as np
 import pytest
 from cryptography import x509
 from safetensors.numpy import load_file
 
+import fedrsclip_core
 from fedrsclip_core.cli import main
 from fedrsclip_core.deploy.keys import write_node_key
-from tests.integration.deployed import Deployment, answer, free_port
+from tests.integration.deployed import Deployment, answer, free_port, pids_of
 from tests.integration.loopback import Wiretap
 from tests.integration.namespaces import Cable, namespace
 from tests.tiny_clip import make_tiny_clip
@@ -88,6 +91,7 @@ class Outcome:
     answers: dict[str, int | None] = field(default_factory=dict)
     stranger: str = ""
     submitted: tuple[int, str] = (-1, "")
+    commands: dict[int, str] = field(default_factory=dict)
     nodes: str = ""
     rotated: "Rotation | None" = None
     left_behind: list[int] = field(default_factory=list)
@@ -118,7 +122,10 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         script.write_text(script.read_text().replace(there, tapped))
         for name in CLIENTS:
             deployment.start_client(name)
-        outcome.submitted = deployment.call(deployment.admin / "submit.sh")
+        with (deployment.admin / "app" / "fedrsclip_core" / "__init__.py").open("a") as submitted:
+            submitted.write("# Not in what is installed.\n")
+        with client_processes(deployment) as outcome.commands:
+            outcome.submitted = deployment.call(deployment.admin / "submit.sh")
         flower = deployment.admin / "flower.sh"
         outcome.nodes = deployment.call(flower, "supernode", "list", "--format", "json")[1]
         outcome.stranger = meet_a_stranger(deployment)
@@ -130,6 +137,28 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         tap.close()
     outcome.left_behind = deployment.left_behind()
     yield outcome
+
+
+@contextmanager
+def client_processes(deployment: Deployment) -> Iterator[dict[int, str]]:
+    """Collect the command lines of all ClientApps that are seen meanwhile, by pid."""
+    seen: dict[int, str] = {}
+    over = Event()
+
+    def look() -> None:
+        while not over.wait(0.02):
+            for name in CLIENTS:
+                for pid in pids_of(deployment.client(name), "flwr-clientapp"):
+                    with suppress(OSError):
+                        seen[pid] = Path(f"/proc/{pid}/cmdline").read_text()
+
+    looking = Thread(target=look)
+    looking.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        looking.join()
 
 
 def fill_in_site(deployment: Deployment, name: str, clip: Path) -> None:
@@ -236,6 +265,15 @@ def test_a_run_completes_through_the_proxy(outcome: Outcome) -> None:
     assert results["status"] == "completed"
     assert [client["name"] for client in results["clients"]] == list(CLIENTS)
     assert (results["refused"], results["dropped"]["total"]) == ({}, 0)
+
+
+def test_each_message_has_a_forked_process_that_runs_the_submitted_code(outcome: Outcome) -> None:
+    # A site whose process had the installed code would have been refused.
+    installed = Path(fedrsclip_core.__file__).read_text()
+    assert "Not in what is installed" not in installed and outcome.submitted[0] == 0
+    messages = ("identity", "prepare", "train", "evaluate")
+    assert len(outcome.commands) >= len(messages) * len(CLIENTS), outcome.commands
+    assert all("multiprocessing.forkserver" in line for line in outcome.commands.values())
 
 
 def test_only_the_fleet_is_published(outcome: Outcome) -> None:

@@ -1,0 +1,107 @@
+"""Flower's SuperExec for a site, with a process for each message that starts warm.
+
+Flower starts ``flwr-clientapp`` anew for each message, and importing torch and Flower takes longer
+than a round of prompts. Here the site's fork server (:mod:`multiprocessing`) imports the libraries
+once and is forked for each message: that still has a process of its own, of which nothing remains,
+but starts in milliseconds and shares the libraries' memory. The fork server never touches a GPU,
+an image or the run's code.
+
+``fedrsclip-superexec`` takes the options of ``flower-superexec``.
+"""
+
+import sys
+from collections.abc import MutableMapping
+from contextlib import suppress
+from multiprocessing import active_children, forkserver, get_context
+from pathlib import Path
+from types import ModuleType
+
+from flwr.supercore.cli import flower_superexec
+from flwr.supercore.constant import TaskType
+from flwr.supercore.superexec import run_superexec
+from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult, SubprocessExecutor
+from flwr.supercore.tls import validate_and_resolve_root_certificates
+
+LIBRARIES = (
+    "flwr.supercore.cli",  # what this module imports
+    "flwr.supernode.runtime.run_clientapp",
+    "h11",
+    "httpcore",
+    "hydra",
+    "hydra.plugins.completion_plugin",
+    "safetensors",
+    "sqlite3",
+    "tokenizers",
+    "torch",
+)
+"""What a message needs when its features are cached; nothing of this project."""
+
+_PROJECT = ("client_app", "fedrsclip_core", "server_app")
+
+
+class WarmExecutor(SubprocessExecutor):
+    """Starts ClientApps by forking a process that has the libraries in memory."""
+
+    def __init__(self) -> None:
+        self._context = get_context("forkserver")
+        self._context.set_forkserver_preload(list(LIBRARIES))
+        forkserver.ensure_running()
+
+    def launch(self, spec: ExecutionSpec) -> LaunchResult:
+        """Start a ClientApp warm; anything else, or if there is no fork server, as Flower does."""
+        if spec.task_type != TaskType.CLIENT_APP:
+            return super().launch(spec)
+        try:
+            self._context.Process(target=run_client_app, args=(spec,)).start()
+        except (OSError, EOFError):
+            # It was killed in this instant; the next message finds a new one.
+            return super().launch(spec)
+        return LaunchResult.accepted()
+
+    def reconcile(self) -> None:
+        """Forget the processes that have ended."""
+        active_children()
+
+    def close(self) -> None:
+        """Ask the ClientApps to stop, as Flower's do when SuperExec is gone."""
+        for process in active_children():
+            process.terminate()
+
+
+def run_client_app(spec: ExecutionSpec) -> None:
+    """Be Flower's ``flwr-clientapp``, in a process that was forked for it."""
+    with suppress(OSError):  # for ps and top; there is no such file outside Linux
+        Path("/proc/self/comm").write_text(str(TaskType.CLIENT_APP))
+    forget_project(sys.modules)
+    from flwr.supernode.runtime.run_clientapp import run_clientapp
+
+    run_clientapp(
+        runtime_api_address=spec.runtime_api_address,
+        token=spec.token,
+        insecure=spec.insecure,
+        certificates=validate_and_resolve_root_certificates(
+            spec.root_certificates_path, spec.insecure
+        ),
+        parent_pid=spec.parent_pid,
+        runtime_dependency_install=spec.runtime_dependency_install,
+    )
+
+
+def forget_project(modules: MutableMapping[str, ModuleType]) -> None:
+    """Drop this project's modules, so that the run's own code is imported, not what is installed.
+
+    Flower puts the submitted code first on ``sys.path``, where a loaded package is not looked for.
+    """
+    for name in [name for name in modules if name.partition(".")[0] in _PROJECT]:
+        del modules[name]
+
+
+def main() -> None:
+    """Run ``flower-superexec`` with a :class:`WarmExecutor`."""
+    # Flower has executors, but no option for one of one's own.
+    run_superexec.get_executor = lambda *_, **__: WarmExecutor()  # type: ignore[attr-defined]
+    flower_superexec()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Flower's SuperExec with processes that start warm; whole runs are in tests/integration."""
+
+import importlib.util
+import os
+from multiprocessing import active_children
+from types import ModuleType
+
+import pytest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.superexec import run_superexec
+from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult, SubprocessExecutor
+
+from client_app import superexec
+from client_app.superexec import LIBRARIES, WarmExecutor, forget_project
+
+pytestmark = pytest.mark.unit
+
+
+def spec(task_type: TaskType) -> ExecutionSpec:
+    return ExecutionSpec(
+        task_type=task_type,
+        runtime_api_address="127.0.0.1:1",
+        token="token",
+        insecure=True,
+        root_certificates_path=None,
+        runtime_dependency_install=False,
+        parent_pid=os.getpid(),
+        suppress_output=False,
+        task_id=1,
+    )
+
+
+@pytest.fixture
+def cold(monkeypatch: pytest.MonkeyPatch) -> list[TaskType]:
+    """What Flower's own executor was asked to start."""
+    started: list[TaskType] = []
+
+    def launch(self: SubprocessExecutor, spec: ExecutionSpec) -> LaunchResult:
+        started.append(spec.task_type)
+        return LaunchResult.accepted()
+
+    monkeypatch.setattr(SubprocessExecutor, "launch", launch)
+    return started
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_what_is_imported_before_a_message_is_there_and_not_of_this_project(name: str) -> None:
+    assert importlib.util.find_spec(name) is not None
+    assert name.partition(".")[0] not in superexec._PROJECT
+
+
+def test_the_projects_modules_are_forgotten_and_no_others() -> None:
+    names = [
+        "client_app",
+        "client_app.app",
+        "fedrsclip_core.cli",
+        "server_app",
+        "client_apps",
+        "os",
+    ]
+    modules = {name: ModuleType(name) for name in names}
+    forget_project(modules)
+    assert list(modules) == ["client_apps", "os"]
+
+
+def test_flower_asks_for_an_executor_where_ours_is_put(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = run_superexec.get_executor  # type: ignore[attr-defined]
+    monkeypatch.setattr(run_superexec, "get_executor", found)
+    monkeypatch.setattr(superexec, "flower_superexec", lambda: None)
+    superexec.main()
+    executor = run_superexec.get_executor("subprocess", executor_config=None)  # type: ignore[attr-defined]
+    assert isinstance(executor, WarmExecutor)
+
+
+def test_a_client_app_is_forked_and_ends_with_its_executor(cold: list[TaskType]) -> None:
+    executor = WarmExecutor()
+    assert executor.launch(spec(TaskType.CLIENT_APP)) == LaunchResult.accepted()
+    (process,) = active_children()
+    executor.close()
+    process.join(timeout=60)
+    executor.reconcile()
+    assert process.exitcode is not None and not active_children() and cold == []
+
+
+def test_other_tasks_are_flowers(cold: list[TaskType]) -> None:
+    assert WarmExecutor().launch(spec(TaskType.SERVER_APP)) == LaunchResult.accepted()
+    assert cold == [TaskType.SERVER_APP] and not active_children()
+
+
+def test_without_a_fork_server_the_client_app_starts_cold(
+    cold: list[TaskType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executor = WarmExecutor()
+
+    def refused(*_: object, **__: object) -> None:
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(executor._context, "Process", refused)
+    assert executor.launch(spec(TaskType.CLIENT_APP)) == LaunchResult.accepted()
+    assert cold == [TaskType.CLIENT_APP]
