@@ -4,10 +4,12 @@
 
 Renders a federation of the embedded demo by `fedrsclip deploy`, with TLS, node keys and nginx,
 starts every host's scripts on this machine and submits a run. Every site's programs, which would
-have a machine of their own, share this machine's processors. Medians over all rounds but the first
-two are printed as a Markdown table. Needs nginx and /proc.
+have a machine of their own, share this machine's processors. This is done twice: with Flower's own
+SuperExec at the sites, which starts a ClientApp cold, and with ours. All rounds but the first two
+count. Needs nginx and /proc.
 """
 
+import argparse
 import json
 import os
 import statistics
@@ -17,9 +19,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.measuring import Report, arguments, publish, settings_of
+from benchmarks.measuring import Cell, Report, arguments, publish, settings_of
 from tests.integration.deployed import Deployment, free_port, pids_of
 
+EXECUTORS = {"cold": "flower-superexec", "warm": "fedrsclip-superexec"}
 WARM_UP = 2
 LOOK_EVERY = 0.1
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -62,7 +65,7 @@ def cpu_seconds(pid: int) -> float:
     return (int(words[11]) + int(words[12])) / TICKS
 
 
-def start(root: Path, clients: int, rounds: int, overrides: list[str]) -> Deployment:
+def start(executor: str, root: Path, clients: int, rounds: int, settings: list[str]) -> Deployment:
     names = [f"site-{number}" for number in range(clients)]
     deployment = Deployment(
         root,
@@ -74,10 +77,12 @@ def start(root: Path, clients: int, rounds: int, overrides: list[str]) -> Deploy
             f"federation.min_clients={clients}",
             f"federation.num_rounds={rounds}",
             "run.name=timed",
-            *overrides,
+            *settings,
         ),
     )
     for name in names:
+        script = deployment.client(name) / "superexec.sh"
+        script.write_text(script.read_text().replace(EXECUTORS["warm"], executor))
         values = {"FEDRSCLIP_DEVICE": "cpu", "SUPERNODE_PORT": str(free_port())}
         deployment.fill_in(deployment.client(name) / "site.env", values)
     deployment.start_server()
@@ -132,25 +137,33 @@ def stages(
         }
 
 
+def measured(executor: str, options: argparse.Namespace) -> list[dict[str, float]]:
+    """Return the stages of each round of one federation."""
+    settings = [f"optimizer.threads={options.threads}", *options.overrides]
+    with tempfile.TemporaryDirectory() as folder:
+        deployment = start(executor, Path(folder), options.clients, options.rounds, settings)
+        try:
+            return list(stages(*watched(deployment), options.clients))
+        finally:
+            deployment.end()
+
+
 def main() -> None:
     parser = arguments(__doc__, threads=1)
     parser.add_argument("--clients", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("overrides", nargs="*", help="e.g. data.images_per_class=10")
     options = parser.parse_args()
-    overrides = [f"optimizer.threads={options.threads}", *options.overrides]
-    with tempfile.TemporaryDirectory() as folder:
-        deployment = start(Path(folder), options.clients, options.rounds, overrides)
-        try:
-            found = list(stages(*watched(deployment), options.clients))
-        finally:
-            deployment.end()
     report = Report("deployment", settings_of(options))
-    for name in found[0]:
-        values = [round_[name] for round_ in found]
-        median, least, most = statistics.median(values), min(values), max(values)
-        report.rows.append({"stage": name, "median, s": median, "least": least, "most": most})
-    report.notes = [f"{options.clients} sites, {len(found)} warm rounds, all on this machine."]
+    for kind, executor in EXECUTORS.items():
+        found = measured(executor, options)
+        report.notes.append(f"{kind}: {len(found)} rounds of {options.clients} sites.")
+        for name in found[0]:
+            values = [round_[name] for round_ in found]
+            median, least, most = statistics.median(values), min(values), max(values)
+            row: dict[str, Cell] = {"start": kind, "stage": name, "median, s": median}
+            report.rows.append(row | {"least": least, "most": most})
+    report.notes.append("Exactness: none to check, both run the client's own code.")
     publish(report, options.json)
 
 

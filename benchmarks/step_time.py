@@ -1,7 +1,7 @@
 """Milliseconds of a training step against a plain HuggingFace loop that learns the same prompts.
 
     python -m benchmarks.step_time --classes 21 45 --n-ctx 16 --threads 2 --json step.json
-    python -m benchmarks.step_time --device cuda
+    python -m benchmarks.step_time --device cuda --compile default reduce-overhead
 
 The plain loop (`benchmarks/plain.py`) does what published prompt-learning code does: the frozen
 image encoder on every batch's pixels, and the whole frozen text encoder on 77 tokens per class.
@@ -9,13 +9,17 @@ Ours trains on cached image features with the packed text encoder. Losses, optim
 the same. The variants take turns with a matrix product, which shows what the machine can do.
 bfloat16 is another computation (``model.dtype=bfloat16``): the last column says how far off.
 `% in products` is from torch's profiler: what remains are activations, norms, softmax and copies.
+``--compile`` adds rows with the text encoder compiled by torch, which takes a minute each on a CPU;
+on a GPU, ``reduce-overhead`` replays it as CUDA graphs.
 """
 
+import argparse
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -36,7 +40,7 @@ from fedrsclip_core.prompts import ClientState
 from fedrsclip_core.schema import DTYPES, Config, ModelConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
 from fedrsclip_core.text_tower import load_text_tower
-from fedrsclip_core.tokens import tokenize_prompts
+from fedrsclip_core.tokens import PromptTokens, tokenize_prompts
 from fedrsclip_core.training import train_round
 
 METHODS = {1: "promptfl", 2: "fedrsclip"}
@@ -44,15 +48,32 @@ METHODS = {1: "promptfl", 2: "fedrsclip"}
 
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
 
+EAGER = "eager"
+COMPILED = ("default", "reduce-overhead", "max-autotune")
+
 Measure = Callable[[], float]
+Kind = tuple[str, str]
+"""The dtype of our text encoder, and how it runs."""
+
+
+class CompiledEncoder(PackedTextEncoder):
+    """The same text encoder, compiled by torch."""
+
+    def __init__(self, encoder: PackedTextEncoder, mode: str) -> None:
+        self.__dict__.update(encoder.__dict__)
+        self._compiled = torch.compile(encoder.__call__, mode=mode)
+
+    def __call__(self, prompts: Tensor) -> Tensor:
+        encoded: Tensor = self._compiled(prompts)
+        return encoded
 
 
 @dataclass(frozen=True)
 class Task:
-    """One batch, one class list, one method; ``encoders`` by dtype."""
+    """One batch, one class list, one method."""
 
     plain: PlainLoop
-    encoders: dict[str, PackedTextEncoder]
+    encoders: dict[Kind, PackedTextEncoder]
     config: Config
     shared: Tensor  # (n_ctx, width)
     state: ClientState
@@ -66,11 +87,11 @@ class Task:
         optimizer = self.plain.optimizer()
         return seconds_of(lambda: self.plain.step(optimizer, self.pixels, self.labels), self.device)
 
-    def our_step(self, dtype: str) -> float:
+    def our_step(self, kind: Kind) -> float:
         """Carry out a client's training of one batch; return its seconds."""
         return seconds_of(
             lambda: train_round(
-                self.encoders[dtype],
+                self.encoders[kind],
                 self.shared.numpy(),
                 self.state,
                 self.data,
@@ -81,14 +102,14 @@ class Task:
             self.device,
         )
 
-    def difference(self, dtype: str) -> float:
+    def difference(self, kind: Kind) -> float:
         """Return the largest difference of unit text features between both paths."""
         private = [] if self.state.private is None else [torch.from_numpy(self.state.private)]
         starts = [self.shared, *private]
         with torch.no_grad():
             for leaf, start in zip(self.plain.prompts, starts, strict=True):
                 leaf.copy_(start)
-            ours = unit(self.encoders[dtype](torch.stack(starts).to(self.device)))
+            ours = unit(self.encoders[kind](torch.stack(starts).to(self.device)))
             return float((self.plain.text() - ours).abs().max())
 
 
@@ -106,16 +127,24 @@ def seconds_of(action: Callable[[], object], device: str) -> float:
     return time.perf_counter() - begin
 
 
+def make_encoders(
+    files: ClipFiles, tokens: PromptTokens, modes: Sequence[str], device: str
+) -> dict[Kind, PackedTextEncoder]:
+    encoders: dict[Kind, PackedTextEncoder] = {}
+    for dtype in DTYPES:
+        tower = load_text_tower(replace(files, dtype=dtype), tokens.ids, device=device)
+        eager = encoders[dtype, EAGER] = PackedTextEncoder(tower, tokens)
+        encoders |= {(dtype, mode): CompiledEncoder(eager, mode) for mode in modes}
+    return encoders
+
+
 def make_task(
-    files: ClipFiles, n_cls: int, n_ctx: int, prompts: int, batch_size: int, device: str
+    files: ClipFiles, n_cls: int, n_ctx: int, prompts: int, options: argparse.Namespace
 ) -> Task:
+    device, batch_size = options.device, options.batch_size
     overrides = [f"method={METHODS[prompts]}", f"prompt.n_ctx={n_ctx}"]
     config = compose([*overrides, f"optimizer.batch_size={batch_size}"])
     tokens = tokenize_prompts(files, words_for(class_names(n_cls), {}), n_ctx)
-    towers = {
-        dtype: load_text_tower(replace(files, dtype=dtype), tokens.ids, device=device)
-        for dtype in DTYPES
-    }
     generator = torch.Generator().manual_seed(2)
     starts = 0.02 * torch.randn(prompts, n_ctx, files.width, generator=generator)
     gate = torch.full((n_cls,), config.prompt.beta).numpy()
@@ -127,7 +156,7 @@ def make_task(
         features = unit(plain.model.get_image_features(pixel_values=pixels).pooler_output)
     return Task(
         plain,
-        {dtype: PackedTextEncoder(tower, tokens) for dtype, tower in towers.items()},
+        make_encoders(files, tokens, options.compile, device),
         config,
         starts[0],
         state,
@@ -183,41 +212,45 @@ def product_share(step: Measure, device: str) -> float:
 
 def add_rows(report: Report, task: Task, repeats: int, times: int) -> None:
     """Measure a task and add a row for each dtype."""
-    steps: dict[str, Measure] = {d: lambda d=d: task.our_step(d) for d in DTYPES}  # type: ignore[misc]
+    steps: dict[Kind, Measure] = {kind: partial(task.our_step, kind) for kind in task.encoders}
     variants: dict[str, Measure] = {"plain": task.plain_step}
+    for dtype, how in steps:
+        variants[f"{dtype} {how}"] = several(steps[dtype, how], times)
     for dtype in DTYPES:
-        variants[dtype] = several(steps[dtype], times)
         variants[f"gemm {dtype}"] = several(multiplier(dtype, task.device), times)
     seconds = medians(in_turns(variants, repeats))
-    for dtype in DTYPES:
-        size = gemm_size(task.device)
-        count, rate = gflop(steps[dtype]), 2 * size**3 / seconds[f"gemm {dtype}"] / 1e9
+    size = gemm_size(task.device)
+    for dtype, how in steps:
+        ours, gemm = seconds[f"{dtype} {how}"], seconds[f"gemm {dtype}"]
+        count, rate = gflop(steps[dtype, EAGER]), 2 * size**3 / gemm / 1e9
         report.rows.append(
             {
-                "classes": task.encoders[dtype].n_cls,
+                "classes": task.encoders[dtype, how].n_cls,
                 "n_ctx": len(task.shared),
                 "prompts": len(task.plain.prompts),
                 "dtype": dtype,
+                "encoder": how,
                 "plain loop, ms": 1e3 * seconds["plain"],
-                "ours, ms": 1e3 * seconds[dtype],
-                "ratio": seconds["plain"] / seconds[dtype],
+                "ours, ms": 1e3 * ours,
+                "ratio": seconds["plain"] / ours,
                 "GFLOP": count,
                 "GEMM, GFLOP/s": rate,
-                "% in products": 100 * product_share(steps[dtype], task.device),
-                "% of GEMM": 100 * count / seconds[dtype] / rate,
-                "max abs difference": task.difference(dtype),
+                "% in products": 100 * product_share(steps[dtype, how], task.device),
+                "% of GEMM": 100 * count / ours / rate,
+                "max abs difference": task.difference((dtype, how)),
             }
         )
 
 
 def dual_notes(report: Report) -> list[str]:
     """Say what two prompts cost beside one."""
-    ms = {(r["classes"], r["n_ctx"], r["dtype"], r["prompts"]): r["ours, ms"] for r in report.rows}
+    kind = ("classes", "n_ctx", "dtype", "encoder")
+    ms = {(*(r[name] for name in kind), r["prompts"]): r["ours, ms"] for r in report.rows}
     return [
-        f"{classes} classes, n_ctx {n_ctx}, {dtype}: two prompts take "
+        f"{classes} classes, n_ctx {n_ctx}, {dtype}, {how}: two prompts take "
         f"{float(two or 0) / float(one):.2f} times as long as one."
-        for (classes, n_ctx, dtype, prompts), two in ms.items()
-        if prompts == 2 and (one := ms.get((classes, n_ctx, dtype, 1)))
+        for (classes, n_ctx, dtype, how, prompts), two in ms.items()
+        if prompts == 2 and (one := ms.get((classes, n_ctx, dtype, how, 1)))
     ]
 
 
@@ -226,6 +259,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--classes", type=int, nargs="+", default=[21, 45])
     parser.add_argument("--n-ctx", type=int, nargs="+", default=[16])
     parser.add_argument("--device", default="cpu", help="cpu, or e.g. cuda")
+    parser.add_argument("--compile", nargs="+", choices=COMPILED, default=[], help="torch's modes")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5, help="plain steps per row")
     parser.add_argument("--ours-per-plain", type=int, default=5, help="our steps in each turn")
@@ -235,7 +269,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         files = find_clip(ModelConfig(), save_random_clip(Path(folder)))
         for n_ctx, n_cls, prompts in product(options.n_ctx, options.classes, METHODS):
-            task = make_task(files, n_cls, n_ctx, prompts, options.batch_size, options.device)
+            task = make_task(files, n_cls, n_ctx, prompts, options)
             add_rows(report, task, options.repeats, options.ours_per_plain)
     report.notes = dual_notes(report)
     report.notes.append(

@@ -2,7 +2,7 @@
 
 In a simulation one process serves many messages of several clients: what was opened stays open,
 text tower and image encoder are there once per process. In a deployment each message is a new
-process, so nothing is imported before it is needed.
+process, often one that starts cold, so nothing is imported before it is needed.
 """
 
 from collections.abc import Mapping
