@@ -33,7 +33,10 @@ class ImageEncoder:
         import torch
         from safetensors import SafetensorError
         from transformers import CLIPImageProcessorPil, CLIPModel
+        from transformers.activations import QuickGELUActivation
         from transformers.utils import logging
+
+        from fedrsclip_core.quick_gelu import QuickGelu
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         self._device, self._dtype = device, getattr(torch, files.dtype)
@@ -44,6 +47,9 @@ class ImageEncoder:
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
             raise unreadable(files.folder, error) from error
         del model.text_model
+        for layer in model.vision_model.encoder.layers:
+            if isinstance(layer.mlp.activation_fn, QuickGELUActivation):
+                layer.mlp.activation_fn = QuickGelu()
         self._model = model.requires_grad_(False).to(device).eval()
 
     def prepare(self, image: "Image") -> "torch.Tensor":
