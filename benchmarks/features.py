@@ -1,16 +1,20 @@
 """Images per second into an empty feature cache, against the encoder alone and decoding alone.
 
     python -m benchmarks.features --images 256 --side 256 600 --threads 2
+    python -m benchmarks.features --images 4096 --device cuda
 
 The cache decodes and prepares the next images while a batch is encoded. `encoder` has prepared
 images in memory, and so has `plain`, HuggingFace's own; `decode` reads, decodes and prepares images
 one by one. They take turns.
 """
 
+import argparse
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +22,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.gemm import gflop, gflops_of_product, multiplier, seconds_of
 from benchmarks.inputs import save_images, save_random_clip
-from benchmarks.measuring import Report, arguments, in_turns, medians, publish, settings_of
+from benchmarks.measuring import Cell, Report, arguments, in_turns, medians, publish, settings_of
 from fedrsclip_core.clip import ClipFiles, find_clip
 from fedrsclip_core.data.features import Encoding, FeatureCache
 from fedrsclip_core.data.folder import FolderSource
 from fedrsclip_core.image_encoder import ImageEncoder
-from fedrsclip_core.schema import ModelConfig
+from fedrsclip_core.schema import DTYPES, ModelConfig
 
 BATCH = 32
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds that a call takes."""
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
 
 
 def through_the_cache(
@@ -53,69 +51,71 @@ def through_the_cache(
     return features
 
 
-def plain_features(files: ClipFiles, source: FolderSource, count: int) -> NDArray[np.float32]:
-    """HuggingFace's own preprocessing and model on the first images."""
-    from transformers import CLIPImageProcessorPil
+class Plain:
+    """HuggingFace's own preprocessing and model, in float32."""
 
-    processor = CLIPImageProcessorPil.from_pretrained(files.folder)
-    pixels = processor(images=[source.image(i) for i in range(count)], return_tensors="pt")
-    features = plain_encode(plain_model(files), pixels["pixel_values"])
-    return torch.nn.functional.normalize(features, dim=1).numpy()
+    def __init__(self, files: ClipFiles, device: str) -> None:
+        from transformers import CLIPImageProcessorPil, CLIPModel
 
+        model: Any = CLIPModel.from_pretrained(files.folder)
+        self._processor = CLIPImageProcessorPil.from_pretrained(files.folder)
+        self._model, self._device = model.eval().to(device), device
 
-def plain_model(files: ClipFiles) -> Any:
-    """Load HuggingFace's own model."""
-    from transformers import CLIPModel
+    def encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Return the features of a batch, on the CPU."""
+        with torch.inference_mode():
+            output = self._model.get_image_features(pixel_values=pixels.to(self._device))
+        features: torch.Tensor = output.pooler_output.cpu()
+        return features
 
-    model: Any = CLIPModel.from_pretrained(files.folder)
-    return model.eval()
-
-
-def plain_encode(model: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Encode a batch with it."""
-    with torch.inference_mode():
-        features: torch.Tensor = model.get_image_features(pixel_values=pixels).pooler_output
-    return features
+    def features(self, source: FolderSource, count: int) -> NDArray[np.float32]:
+        """Return the unit features of the first images."""
+        images = [source.image(i) for i in range(count)]
+        pixels = self._processor(images=images, return_tensors="pt")["pixel_values"]
+        return torch.nn.functional.normalize(self.encode(pixels), dim=1).numpy()
 
 
 def measure(
-    folder: Path, files: ClipFiles, encoder: ImageEncoder, side: int, images: int, repeats: int
-) -> dict[str, float | int | str | None]:
-    """Return one row: rates for images of one size."""
-    source = FolderSource(save_images(folder / f"{side}", ["scene"], images, side))
+    folder: Path, files: ClipFiles, source: FolderSource, options: argparse.Namespace
+) -> dict[str, Cell]:
+    """Return a row: rates for images of one size and an encoder of one dtype."""
+    device, images = options.device, len(source)
+    encoder, plain = ImageEncoder(files, device), Plain(files, device)
     prepared = [encoder.prepare(source.image(i)) for i in range(images)]
     batches = [prepared[k : k + BATCH] for k in range(0, images, BATCH)]
-    cache, plain = folder / "cache", plain_model(files)
-    seconds = medians(
-        in_turns(
-            {
-                "decode": lambda: timed(
-                    lambda: [encoder.prepare(source.image(i)) for i in range(images)]
-                ),
-                "plain": lambda: timed(
-                    lambda: [plain_encode(plain, torch.stack(batch)) for batch in batches]
-                ),
-                "encoder": lambda: timed(lambda: [encoder.encode(batch) for batch in batches]),
-                "cache": lambda: timed(lambda: through_the_cache(cache, files, source, encoder)),
-            },
-            repeats,
-            warm_up=0,
-        )
-    )
+
+    def read() -> None:
+        for i in range(images):
+            encoder.prepare(source.image(i))
+
+    actions: dict[str, Callable[[], object]] = {
+        "decode": read,
+        "plain": lambda: [plain.encode(torch.stack(batch)) for batch in batches],
+        "encoder": lambda: [encoder.encode(batch) for batch in batches],
+        "cache": lambda: through_the_cache(folder / "cache", files, source, encoder),
+    }
+    variants: dict[str, Callable[[], float]] = {
+        "gemm": multiplier(files.dtype, device),
+        **{name: partial(seconds_of, action, device) for name, action in actions.items()},
+    }
+    seconds = medians(in_turns(variants, options.repeats, warm_up=0 if device == "cpu" else 1))
     checked = min(BATCH, images)
-    ours = through_the_cache(cache, files, source, encoder)[:checked]
-    rates = {name: images / value for name, value in seconds.items()}
+    ours = through_the_cache(folder / "cache", files, source, encoder)[:checked]
+    rates = {name: images / seconds[name] for name in actions}
+    gemm = gflops_of_product(device) / seconds["gemm"]
+    count = gflop(lambda: encoder.encode(batches[0])) / len(batches[0])
     return {
-        "side": side,
+        "dtype": files.dtype,
         "decode, images/s": rates["decode"],
         "plain, images/s": rates["plain"],
         "encoder, images/s": rates["encoder"],
+        "% of GEMM": 100 * count * rates["encoder"] / gemm,
         "cold cache, images/s": rates["cache"],
         "% of the encoder": 100 * rates["cache"] / rates["encoder"],
         "one after the other, %": 100
         * seconds["encoder"]
         / (seconds["encoder"] + seconds["decode"]),
-        "max abs difference": float(np.abs(ours - plain_features(files, source, checked)).max()),
+        "max abs difference": float(np.abs(ours - plain.features(source, checked)).max()),
     }
 
 
@@ -124,20 +124,25 @@ def main(arguments_: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--side", type=int, nargs="+", default=[256], help="pixels of a side")
+    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES), help="of ours")
+    parser.add_argument("--device", default="cpu", help="cpu, or e.g. cuda")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args(arguments_)
     torch.set_num_threads(options.threads)
     report = Report("features", settings_of(options))
-    with tempfile.TemporaryDirectory() as folder:
-        files = find_clip(ModelConfig(), save_random_clip(Path(folder) / "clip"))
-        encoder = ImageEncoder(files, "cpu")
-        for side in options.side:
-            row = measure(Path(folder), files, encoder, side, options.images, options.repeats)
-            report.rows.append(row)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        files = find_clip(ModelConfig(), save_random_clip(folder / "clip"))
+        for side, dtype in product(options.side, options.dtype):
+            images = folder / f"{side}"
+            if not images.exists():
+                save_images(images, ["scene"], options.images, side)
+            row = measure(folder, replace(files, dtype=dtype), FolderSource(images), options)
+            report.rows.append({"side": side, **row})
     report.notes = [
-        "ViT-B/32 size, fp32. `one after the other` is what the two rates would give without "
-        "overlap. The last column compares with HuggingFace's own features: it must stay below "
-        "1e-5.",
+        "ViT-B/32 size; plain is float32. `one after the other` is what the rates of decoding and "
+        "encoding would give without overlap. The last column compares with HuggingFace's own "
+        "features: for float32 it must stay below 1e-5.",
     ]
     publish(report, options.json)
 

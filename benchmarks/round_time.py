@@ -107,8 +107,8 @@ def a_round(
 def plain_round(runtime: Runtime, shared: np.ndarray, steps: int) -> PlainRound:
     """Evaluate and take some steps in the plain loop; take as many in ours and compare."""
     config = replace(runtime.config, optimizer=replace(runtime.config.optimizer, local_epochs=1))
-    size = steps * config.optimizer.batch_size
     data = runtime.features("train", SiteLog(NAME))
+    size = min(steps * config.optimizer.batch_size, len(data))
     part = replace(data, features=data.features[:size], labels=data.labels[:size])
     state = start_state(runtime, SiteLog(NAME))
     text, name = runtime.text, runtime.site.client_name

@@ -1,6 +1,7 @@
 """Clients per second of a simulation, its share of overhead, and the memory of all its processes.
 
     python -m benchmarks.simulation --clients 100 --rounds 3
+    python -m benchmarks.simulation federation.device=cuda federation.client_gpus=0.25 --drivers ray
 
 All clients take part in every round, with one local epoch, on the embedded CLIP and small JPEG
 files. `ray` is `fedrsclip run`, as users start it; `in process` is a worker of `fedrsclip bench`.
@@ -25,6 +26,7 @@ from benchmarks.memory import MemoryWatch
 from benchmarks.site_steps import steps_in
 from fedrsclip_core import machine
 from fedrsclip_core.bench.workers import Worker
+from fedrsclip_core.config import compose
 
 DRIVERS = ("ray", "in process")
 RUN = "timed"
@@ -42,7 +44,20 @@ def overrides(options: argparse.Namespace, clients: int, rounds: int) -> list[st
         f"federation.num_clients={clients}",
         f"federation.num_rounds={rounds}",
         "optimizer.local_epochs=1",
+        f"optimizer.threads={options.threads}",
+        *options.overrides,
     ]
+
+
+def processes(driver: str, settings: Sequence[str]) -> int:
+    """Return how many clients run at the same time."""
+    if driver != "ray":
+        return 1
+    federation = compose(settings).federation
+    shares = [machine.available_cpus() // federation.client_cpus, federation.num_clients]
+    if federation.client_gpus:
+        shares.append(int(machine.available_gpus() / federation.client_gpus))
+    return min(shares)
 
 
 def simulate(driver: str, home: Path, images: Path, settings: Sequence[str]) -> float:
@@ -76,10 +91,9 @@ def records(home: Path) -> list[dict[str, Any]]:
     return [record for line in lines if (record := json.loads(line))["round"] > 0]
 
 
-def row_of(driver: str, home: Path, clients: int, peak_mib: float) -> dict[str, Cell]:
+def row_of(driver: str, home: Path, clients: int, at_once: int, peak_mib: float) -> dict[str, Cell]:
     """Return a row; the first round is left out, in it processes start to work."""
     rounds = records(home)
-    at_once = min(machine.available_cpus(), clients) if driver == "ray" else 1
     steps = [s for s in steps_in(home / "logs") if s.server_round > 1]
     seconds = [record["seconds"] for record in rounds if record["round"] > 1]
     in_steps = sum(s.step_seconds for s in steps)
@@ -107,6 +121,7 @@ def main(arguments_: Sequence[str] | None = None) -> None:
     parser.add_argument("--classes", type=int, default=16)
     parser.add_argument("--images", type=int, default=64, help="training images of a client")
     parser.add_argument("--drivers", nargs="+", choices=DRIVERS, default=list(DRIVERS))
+    parser.add_argument("overrides", nargs="*", help="e.g. federation.client_cpus=2")
     options = parser.parse_args(arguments_)
     if options.rounds < 2:
         parser.error("--rounds must be at least 2: the first round is left out")
@@ -116,11 +131,11 @@ def main(arguments_: Sequence[str] | None = None) -> None:
         names = class_names(options.classes)
         images = save_images(Path(folder) / "images", names, per_class, 64)
         settings = overrides(options, options.clients, options.rounds)
-        settings.append(f"optimizer.threads={options.threads}")
         for driver in options.drivers:
             home = Path(folder) / driver.replace(" ", "-")
             peak = simulate(driver, home, images, settings)
-            report.rows.append(row_of(driver, home, options.clients, peak))
+            at_once = processes(driver, settings)
+            report.rows.append(row_of(driver, home, options.clients, at_once, peak))
     losses = {row["last loss"] for row in report.rows}
     report.notes = [
         f"Exactness: the drivers' last losses are {'equal' if len(losses) == 1 else 'NOT EQUAL'}. "

@@ -16,7 +16,6 @@ on a GPU, ``reduce-overhead`` replays it as CUDA graphs.
 import argparse
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,8 +25,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.gemm import gflop, gflops_of_product, multiplier, seconds_of
 from benchmarks.inputs import class_names, save_random_clip
 from benchmarks.measuring import Report, arguments, in_turns, medians, publish, settings_of
 from benchmarks.plain import PlainLoop
@@ -113,20 +112,6 @@ class Task:
             return float((self.plain.text() - ours).abs().max())
 
 
-def seconds_of(action: Callable[[], object], device: str) -> float:
-    """Time an action to the end of all that it has started on the device."""
-
-    def synchronize() -> None:
-        if device.startswith("cuda"):
-            torch.cuda.synchronize(device)
-
-    synchronize()
-    begin = time.perf_counter()
-    action()
-    synchronize()
-    return time.perf_counter() - begin
-
-
 def make_encoders(
     files: ClipFiles, tokens: PromptTokens, modes: Sequence[str], device: str
 ) -> dict[Kind, PackedTextEncoder]:
@@ -177,25 +162,6 @@ def several(measure: Measure, times: int) -> Measure:
     return call
 
 
-def gemm_size(device: str) -> int:
-    """Return the rows of the square matrices: a GPU needs more to be busy."""
-    return 1024 if device == "cpu" else 8192
-
-
-def multiplier(dtype: str, device: str) -> Measure:
-    """Return a function that multiplies two square matrices and says how long it took."""
-    size = gemm_size(device)
-    left, right = (torch.randn(size, size).to(device, getattr(torch, dtype)) for _ in range(2))
-    return lambda: seconds_of(lambda: torch.mm(left, right), device)
-
-
-def gflop(step: Measure) -> float:
-    """Count a step's floating-point operations, forward and backward, in 10^9."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return float(counter.get_total_flops()) / 1e9
-
-
 def product_share(step: Measure, device: str) -> float:
     """Return the part of a step's time that goes into products of frozen matrices and of heads."""
     cuda = device.startswith("cuda")
@@ -219,10 +185,9 @@ def add_rows(report: Report, task: Task, repeats: int, times: int) -> None:
     for dtype in DTYPES:
         variants[f"gemm {dtype}"] = several(multiplier(dtype, task.device), times)
     seconds = medians(in_turns(variants, repeats))
-    size = gemm_size(task.device)
     for dtype, how in steps:
         ours, gemm = seconds[f"{dtype} {how}"], seconds[f"gemm {dtype}"]
-        count, rate = gflop(steps[dtype, EAGER]), 2 * size**3 / gemm / 1e9
+        count, rate = gflop(steps[dtype, EAGER]), gflops_of_product(task.device) / gemm
         report.rows.append(
             {
                 "classes": task.encoders[dtype, how].n_cls,
