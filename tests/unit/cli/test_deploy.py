@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
 
@@ -112,6 +113,15 @@ def test_a_supernode_knows_the_server_and_itself(out: Path) -> None:
     assert options["--auth-supernode-private-key"] == "$here/keys/east"
     assert options["--isolation"] == "process"
     assert "--insecure" not in command
+
+
+def test_a_sites_processes_start_warm_and_speak_to_its_own_supernode(out: Path) -> None:
+    command = words(out / "clients" / "east" / "superexec.sh")
+    assert command[:2] == ["fedrsclip-superexec", "--insecure"]
+    assert entry_points(group="console_scripts", name=command[0])
+    options = dict(pairwise(command))
+    assert options["--runtime-api-address"] == "127.0.0.1:$SUPERNODE_PORT"
+    assert options["--superexec-auth-secret-file"] == "$here/secret/superexec"
 
 
 @pytest.mark.parametrize("name", ["superexec.sh", "check.sh"])

@@ -2,7 +2,10 @@
 
 import importlib.util
 import os
-from multiprocessing import active_children
+import signal
+import time
+from multiprocessing import active_children, forkserver
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -80,6 +83,20 @@ def test_a_client_app_is_forked_and_ends_with_its_executor(cold: list[TaskType])
     process.join(timeout=60)
     executor.reconcile()
     assert process.exitcode is not None and not active_children() and cold == []
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks the process up in /proc")
+def test_a_fork_server_that_was_killed_is_replaced(cold: list[TaskType]) -> None:
+    executor = WarmExecutor()
+    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    os.kill(server, signal.SIGKILL)
+    while Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    assert executor.launch(spec(TaskType.CLIENT_APP)) == LaunchResult.accepted()
+    assert len(active_children()) == 1 and cold == []
+    executor.close()
+    for process in active_children():
+        process.join(timeout=60)
 
 
 def test_other_tasks_are_flowers(cold: list[TaskType]) -> None:
