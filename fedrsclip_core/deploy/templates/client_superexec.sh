@@ -1,6 +1,7 @@
 #!/bin/sh
 # Starts a ClientApp of the client @client for each message: the process that sees the images.
-# It imports what they need once and forks. It speaks to this machine's own SuperNode, so --insecure crosses no network.
+# It imports what they need once and forks. It speaks to this machine's own SuperNode, so --insecure
+# crosses no network.
 @header
 @checks
 # Seconds between two looks for a message; they cross no network.
