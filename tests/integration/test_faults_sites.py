@@ -38,7 +38,7 @@ MEMBERS = ("north", "east", "south", "west")
 REFUSED = ("other-code", "other-config", "other-classes", "other-clip", "other-folder")
 ROUND_SECONDS = 25
 STATED = "stated"
-ROUNDS = {"short": 16, STATED: 18}
+ROUNDS = {"short": 24, STATED: 30}
 CUT_SECONDS = {"short": 70, STATED: 90}
 """Flower holds a node to be connected for 60 seconds after its last sign."""
 KNOCK_SECONDS = 45
