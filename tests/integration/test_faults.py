@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200), *WANTED]
 CLIENTS = ("north", "east", "south")
 ROUND_SECONDS = 25
 STATED = "stated"
-ROUNDS = {"short": 30, STATED: 45}
+ROUNDS = {"short": 22, STATED: 40}
 """Enough for all faults: those that are left run at the end."""
 AWAY_SECONDS = {"short": 0, STATED: 300}
 
