@@ -3,8 +3,7 @@
 Flower starts ``flwr-clientapp`` anew for each message, and importing torch and Flower takes longer
 than a round of prompts. Here the site's fork server (:mod:`multiprocessing`) imports the libraries
 once and is forked for each message: that still has a process of its own, of which nothing remains,
-but starts in milliseconds and shares the libraries' memory. The fork server never touches a GPU,
-an image or the run's code.
+but starts in milliseconds. The fork server never touches a GPU, an image or the run's code.
 
 ``fedrsclip-superexec`` takes the options of ``flower-superexec``.
 """
@@ -102,7 +101,3 @@ def main() -> None:
     # Flower has executors, but no option for one of one's own.
     run_superexec.get_executor = lambda *_, **__: WarmExecutor()  # type: ignore[attr-defined]
     flower_superexec()
-
-
-if __name__ == "__main__":
-    main()
