@@ -5,6 +5,7 @@ a new process and would pay it again.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,36 +18,57 @@ from fedrsclip_core.schema import OptimizerConfig
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
 
+@dataclass(frozen=True)
+class Leaf:
+    """A tensor to train.
+
+    Attributes
+    ----------
+    tensor : Tensor
+        A leaf of the graph.
+    lr : float
+        Its learning rate.
+    is_prompt : bool
+        Whether ``optimizer.weight_decay`` is for it. A prompt decays towards zero, an offset's
+        factors (as LoRA's do) towards the shared prompt; a fusion weight of zero would mean the
+        shared prompt alone, which is no neutral place to be pulled to.
+    """
+
+    tensor: Tensor
+    lr: float
+    is_prompt: bool = True
+
+
 class PromptOptimizer:
     """``sgd``, ``adam`` or ``adamw`` as in ``torch.optim``, each tensor with its own learning rate.
 
     Parameters
     ----------
-    tensors : Sequence[tuple[Tensor, float]]
-        Leaf tensors with their learning rates.
+    leaves : Sequence[Leaf]
+        What is trained.
     config : OptimizerConfig
         Name, momentum and weight decay.
     """
 
-    def __init__(self, tensors: Sequence[tuple[Tensor, float]], config: OptimizerConfig) -> None:
+    def __init__(self, leaves: Sequence[Leaf], config: OptimizerConfig) -> None:
         self._config = config
-        self._slots = [_Slot(tensor, lr) for tensor, lr in tensors]
+        self._slots = [_Slot(leaf) for leaf in leaves]
 
     def minimize(self, loss: Tensor, factor: float) -> None:
         """Take one step down the gradient of ``loss``, learning rates times ``factor``."""
         for slot in self._slots:
-            slot.tensor.grad = None
+            slot.leaf.tensor.grad = None
         loss.backward()  # type: ignore[no-untyped-call]
         with torch.no_grad():
             for slot in self._slots:
-                if slot.tensor.grad is not None:
-                    self._update(slot, slot.tensor.grad, factor * slot.lr)
+                if slot.leaf.tensor.grad is not None:
+                    self._update(slot, slot.leaf.tensor.grad, factor * slot.leaf.lr)
 
     def _update(self, slot: "_Slot", gradient: Tensor, lr: float) -> None:
-        decay = self._config.weight_decay
+        decay = self._config.weight_decay if slot.leaf.is_prompt else 0.0
         if self._config.name == "sgd":
             sgd(
-                [slot.tensor],
+                [slot.leaf.tensor],
                 [gradient],
                 slot.momentum,
                 foreach=False,
@@ -60,7 +82,7 @@ class PromptOptimizer:
             return
         update = adamw if self._config.name == "adamw" else adam
         update(
-            [slot.tensor],
+            [slot.leaf.tensor],
             [gradient],
             [slot.mean],
             [slot.square],
@@ -80,10 +102,9 @@ class PromptOptimizer:
 class _Slot:
     """A tensor and what the update functions remember of it."""
 
-    def __init__(self, tensor: Tensor, lr: float) -> None:
-        self.tensor = tensor
-        self.lr = lr
+    def __init__(self, leaf: Leaf) -> None:
+        self.leaf = leaf
         self.momentum: list[Tensor | None] = [None]
-        self.mean = torch.zeros_like(tensor)
-        self.square = torch.zeros_like(tensor)
+        self.mean = torch.zeros_like(leaf.tensor)
+        self.square = torch.zeros_like(leaf.tensor)
         self.steps = torch.tensor(0.0)

@@ -14,7 +14,7 @@ from fedrsclip_core.classifier import logits, private_weight, unit
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.fileio import sha256_of
 from fedrsclip_core.losses import TextFeatures, combine, loss_terms, total_loss
-from fedrsclip_core.optimizer import PromptOptimizer
+from fedrsclip_core.optimizer import Leaf, PromptOptimizer
 from fedrsclip_core.prompts import ClientState
 from fedrsclip_core.schema import Config, OptimizerConfig, PromptConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
@@ -128,7 +128,7 @@ def finetune(
     copy = _Trained(encoder, None, ClientState(shared))
     assert copy.private is not None
     lr = config.prompt.finetune_lr or config.optimizer.lr
-    optimizer = PromptOptimizer([(copy.private, lr)], config.optimizer)
+    optimizer = PromptOptimizer([Leaf(copy.private, lr)], config.optimizer)
     features, labels = _tensors(data, encoder)
     epochs = config.prompt.finetune_epochs
     for epoch in range(1, epochs + 1):
@@ -250,9 +250,17 @@ def _schedule(config: Config, server_round: int) -> float:
 
 def _optimizer(trained: _Trained, config: OptimizerConfig) -> PromptOptimizer:
     private_lr = config.lr if config.private_lr is None else config.private_lr
-    private = (trained.private, trained.gate, trained.offset_u, trained.offset_v)
-    rates = [(trained.shared, config.lr), *((tensor, private_lr) for tensor in private)]
-    leaves = [(tensor, lr) for tensor, lr in rates if tensor is not None]
+    leaves = [
+        Leaf(tensor, lr, is_prompt)
+        for tensor, lr, is_prompt in (
+            (trained.shared, config.lr, True),
+            (trained.private, private_lr, True),
+            (trained.offset_u, private_lr, True),
+            (trained.offset_v, private_lr, True),
+            (trained.gate, private_lr, False),
+        )
+        if tensor is not None
+    ]
     return PromptOptimizer(leaves, config)
 
 

@@ -1,5 +1,6 @@
 """A tiny text encoder and image features that its classes can be told apart by."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,12 @@ def tiny_files(folder: Path) -> ClipFiles:
 
 
 def tiny_encoder(
-    files: ClipFiles, n_ctx: int = N_CTX, dtype: torch.dtype = torch.float32
+    files: ClipFiles,
+    n_ctx: int = N_CTX,
+    dtype: torch.dtype = torch.float32,
+    words: Sequence[str] = WORDS,
 ) -> PackedTextEncoder:
-    tokens = tokenize_prompts(files, WORDS, n_ctx)
+    tokens = tokenize_prompts(files, words, n_ctx)
     return PackedTextEncoder(load_text_tower(files, tokens.ids, dtype=dtype), tokens)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fedrsclip_core.optimizer import PromptOptimizer
+from fedrsclip_core.optimizer import Leaf, PromptOptimizer
 from fedrsclip_core.schema import OptimizerConfig
 
 pytestmark = pytest.mark.unit
@@ -28,7 +28,7 @@ def test_steps_equal_torchs_own(name: str, decay: float) -> None:
     config = OptimizerConfig(name=name, momentum=0.9, weight_decay=decay)
     ours, theirs = leaves(), leaves()
     rates = (0.01, 0.003)
-    optimizer = PromptOptimizer(list(zip(ours, rates, strict=True)), config)
+    optimizer = PromptOptimizer(list(map(Leaf, ours, rates)), config)
     options = {"momentum": 0.9} if name == "sgd" else {}
     groups = [{"params": [t], "lr": lr} for t, lr in zip(theirs, rates, strict=True)]
     reference = CLASSES[name](groups, weight_decay=decay, foreach=False, **options)
@@ -48,6 +48,6 @@ def test_steps_equal_torchs_own(name: str, decay: float) -> None:
 def test_a_tensor_without_gradient_stays() -> None:
     used, unused = leaves()
     before = unused.detach().clone()
-    optimizer = PromptOptimizer([(used, 0.1), (unused, 0.1)], OptimizerConfig())
+    optimizer = PromptOptimizer([Leaf(used, 0.1), Leaf(unused, 0.1)], OptimizerConfig())
     optimizer.minimize(used.sum(), 1.0)
     assert torch.equal(unused, before)

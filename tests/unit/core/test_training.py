@@ -10,11 +10,19 @@ from numpy.typing import NDArray
 from fedrsclip_core.clip import ClipFiles
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.evaluation import by_mode, count_correct, text_features
-from fedrsclip_core.prompts import ClientState, initial_gate
-from fedrsclip_core.schema import Config, PromptConfig
+from fedrsclip_core.prompts import ClientState, initial_gate, initial_offset
+from fedrsclip_core.schema import Config, OptimizerConfig, PromptConfig
 from fedrsclip_core.text_encoder import PackedTextEncoder
 from fedrsclip_core.training import TrainOutcome, cosine, finetune, train_round
-from tests.unit.core.helpers import prompt, quiet_config, separable, tiny_encoder, tiny_files
+from tests.unit.core.helpers import (
+    N_CTX,
+    WORDS,
+    prompt,
+    quiet_config,
+    separable,
+    tiny_encoder,
+    tiny_files,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -303,6 +311,33 @@ def test_optimizers(
     before = train(encoder, shared, ClientState(None), data, config)
     after = train(encoder, outcome.shared, ClientState(None), data, config)
     assert after.losses["loss"] < 0.9 * before.losses["loss"]
+
+
+@pytest.mark.parametrize("rank", [None, 2])
+def test_weight_decay_is_for_prompts_not_for_fusion_weights(
+    files: ClipFiles, shared: Prompt, private: Prompt, rank: int | None
+) -> None:
+    """With one class no loss has a slope: 25 steps of AdamW then do nothing but decay."""
+    encoder, data = tiny_encoder(files, words=WORDS[:1]), separable(files.dim, classes=1)
+    weight = initial_gate("class_weight", 0.8, encoder.n_cls)
+    state = ClientState(private, weight)
+    if rank is not None:
+        u, v = initial_offset(N_CTX, files.width, rank, "test")
+        state = ClientState(None, weight, u, v + 0.1)
+    config = quiet_config()
+    config.prompt.fusion = "class_weight"
+    config.optimizer = OptimizerConfig("adamw", 0.1, 0.6, weight_decay=0.01, schedule="constant")
+    config.optimizer.local_epochs, config.optimizer.batch_size = 25, len(data)
+    outcome = train(encoder, shared, state, data, config)
+    assert outcome.num_steps == 25
+    assert outcome.state.gate is not None
+    np.testing.assert_array_equal(outcome.state.gate, weight)
+    np.testing.assert_allclose(outcome.shared, shared * (1 - 0.1 * 0.01) ** 25, rtol=1e-4)
+    for name in ("private", "offset_u", "offset_v"):
+        before, after = getattr(state, name), getattr(outcome.state, name)
+        assert (before is None) == (after is None)
+        if before is not None:
+            np.testing.assert_allclose(after, before * (1 - 0.6 * 0.01) ** 25, rtol=1e-4)
 
 
 def test_finetune_improves_training_accuracy(
