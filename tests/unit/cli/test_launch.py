@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from client_app.site_log import SiteLog
 from fedrsclip_core import launch, machine, paths, preflight
 from fedrsclip_core.config import compose
 from fedrsclip_core.errors import ConfigError
@@ -65,14 +66,23 @@ def test_results_of_an_earlier_attempt_do_not_count(tmp_path: Path) -> None:
     assert folder.results() == {"status": "completed"}
 
 
-def test_failures_of_clients_are_collected_from_their_logs(tmp_path: Path) -> None:
-    first, second = tmp_path / "client-000.log", tmp_path / "client-001.log"
-    first.write_text("2026-01-01T00:00:00Z train failed: an old story\n")
-    logs = SiteLogs(tmp_path)
-    with first.open("a") as file:
-        file.write("2026-01-01T00:00:01Z query.prepare failed: no room left\nTraceback\n")
-        file.write("  x failed: inside a traceback\n")
-    second.write_text("2026-01-01T00:00:01Z query.prepare failed: no room left\n")
+def test_failures_of_clients_are_collected_from_their_logs() -> None:
+    SiteLog("client-000").failure("train", ConfigError("an old story"))
+    logs = SiteLogs(paths.logs_dir())
+    log = SiteLog("client-000")
+    log.failure("query.prepare", ConfigError("no room left"))
+    log.write("round 1\n  x failed: inside a traceback\nnotes failed: without a time")
+    SiteLog("client-001").failure("query.prepare", ConfigError("no room left"))
+    SiteLog("north").failure("train", ConfigError("no client of a simulation"))
+    assert logs.failures() == ["client-000: no room left"]
+
+
+def test_a_failure_is_found_in_a_log_that_was_full() -> None:
+    log = SiteLog("client-000", max_bytes=4000)
+    log.write("x" * 3900)
+    logs = SiteLogs(paths.logs_dir())
+    log.failure("train", ConfigError("no room left"))
+    log.write("y" * 3900)
     assert logs.failures() == ["client-000: no room left"]
 
 

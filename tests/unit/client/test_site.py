@@ -1,3 +1,6 @@
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -70,6 +73,37 @@ def test_the_log_keeps_sentence_and_traceback_for_the_owner() -> None:
     assert "train failed: the key x is wrong" in text
     assert "Traceback (most recent call last)" in text
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_and_the_one_before_it_have_a_bounded_size() -> None:
+    log = SiteLog("north", max_bytes=1000)
+    for number in range(200):
+        log.write(f"line {number}")
+    log.write("a long story " * 500)
+    log.write("the last line")
+    files = sorted(paths.logs_dir().iterdir())
+    assert [file.name for file in files] == ["north.log", "north.log.1"]
+    assert all(file.stat().st_size <= 1000 for file in files)
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert files[0].read_text(encoding="utf-8").splitlines()[-1].endswith("Z the last line")
+
+
+def test_processes_that_write_one_full_log_lose_no_line() -> None:
+    code = (
+        "import sys; from client_app.site_log import SiteLog\n"
+        "log = SiteLog('north', max_bytes=8_000)\n"
+        "for number in range(100): log.write(f'{sys.argv[1]} {number}')"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(n)]) for n in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
+    # 400 lines of about 35 bytes: moved once, so everything lies in the two files.
+    SiteLog("north").write("end")
+    files = sorted(paths.logs_dir().iterdir(), reverse=True)
+    lines = "".join(file.read_text(encoding="utf-8") for file in files).splitlines()
+    said = Counter(line.partition(" ")[2] for line in lines)
+    assert said == Counter(f"{n} {number}" for n in range(4) for number in range(100)) + Counter(
+        ["end"]
+    )
 
 
 def test_progress_is_not_a_line_per_batch() -> None:
