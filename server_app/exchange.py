@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import httpx
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
@@ -219,9 +220,16 @@ class Exchange:
         }
 
     def _pull(self, message_id: str) -> Message | Error | None:
-        """Look for one reply: a reply that cannot be decoded must not cost the others theirs."""
+        """Look for one reply: a reply that cannot be decoded must not cost the others theirs.
+
+        Where the SuperLink cannot be asked, for example because it is being restarted, there is
+        no reply yet. Flower's grid itself repeats most of what fails on the way, but neither a
+        TLS handshake nor an answer with status 500.
+        """
         try:
             found = list(self.grid.pull_messages([message_id]))
+        except httpx.HTTPError:
+            return None
         except Exception:  # whatever the bytes provoke
             return Error(ErrorCode.UNKNOWN, UNREADABLE)
         return found[0] if found else None

@@ -1,7 +1,9 @@
 """Bounded waits, guarded replies, and reasons without a client's own words."""
 
+import math
 import time
 
+import httpx
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -205,6 +207,45 @@ def test_one_undecodable_reply_is_one_dropped_reply() -> None:
     nodes = [{"partition-id": p} for p in range(3)]
     exchange, _ = exchange_of(Breaking(Fakes(small_config()).app(), nodes, {}))
     assert [reply.reason for reply in ask(exchange).values()] == ["", "unreadable", ""]
+
+
+def failures_of_the_superlink() -> list[httpx.HTTPError]:
+    request = httpx.Request("POST", "https://superlink/v1/runtime/pull-messages")
+    return [
+        httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING]", request=request),
+        httpx.ReadTimeout("", request=request),
+        httpx.HTTPStatusError("500", request=request, response=httpx.Response(500)),
+    ]
+
+
+class Away(InProcessGrid):
+    """Its SuperLink cannot be asked before ``until``."""
+
+    def __init__(self, error: httpx.HTTPError, clock: Clock, until: float) -> None:
+        nodes = [{"partition-id": p} for p in range(3)]
+        super().__init__(Fakes(small_config()).app(), nodes, {})
+        self._error, self._clock, self._until = error, clock, until
+
+    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+        if self._clock.now < self._until:
+            raise self._error
+        return super().pull_messages(message_ids)
+
+
+@pytest.mark.parametrize("error", failures_of_the_superlink(), ids=repr)
+def test_no_client_is_blamed_for_a_superlink_that_restarts(error: httpx.HTTPError) -> None:
+    clock = Clock()
+    exchange = Exchange(Away(error, clock, 103.0), clock=clock, sleep=clock.sleep)
+    assert [reply.reason for reply in ask(exchange).values()] == ["", "", ""]
+    assert clock.now == pytest.approx(103.0, abs=0.5)
+
+
+def test_a_superlink_that_stays_away_costs_the_timeout() -> None:
+    clock = Clock()
+    error = failures_of_the_superlink()[0]
+    exchange = Exchange(Away(error, clock, math.inf), clock=clock, sleep=clock.sleep)
+    assert [reply.reason for reply in ask(exchange).values()] == ["timeout"] * 3
+    assert clock.now == pytest.approx(105.0)
 
 
 def test_a_reply_that_is_far_too_large_is_not_kept() -> None:
