@@ -28,6 +28,8 @@ _INTERRUPTED = 130
 _LOOK_SECONDS = 0.5
 # A question costs a second of CPU.
 _ASK_SECONDS = 15.0
+# A SuperLink that is being restarted is back by then.
+_PATIENCE = 600.0
 
 
 def register() -> int:
@@ -62,19 +64,34 @@ def submit(overrides: Sequence[str]) -> int:
     if not run_id:
         raise RunError(f"Flower took no run: {done.stdout.strip()}")
     print(f"run {name} is submitted (Flower's id: {run_id})")
-    return _follow(run_id, folder)
+    return follow(run_id, folder)
 
 
-def _follow(run_id: str, folder: RunFolder) -> int:
-    asked = time.monotonic()
+def follow(
+    run_id: str, folder: RunFolder, *, ask_every: float = _ASK_SECONDS, patience: float = _PATIENCE
+) -> int:
+    """Print a run's rounds until it is over and return its exit status.
+
+    Raises
+    ------
+    RunError
+        If the SuperLink does not answer for longer than ``patience``, in seconds.
+    """
+    asked = heard = time.monotonic()
     while True:
         for record in folder.new_rounds():
             print(report.round_line(record), flush=True)
-        if folder.has_results() or time.monotonic() - asked > _ASK_SECONDS:
+        if folder.has_results() or time.monotonic() - asked > ask_every:
             status = _status(run_id)
             if status.startswith("finished:"):
                 return _end(run_id, status, folder)
             asked = time.monotonic()
+            heard = asked if status else heard
+            if asked - heard >= patience:
+                raise RunError(
+                    f"the SuperLink has not answered for {asked - heard:.0f} s, and the run "
+                    f"{run_id} may still be running: see `docker compose logs superlink`"
+                )
         time.sleep(_LOOK_SECONDS)
 
 

@@ -1,6 +1,7 @@
 """The compose file: who reaches whom, what is kept, what is limited."""
 
 import json
+import os
 import re
 import runpy
 import tomllib
@@ -12,6 +13,8 @@ import yaml
 
 from fedrsclip_core.config import compose
 from fedrsclip_core.deploy.description import describe
+from fedrsclip_core.errors import RunError
+from fedrsclip_core.watch import RunFolder
 
 pytestmark = pytest.mark.unit
 
@@ -175,3 +178,15 @@ def test_images_have_the_projects_requirements() -> None:
     assert only.startswith("torch>=")
     declared = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
     assert server | client | torch == {line.replace("[simulation]", "") for line in declared}
+
+
+def test_a_superlink_that_stays_away_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flwr = tmp_path / "flwr"
+    flwr.write_text("#!/bin/sh\nexit 1\n")
+    flwr.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    follow = runpy.run_path(str(FOLDER / "runs.py"))["follow"]
+    with pytest.raises(RunError, match="has not answered for 1 s"):
+        follow("7", RunFolder(tmp_path), ask_every=0.1, patience=0.7)

@@ -10,6 +10,8 @@ value_of() { tr -d '\n' | sed -n "s/.*\"$1\": *\"\{0,1\}\([^\",}]*\).*/\1/p"; }
 
 # Each look costs two seconds of a CPU.
 PAUSE=${PAUSE:-15}
+# Seconds without an answer, after which nobody is restarting the SuperLink any more.
+PATIENCE=${PATIENCE:-600}
 
 settings=$(sed -n 's/^hydra-overrides = "\(.*\)"$/\1/p' "$here/run.toml")
 case " $settings" in
@@ -17,9 +19,17 @@ case " $settings" in
 *) settings="$settings run.name=@name-$(date +%Y%m%d-%H%M%S)" ;;
 esac
 
-# Sets status: what Flower says of the run; empty: no answer.
+# Sets status: what Flower says of the run; empty: no answer. Gives up if there is none for too long.
 look() {
     status=$("$flower" ls "@name" --run-id "$run" --format json | value_of status) || status=
+    now=$(date +%s)
+    [ -z "$status" ] || heard=$now
+    if [ $((now - heard)) -ge "$PATIENCE" ]; then
+        printf 'The SuperLink has not answered for %s s: start it (superlink.sh), or the way to it.\n' \
+            $((now - heard)) >&2
+        printf 'If the run %s is still running then: ./flower.sh log %s "@name"\n' "$run" "$run" >&2
+        exit 1
+    fi
 }
 
 # Submits, follows and waits; the last status is how the run ended.
@@ -34,6 +44,7 @@ carry_out() {
         ;;
     esac
     echo "run $run"
+    heard=$(date +%s)
     "$flower" log "$run" "@name" || true
     look
     # The log ends with the run, or with the SuperLink: then the run goes on when that is back.

@@ -262,6 +262,20 @@ def test_a_superlink_that_restarts_is_followed_again(out: Path, tmp_path: Path) 
     assert calls == ["run", "log", "ls", "ls", "log", "ls", "ls"]
 
 
+def test_a_superlink_that_stays_away_is_given_up(out: Path, tmp_path: Path) -> None:
+    fake = tmp_path / "flwr"
+    fake.write_text("""#!/bin/sh
+case $1 in run) echo '{"success": true, "run-id": "7"}' ;; *) exit 1 ;; esac
+""")
+    fake.chmod(0o755)
+    with (out / "admin" / "admin.env").open("a") as text:
+        text.write(f"FEDRSCLIP_BIN='{tmp_path}'\nPAUSE=0\nPATIENCE=1\n")
+    command = [out / "admin" / "submit.sh"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 1
+    assert "The SuperLink has not answered for" in done.stderr
+
+
 def test_units_restart_for_ever(out: Path, tmp_path: Path) -> None:
     target = tmp_path / "units"
     target.mkdir()
