@@ -5,7 +5,6 @@ name, if it is damaged or belongs to something else; nothing is overwritten or d
 not this client's own.
 """
 
-import fcntl
 import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.private_format import PrivateFormat, state_of, tensors_of
-from fedrsclip_core import paths
+from fedrsclip_core import paths, runs
 from fedrsclip_core.errors import PrivateStoreError
 from fedrsclip_core.prompts import ClientState
 from fedrsclip_core.sealed import DamagedFileError, read_sealed, write_sealed
@@ -188,14 +187,14 @@ def open_store(
     """
     folder = paths.private_dir(federation, run_name, client_name)
     _make_private(folder)
-    with (folder / ".lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise PrivateStoreError(
-                f"{folder} is in use by another process: two clients have the name "
-                f"{client_name!r}; give each its own client-name or partition-id"
-            ) from None
+    try:
+        lock = runs.hold(folder)
+    except BlockingIOError:
+        raise PrivateStoreError(
+            f"{folder} is in use by another process: two clients have the name "
+            f"{client_name!r}; give each its own client-name or partition-id"
+        ) from None
+    with lock:
         # The lock is ours, so a temporary file is of a process that was killed.
         for leftover in folder.glob(".round-*.tmp"):
             leftover.unlink(missing_ok=True)

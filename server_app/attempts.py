@@ -1,6 +1,5 @@
 """One attempt at a run: a new folder, or the folder of a run that was interrupted."""
 
-import fcntl
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -9,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedrsclip_core import fileio, paths
+from fedrsclip_core import fileio, paths, runs
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.schema import SITE_KEYS, Config
 from fedrsclip_core.validation import flattened
@@ -94,13 +93,13 @@ def open_attempt(config: Config, run_id: int, overrides: str, echo: Echo) -> Ite
     known = _known(folder)
     _check_name(folder, name, known, config.run.resume, run_id)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"run {name} is going on in another process: wait for it or stop it"
-            ) from None
+    try:
+        lock = runs.hold(folder)
+    except BlockingIOError:
+        raise RunError(
+            f"run {name} is going on in another process: wait for it or stop it"
+        ) from None
+    with lock:
         yield _attempt(config, folder, name, known, run_id, overrides, echo)
 
 

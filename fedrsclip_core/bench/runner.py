@@ -1,6 +1,5 @@
 """Runs the cells of a benchmark that are missing, in processes beside this one."""
 
-import fcntl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from fedrsclip_core import runs
 from fedrsclip_core.bench.cells import Cell
 from fedrsclip_core.bench.description import Description
 from fedrsclip_core.bench.figures import Row
@@ -123,19 +123,14 @@ class Runner:
 def locked(folder: Path) -> Iterator[IO[bytes]]:
     """Hold the benchmark's folder; workers of a killed runner hold it for a moment longer."""
     folder.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + _LOCK_PATIENCE
-    with (folder / ".lock").open("ab") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise RunError(
-                        f"the benchmark {folder.name} is going on in another process: wait for "
-                        "it, or give this one another bench.name"
-                    ) from None
-                time.sleep(0.2)
+    try:
+        lock = runs.hold(folder, patience=_LOCK_PATIENCE)
+    except BlockingIOError:
+        raise RunError(
+            f"the benchmark {folder.name} is going on in another process: wait for it, or give "
+            "this one another bench.name"
+        ) from None
+    with lock:
         yield lock
 
 

@@ -174,6 +174,5 @@ def _unfinished(folder: Path, kind: Kind) -> Cell:
     if not times:
         return Cell(folder.name, WAITING, kind)
     now = time.time()
-    # Nobody asks here whether it is held: that could keep a worker from taking it up again.
     said = f"last heard of {duration(now - max(times))} ago"
     return Cell(folder.name, BEGUN, kind, said, now - min(times))

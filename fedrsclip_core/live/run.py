@@ -143,7 +143,7 @@ class RunWatch:
 
 
 def has_begun(folder: Path) -> bool:
-    """Whether a run has written something here; before that nobody asks whether it is held."""
+    """Whether a run has written something here."""
     names = ("run.json", "metrics.jsonl", "results.json")
     return any((folder / name).is_file() for name in names)
 

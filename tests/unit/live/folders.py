@@ -1,6 +1,5 @@
 """Folders of runs in every state, without a run."""
 
-import fcntl
 import json
 import os
 import time
@@ -9,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from fedrsclip_core import runs
 
 CONFIG = {
     "method": "fedrsclip",
@@ -117,6 +118,5 @@ class Folder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Be the process that works on the run."""
-        with (self.path / ".lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with runs.hold(self.path):
             yield

@@ -1,12 +1,12 @@
 """Half a run, a damaged file: it is named, and the rest is drawn."""
 
-import fcntl
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from fedrsclip_core import runs
 from fedrsclip_core.report import write_report
 from tests.unit.report import folders
 
@@ -33,8 +33,7 @@ def test_a_killed_run_says_so(tmp_path: Path) -> None:
 def test_a_run_that_goes_on_says_so(tmp_path: Path) -> None:
     folder = folders.write_run(tmp_path)
     (folder / "results.json").unlink()
-    with (folder / ".lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with runs.hold(folder):
         assert "This run goes on" in page_of(folder)
 
 

@@ -1,6 +1,5 @@
 """Interrupted runs go on where they were, and end as if nothing had happened."""
 
-import fcntl
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedrsclip_core import paths
+from fedrsclip_core import paths, runs
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.messages import EVALUATE, QUERY_PREPARE, TRAIN
 from fedrsclip_core.schema import Config, StrategyConfig
@@ -233,10 +232,8 @@ def test_other_clients_are_refused_by_part(part: str) -> None:
 
 def test_two_processes_do_not_share_a_run() -> None:
     interrupt(named("parts"))
-    with (folder("parts") / ".lock").open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(RunError, match="going on in another process"):
-            go(named("parts"))
+    with runs.hold(folder("parts")), pytest.raises(RunError, match="going on in another process"):
+        go(named("parts"))
     go(named("parts"))
 
 
