@@ -134,21 +134,27 @@ def _resources(config: Config) -> str:
 
 
 def _model(config: Config) -> str:
-    from fedrsclip_core.preflight import check_model
+    from fedrsclip_core.preflight import check_model, found_model_revision
 
     files = check_model(config)
-    return f"{files.folder}, text width {files.width}, context {files.max_positions}"
+    found = f"{files.folder}, text width {files.width}, context {files.max_positions}"
+    return found + _unpinned("model.revision", found_model_revision(config))
 
 
 def _data(config: Config) -> str:
-    from fedrsclip_core.preflight import check_data
+    from fedrsclip_core.preflight import check_data, found_data_revision
 
     class_names, counts = check_data(config)
     smallest = min(range(len(counts)), key=counts.__getitem__)
     return (
         f"{sum(counts)} images in {len(class_names)} classes, fewest in "
         f"{class_names[smallest]} ({counts[smallest]})"
-    )
+    ) + _unpinned("data.hub_revision", found_data_revision(config))
+
+
+def _unpinned(key: str, commit: str | None) -> str:
+    """Say how to pin what comes from the hub."""
+    return f"; {key} is not set: {key}={commit} pins what is here now" if commit else ""
 
 
 def _prompts(config: Config) -> str:

@@ -41,12 +41,15 @@ class ClipFiles:
         sha256 over the image preprocessing settings.
     dtype : str
         The frozen towers' precision, ``float32`` or ``bfloat16``.
+    commit : str or None
+        Where the folder comes from the hub, its commit there.
     """
 
     folder: Path
     fingerprint: str
     preprocessing: str
     dtype: str = "float32"
+    commit: str | None = None
 
     @property
     def digest(self) -> str:
@@ -115,10 +118,12 @@ def find_clip(model: ModelConfig, path: Path | None) -> ClipFiles:
     ModelError
         If there is no CLIP, saying where it was looked for and what to do.
     """
+    commit = None
     if path is not None:
         folder = path.expanduser()
     elif model.hub_id is not None:
         folder = _from_hub(model.hub_id, model.revision)
+        commit = folder.name  # the hub's cache has a folder per commit
     else:
         folder = assets.demo_clip_folder()
     config = _read_config(folder)
@@ -140,6 +145,7 @@ def find_clip(model: ModelConfig, path: Path | None) -> ClipFiles:
         sha256_of(*digests),
         sha256_of(json.dumps(settings, sort_keys=True)),
         model.dtype,
+        commit,
     )
 
 
@@ -253,9 +259,10 @@ def _from_hub(hub_id: str, revision: str | None) -> Path:
             if not any(folder.glob("model*.safetensors")):
                 folder = snapshot([*_HUB_FILES, "pytorch_model.bin"], local=False)
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        which = f"model {hub_id}" if revision is None else f"revision {revision} of model {hub_id}"
         raise ModelError(
-            f"model {hub_id} is neither in the HuggingFace cache nor reachable on the hub: "
-            "download it once while online, or give model.path a local folder"
+            f"{which} is neither in the HuggingFace cache nor reachable on the hub: download it "
+            "once while online, or give model.path a local folder"
         ) from error
     return folder
 

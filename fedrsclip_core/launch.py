@@ -37,6 +37,7 @@ class Submission:
     overrides: tuple[str, ...]
     environment: dict[str, str]
     split: dict[str, Any]
+    found_revisions: dict[str, str]
 
 
 def prepare(overrides: Sequence[str]) -> Submission:
@@ -56,12 +57,23 @@ def prepare(overrides: Sequence[str]) -> Submission:
     if not config.data.class_names and config.data.name != "demo_scenes":
         listed = ",".join(map(configuration.quote, classes))
         travelling.append(f"data.class_names=[{listed}]")
+    # Without these, a run that is resumed would take what is newest on another day.
+    revisions = {
+        "model.revision": preflight.found_model_revision(config),
+        "data.hub_revision": preflight.found_data_revision(config),
+    }
+    found = {key: commit for key, commit in revisions.items() if commit is not None}
+    travelling += [f"{key}={commit}" for key, commit in found.items()]
     if config.run.name is None:
         data = configuration.choices(overrides)["data"]
         travelling.append(f"run.name={_new_name(config.method, data)}")
     environment = preflight.site_environment(config)
     return Submission(
-        configuration.compose(travelling), tuple(travelling), environment, split_record(config)
+        configuration.compose(travelling),
+        tuple(travelling),
+        environment,
+        split_record(config),
+        found,
     )
 
 
@@ -81,6 +93,8 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
     folder = RunFolder(paths.runs_dir().resolve() / config.run.name)
     logs = SiteLogs(paths.logs_dir().resolve())
     echo(_headline(config))
+    for key, commit in submission.found_revisions.items():
+        echo(f"{key} is not set: this run records {commit}; set it for the same in other runs")
     with scratch_folder() as scratch:
         link = SuperLink(scratch, submission.environment)
         run_id = None

@@ -98,6 +98,35 @@ def check_model(config: Config) -> ClipFiles:
     return find_clip(config.model, _path(config.model.path))
 
 
+def found_model_revision(config: Config) -> str | None:
+    """Return the commit of a model that is taken from the hub without saying which.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be found.
+    """
+    if config.model.hub_id is None or config.model.revision is not None:
+        return None
+    return check_model(config).commit
+
+
+def found_data_revision(config: Config) -> str | None:
+    """Return the commit of a data set that is taken from the hub without saying which.
+
+    Raises
+    ------
+    DataError
+        If it cannot be found.
+    """
+    from fedrsclip_core.data.hub_index import find_index
+    from fedrsclip_core.data.sources import hub_spec
+
+    if config.data.name != "hub" or config.data.hub_revision is not None:
+        return None
+    return find_index(hub_spec(config.data, _path(config.data.path))).commit
+
+
 def check_data(config: Config) -> tuple[list[str], list[int]]:
     """Open the images, split and partition them; return class names and images per class.
 

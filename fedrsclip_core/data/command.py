@@ -75,8 +75,8 @@ def _prepare(name: str, source: str, target: Path, echo: Echo) -> int:
 
     spec, target = find_spec(name), target.expanduser().resolve()
     if source == _HUB:
-        prepare_hub(spec, target)
-        how = f"from {spec.hub_id}"
+        commit = prepare_hub(spec, target)
+        how = f"from {spec.hub_id}, commit {commit or 'unknown'}"
     else:
         copied = prepare_folder(spec, Path(source).expanduser(), target)
         how = f"{copied} copied, {spec.num_images - copied} linked"

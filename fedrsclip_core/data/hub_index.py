@@ -7,8 +7,9 @@ files, and the local data folder if there is one, are as they were.
 
 import json
 import os
+import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ from fedrsclip_core.fileio import sha256_of, write_json
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]
 
-_FORMAT = 1
+_FORMAT = 2
+_COMMIT = re.compile("[0-9a-f]{40}")
 FileStat = list[str | int]
 
 
@@ -51,12 +53,15 @@ class HubIndex:
         Per row, an index into ``names``.
     test_from : int
         First row of the ``test`` split, the number of rows without one.
+    commit : str or None
+        Where the rows come from the hub, their commit there.
     """
 
     files: list[FileStat]
     names: list[str]
     labels: list[int]
     test_from: int
+    commit: str | None
 
     @property
     def version(self) -> str:
@@ -70,16 +75,22 @@ def find_index(spec: HubSpec) -> HubIndex:
     Raises
     ------
     DataError
-        If the data set cannot be loaded or lacks a column.
+        If the data set cannot be loaded or lacks a column, or is not of the commit asked for.
     """
     if spec.path is not None and not spec.path.exists():
         raise DataError(f"there is no data set at {spec.path}: correct data.path")
-    file = paths.home() / "datasets" / f"{_key(spec)}.json"
-    index = _read(file)
+    index = _read(_file(spec))
     if index is None:
         index = _build(spec)
-        write_json(file, asdict(index), mode=0o600)
+        write_json(_file(spec), asdict(index), mode=0o600)
+        if index.commit is not None:
+            pinned = replace(spec, revision=index.commit)
+            write_json(_file(pinned), asdict(index), mode=0o600)
     return index
+
+
+def _file(spec: HubSpec) -> Path:
+    return paths.home() / "datasets" / f"{_key(spec)}.json"
 
 
 def _key(spec: HubSpec) -> str:
@@ -124,7 +135,30 @@ def _build(spec: HubSpec) -> HubIndex:
         names += [name for name in _names(spec, split, own) if name not in names]
         number = {name: c for c, name in enumerate(names)}
         labels += [number[name] for name in own]
-    return HubIndex(files, names, labels, sum(len(split) for split in train_and_others))
+    test_from = sum(len(split) for split in train_and_others)
+    return HubIndex(files, names, labels, test_from, _commit(spec, files))
+
+
+def _commit(spec: HubSpec, files: list[FileStat]) -> str | None:
+    """Return the commit that the library has loaded: its cache has a folder for each.
+
+    Raises
+    ------
+    DataError
+        If another was asked for: without the hub the library takes what it has.
+    """
+    if spec.path is not None or not files:
+        return None
+    found = Path(str(files[0][0])).parent.name
+    commit = found if _COMMIT.fullmatch(found) else None
+    asked = spec.revision
+    if asked is not None and _COMMIT.fullmatch(asked) and commit != asked:
+        raise DataError(
+            f"the hub cannot be reached, and the cached copy of {spec} is of commit "
+            f"{commit or 'unknown'}, not {asked}: load it once while online, or correct "
+            "data.hub_revision"
+        )
+    return commit
 
 
 def _load(spec: HubSpec) -> "tuple[list[Dataset], list[Dataset]]":

@@ -56,8 +56,8 @@ def prepare_folder(spec: DatasetSpec, source: Path, target: Path) -> int:
     return copied
 
 
-def prepare_hub(spec: DatasetSpec, target: Path) -> None:
-    """Write the images of the data set's copy on the HuggingFace hub.
+def prepare_hub(spec: DatasetSpec, target: Path) -> str | None:
+    """Write the images of the data set's copy on the HuggingFace hub; return its commit there.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def prepare_hub(spec: DatasetSpec, target: Path) -> None:
     from huggingface_hub.utils.logging import set_verbosity
 
     from fedrsclip_core.data.hub import HubSource
-    from fedrsclip_core.data.hub_index import HubSpec
+    from fedrsclip_core.data.hub_index import HubSpec, find_index
 
     _check_free(target)
     if spec.hub_id is None:
@@ -83,6 +83,7 @@ def prepare_hub(spec: DatasetSpec, target: Path) -> None:
     except DataError as error:
         raise DataError(f"{error} Otherwise give --from an unpacked archive") from error
     write_rows(spec, source, target)
+    return find_index(rows).commit
 
 
 def write_rows(spec: DatasetSpec, source: "HubSource", target: Path) -> None:

@@ -13,6 +13,8 @@ from fedrsclip_core.schema import DataConfig
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from fedrsclip_core.data.hub_index import HubSpec
+
 
 class ImageSource(Protocol):
     """Labelled images that are read one by one.
@@ -103,10 +105,15 @@ def open_source(
             path, data.class_names, data.near_duplicates, data.class_aliases, datasets
         )
     from fedrsclip_core.data.hub import HubSource
-    from fedrsclip_core.data.hub_index import HubSpec
 
     if path is None and data.hub_id is None:
         raise DataError("no data set is given: set data.hub_id, or data.path to a local copy")
+    return HubSource(hub_spec(data, path), data.class_names, data.class_aliases)
+
+
+def hub_spec(data: DataConfig, path: Path | None) -> "HubSpec":
+    """Return which data set a configuration with ``data.name=hub`` names."""
+    from fedrsclip_core.data.hub_index import HubSpec
+
     columns = (data.image_column, data.label_column)
-    spec = HubSpec(data.hub_id, data.hub_revision, path, *columns)
-    return HubSource(spec, data.class_names, data.class_aliases)
+    return HubSpec(data.hub_id, data.hub_revision, path, *columns)

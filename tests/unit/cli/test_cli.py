@@ -10,6 +10,7 @@ from fedrsclip_core import launch
 from fedrsclip_core.cli import main
 from fedrsclip_core.config import compose
 from fedrsclip_core.errors import RunError
+from tests.unit.core.hub_cache import OLD, cache_hub_model
 
 pytestmark = pytest.mark.unit
 
@@ -64,6 +65,19 @@ def test_check_goes_on_after_a_problem() -> None:
     assert found["packages"] == found["home"] == found["configuration"] == "ok"
     assert found["data"] == "problem"
     assert any("/no/such/folder" in line for line in lines)
+
+
+def test_check_says_how_to_pin_what_the_hub_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache_hub_model(tmp_path, monkeypatch, newest=OLD)
+    lines: list[str] = []
+    checks.check(["model.hub_id=owner/clip"], echo=lines.append)
+    (line,) = (line for line in lines if line.startswith("ok       model"))
+    assert line.endswith(f"model.revision is not set: model.revision={OLD} pins what is here now")
+    lines.clear()
+    checks.check(["model.hub_id=owner/clip", f"model.revision={OLD}"], echo=lines.append)
+    assert not any("is not set" in line for line in lines)
 
 
 def test_check_names_a_wrong_key() -> None:

@@ -1,6 +1,7 @@
 """What a launcher reads, writes and refuses, without starting Flower."""
 
 import json
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -17,6 +18,7 @@ from fedrsclip_core.resume import with_resumed
 from fedrsclip_core.schema import FederationConfig
 from fedrsclip_core.superlink import RunStatus
 from fedrsclip_core.watch import RunFolder, SiteLogs
+from tests.unit.core.hub_cache import NEW, OLD, cache_hub_model, move_newest
 
 pytestmark = pytest.mark.unit
 
@@ -150,6 +152,31 @@ def test_a_run_gets_a_name_unless_it_has_one(no_preflight: Callable[[list[str]],
     assert first.startswith("local-demo_scenes-20")
     assert first != second
     assert launch.prepare(["run.name=mine"]).config.run.name == "mine"
+
+
+def test_a_run_records_the_commit_of_its_model_and_resumes_with_it(
+    no_preflight: Callable[[list[str]], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_preflight([])
+    cache_hub_model(tmp_path, monkeypatch, newest=OLD)
+    started = launch.prepare(["model.hub_id=owner/clip", "run.name=first"])
+    assert started.found_revisions == {"model.revision": OLD}
+    assert started.config.model.revision == OLD
+    folder = paths.runs_dir() / "first"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"overrides": " ".join(started.overrides)}))
+    move_newest(tmp_path, NEW)
+    resumed = launch.prepare(["resume=first"])
+    assert resumed.found_revisions == {}
+    assert resumed.config.model.revision == OLD
+    assert launch.prepare(["model.hub_id=owner/clip"]).config.model.revision == NEW
+    given = launch.prepare(["model.hub_id=owner/clip", f"model.revision={NEW}"])
+    assert given.found_revisions == {}
+
+
+@pytest.mark.parametrize("model", ["clip_vit_b16", "clip_vit_b32"])
+def test_packaged_models_of_the_hub_are_pinned(model: str) -> None:
+    assert re.fullmatch("[0-9a-f]{40}", compose([f"model={model}"]).model.revision or "")
 
 
 def test_the_environment_serves_where_no_override_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from fedrsclip_core.errors import ModelError
 from fedrsclip_core.schema import ModelConfig
 from tests.tiny_clip import make_tiny_clip
 from tests.unit.core.helpers import prompt, tiny_encoder, tiny_files
+from tests.unit.core.hub_cache import NEW, OLD, cache_hub_model
 
 pytestmark = pytest.mark.unit
 
@@ -38,6 +39,18 @@ def pytorch_only(tmp_path: Path) -> Path:
     (folder / "model.safetensors").unlink()
     torch.save(state, folder / "pytorch_model.bin")
     return folder
+
+
+def test_a_model_of_the_hub_is_known_by_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache_hub_model(tmp_path, monkeypatch, newest=NEW)
+    assert find_clip(ModelConfig(hub_id="owner/clip"), None).commit == NEW
+    pinned = find_clip(ModelConfig(hub_id="owner/clip", revision=OLD), None)
+    assert pinned.commit == OLD
+    assert find_clip(ModelConfig(), pinned.folder).commit is None
+    with pytest.raises(ModelError, match=f"revision {'c' * 40} of model owner/clip is neither"):
+        find_clip(ModelConfig(hub_id="owner/clip", revision="c" * 40), None)
 
 
 @pytest.mark.parametrize("form", ["sharded", "pytorch_only"])
