@@ -14,7 +14,8 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, do it, return the exit status."""
-    options = _parser().parse_args(arguments)
+    parser, _ = _parsers()
+    options = parser.parse_args(arguments)
     try:
         return _COMMANDS[options.command](options.overrides)
     except (FedRSCLIPError, OSError) as error:
@@ -102,26 +103,39 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _parser() -> argparse.ArgumentParser:
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command and sub-command, by its words after ``fedrsclip``."""
+    from fedrsclip_core.data.command import parsers as data_parsers
+    from fedrsclip_core.report.command import parser as report_parser
+
+    _, commands = _parsers()
+    inner = {f"data {name}": parser for name, parser in data_parsers()[1].items()}
+    found = {**commands, "report": report_parser(), **inner}
+    return {name: found[name] for name in sorted(found) if name != "data"}
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser and, by name, those of the commands."""
     parser = argparse.ArgumentParser(
         prog="fedrsclip",
         description="Federated vision-language learning on remote-sensing imagery.",
     )
     parser.add_argument("--version", action="version", version=f"fedrsclip {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    by_name = {}
     for name, text in _HELP.items():
         if name in _OWN_PARSERS:
             # Here nothing that begins with - is an option.
-            inner = commands.add_parser(name, help=text, add_help=False, prefix_chars="+")
-            inner.add_argument("overrides", nargs="*")
+            by_name[name] = commands.add_parser(name, help=text, add_help=False, prefix_chars="+")
+            by_name[name].add_argument("overrides", nargs="*")
             continue
-        command = commands.add_parser(name, help=text, description=text)
+        command = by_name[name] = commands.add_parser(name, help=text, description=text)
         if name == "clock":
             command.set_defaults(overrides=[])
             continue
         metavar, explained = _ARGUMENTS.get(name, ("key=value", _OVERRIDES))
         command.add_argument("overrides", nargs="*", metavar=metavar, help=explained)
-    return parser
+    return parser, by_name
 
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"

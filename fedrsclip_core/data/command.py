@@ -22,7 +22,7 @@ def data(arguments: Sequence[str], *, echo: Echo = print) -> int:
     FedRSCLIPError
         With the sentence to show.
     """
-    parser = _parser()
+    parser, _ = parsers()
     # Options and overrides may come in any order, which argparse's own positionals do not allow.
     options, overrides = parser.parse_known_args(arguments)
     stray = [word for word in overrides if word.startswith("-")]
@@ -113,7 +113,8 @@ def _split(out: Path | None, overrides: Sequence[str], echo: Echo) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser and, by name, those of the sub-commands."""
     parser = argparse.ArgumentParser(prog="fedrsclip data", description="Data sets on disk.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
 
@@ -152,4 +153,4 @@ def _parser() -> argparse.ArgumentParser:
         usage=f"fedrsclip data split [--out FILE] {_OVERRIDES}",
     )
     split.add_argument("--out", type=Path, help="JSON to write instead of printing it")
-    return parser
+    return parser, {"list": listing, "prepare": prepare, "check": check, "split": split}

@@ -18,7 +18,7 @@ def report(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> 
     FedRSCLIPError
         If there is no such folder, or it is neither, or there are no such images.
     """
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     page = write_report(_folder(options.folder), images=options.images)
     echo(f"report: {page}")
     if options.open and not webbrowser.open(page.as_uri()):
@@ -37,20 +37,21 @@ def _folder(given: str) -> Path:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the command's parser."""
+    made = argparse.ArgumentParser(
         prog="fedrsclip report",
         description="Write a page about a run or a benchmark, which opens without a network.",
     )
-    parser.add_argument(
+    made.add_argument(
         "folder", metavar="RUN_OR_BENCH_DIR", help="a folder, or the name of a run or benchmark"
     )
-    parser.add_argument("--open", action="store_true", help="open the page in the browser")
-    parser.add_argument(
+    made.add_argument("--open", action="store_true", help="open the page in the browser")
+    made.add_argument(
         "--images",
         type=Path,
         metavar="PATH",
         help="images of this machine, PATH/<class>/<image>: small copies of a few are put into "
         "the page, beside the classes that are confused; without it no image ever is",
     )
-    return parser
+    return made
