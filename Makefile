@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint bench compose-demo compose-down clean
+.PHONY: demo test lint docs bench compose-demo compose-down clean
 
 # A federation of four simulated clients on embedded scenes.
 demo: $(VENV)/.installed
@@ -19,7 +19,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy docker
+	$(BIN)/mypy docker docs/_ext
+
+# The site, in build/docs/index.html; a warning is an error.
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -q -E -W --keep-going -d build/doctrees docs build/docs
 
 # The quick set: under 10 minutes on two cores; figures as JSON in build/bench.
 bench: $(VENV)/.installed-dev
@@ -57,4 +61,8 @@ $(VENV)/.installed: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(PIP) install -e '.[dev]'
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
+	$(PIP) install -e '.[docs]'
 	touch $@ $(VENV)/.installed
