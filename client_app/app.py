@@ -11,9 +11,10 @@ from client_app.encoders import make_repeatable
 from client_app.failures import code_of
 from client_app.features import PARTS
 from client_app.rounds import Deadline
-from client_app.runtime import Runtime, loaded_code, open_runtime
+from client_app.runtime import Runtime, open_runtime
 from client_app.site import client_name
 from client_app.site_log import SiteLog
+from fedrsclip_core.digests import code_digest
 from fedrsclip_core.errors import ConfigError, WireError
 from fedrsclip_core.messages import ClientFailure, FailureCode
 from fedrsclip_core.records import (
@@ -119,7 +120,7 @@ def _refuse_others(message: Message, runtime: Runtime) -> None:
 
 
 def _differences(runtime: Runtime, code: str, config: str) -> str:
-    if code != loaded_code():
+    if code != code_digest():
         return "it runs other code than this site: install the same version at both"
     if config != runtime.config_digest:
         return "it composed another configuration than this site from the same submission"

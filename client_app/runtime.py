@@ -6,7 +6,7 @@ process, often one that starts cold, so nothing is imported before it is needed.
 """
 
 from collections.abc import Mapping
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,7 +174,7 @@ class Runtime:
     def digests(self) -> dict[str, str]:
         """Return what the federation must agree on, by part."""
         return {
-            "code": loaded_code(),
+            "code": code_digest(),
             "config": self.config_digest,
             "clip": self.files.digest,
             "classes": self.class_digest,
@@ -228,9 +228,3 @@ def open_runtime(node_config: Mapping[str, object], run_config: Mapping[str, obj
 @lru_cache(maxsize=4)
 def _composed(run_config: _RunConfig) -> Config:
     return from_run_config(dict(run_config))
-
-
-@cache
-def loaded_code() -> str:
-    """sha256 over this process's code, which does not change while it runs."""
-    return code_digest()

@@ -2,8 +2,9 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -46,10 +47,16 @@ def package_folder(package: str) -> Path:
     return Path(loaded).resolve().parent
 
 
+@cache
 def code_digest() -> str:
-    """sha256 over name and bytes of each ``*.py`` and ``conf/*.yaml`` as loaded."""
+    """sha256 over this process's code, read once: an edited file changes no loaded module."""
+    return files_digest(app_files())
+
+
+def files_digest(files: Mapping[str, Path]) -> str:
+    """sha256 over names and bytes of files."""
     parts: list[bytes | str] = []
-    for name, path in app_files().items():
+    for name, path in files.items():
         parts += [name, path.read_bytes()]
     return sha256_of(*parts)
 

@@ -3,8 +3,10 @@
 import errno
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from flwr.app import Context
@@ -31,6 +33,8 @@ from server_app.tensorboard import event_writer
 app = ServerApp()
 
 _LEAST_AT_ONCE, _AT_ONCE_PER_CPU = 16, 4
+_UNDER_WAY: "list[_Ending]" = []
+"""The process's runs that have not ended."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
@@ -99,20 +103,19 @@ def _carry_out(grid: Grid, config: Config, attempt: Attempt, echo: Echo) -> RunO
     folder = attempt.folder
     results.write_config(folder, config)
     ending = _Ending(folder, state, attempt.seconds, echo)
-    # In a simulation this is not the main thread: a signal never arrives here.
-    add_exit_handler(ending.stop, run_before_force_exit=True)
-    try:
-        _federate(_exchange(grid), state, attempt, ending.seconds, echo)
-        summary = ending.write(None)
-    except BaseException as error:
-        failure = _as_run_error(error)
+    with _stopped_at_exit(ending):
         try:
-            ending.write(_reason(failure))
-        except OSError as unwritten:
-            echo(f"the results of the failed run were not written ({unwritten.strerror})")
-        if failure is error:
-            raise
-        raise failure from None
+            _federate(_exchange(grid), state, attempt, ending.seconds, echo)
+            summary = ending.write(None)
+        except BaseException as error:
+            failure = _as_run_error(error)
+            try:
+                ending.write(_reason(failure))
+            except OSError as unwritten:
+                echo(f"the results of the failed run were not written ({unwritten.strerror})")
+            if failure is error:
+                raise
+            raise failure from None
     echo(f"figures and pictures: {folder}")
     return RunOutcome(folder, summary, state.shared)
 
@@ -238,6 +241,31 @@ class _Ending:
             self._echo(report.final_table(summary))
         fileio.write_json(folder / "results.json", summary)
         return summary
+
+
+@contextmanager
+def _stopped_at_exit(ending: _Ending) -> Iterator[None]:
+    """Record a run as stopped if Flower ends the process meanwhile.
+
+    In a simulation a run is not in the main thread, where a signal would arrive.
+    """
+    _add_exit_handler()
+    _UNDER_WAY.append(ending)
+    try:
+        yield
+    finally:
+        _UNDER_WAY.remove(ending)
+
+
+@cache
+def _add_exit_handler() -> None:
+    """Register once for all runs of this process: Flower keeps a handler for ever."""
+    add_exit_handler(_stop_runs, run_before_force_exit=True)
+
+
+def _stop_runs() -> None:
+    for ending in tuple(_UNDER_WAY):
+        ending.stop()
 
 
 def _as_run_error(error: BaseException) -> BaseException:

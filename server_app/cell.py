@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from flwr.supercore.object_ref import load_app
 
 from fedrsclip_core.config import RUN_CONFIG_KEY, from_run_config, join_overrides
-from fedrsclip_core.digests import package_folder
+from fedrsclip_core.digests import code_digest, package_folder
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.staging import app_pyproject
 from server_app.app import run
@@ -65,6 +65,7 @@ def main() -> None:
     # What libraries print must not get between the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    code_digest()  # of the code that is loaded, before somebody edits it
     jobs: Queue[dict[str, Any]] = Queue()
     threading.Thread(target=_read, args=(sys.stdin, jobs), daemon=True).start()
     while True:

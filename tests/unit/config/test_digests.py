@@ -1,5 +1,8 @@
 """Digests: equal for equal, different for any difference that matters."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ from fedrsclip_core import config as configuration
 from fedrsclip_core import digests
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.schema import Config
+from fedrsclip_core.staging import stage_app
 
 pytestmark = pytest.mark.unit
 
@@ -33,23 +37,40 @@ def _existing(folder: Path, package: str) -> Path:
 
 
 def test_a_changed_byte_changes_the_code_digest(app: Path) -> None:
-    before = digests.code_digest()
-    assert digests.code_digest() == before
+    before = digests.files_digest(digests.app_files())
+    assert digests.files_digest(digests.app_files()) == before
     seen = {before}
     for name in ("client_app/__init__.py", "conf/model/a.yaml"):
         (app / name).write_bytes((app / name).read_bytes() + b" ")
-        seen.add(digests.code_digest())
+        seen.add(digests.files_digest(digests.app_files()))
     (app / "server_app" / "new.py").write_text("")
-    seen.add(digests.code_digest())
+    seen.add(digests.files_digest(digests.app_files()))
     (app / "server_app" / "new.py").rename(app / "server_app" / "other.py")
-    seen.add(digests.code_digest())
+    seen.add(digests.files_digest(digests.app_files()))
     assert len(seen) == 5
 
 
 def test_other_files_do_not_count(app: Path) -> None:
-    before = digests.code_digest()
+    before = digests.files_digest(digests.app_files())
     (app / "fedrsclip_core" / "weights.safetensors").write_bytes(b"x")
-    assert digests.code_digest() == before
+    assert digests.files_digest(digests.app_files()) == before
+
+
+def test_code_that_is_edited_while_it_runs_keeps_its_digest(tmp_path: Path) -> None:
+    app = stage_app(tmp_path / "app")
+    code = (
+        "from pathlib import Path; from fedrsclip_core import digests\n"
+        "edited = Path(digests.__file__).with_name('errors.py')\n"
+        "print(digests.code_digest())\n"
+        "edited.write_text(edited.read_text() + '# edited')\n"
+        "print(digests.code_digest())\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(app)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=app, env=environment, capture_output=True, text=True
+    )
+    before, after = done.stdout.split()
+    assert before == after == digests.code_digest()
 
 
 def test_the_loaded_packages_are_digested() -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 import numpy as np
 from flwr.app import Context, Message, RecordDict
@@ -55,7 +54,7 @@ def identity(partition: int, config: Config) -> Identity:
         partition_id=partition,
         num_partitions=config.federation.num_clients,
         digests={
-            "code": _code_digest(),
+            "code": digests.code_digest(),
             "config": digests.config_digest(config),
             "clip": "clip-a",
             "classes": "classes-a",
@@ -68,11 +67,6 @@ def identity(partition: int, config: Config) -> Identity:
         num_test=10,
         label_counts=(4 + partition, 3 * partition, 5),
     )
-
-
-@cache
-def _code_digest() -> str:
-    return digests.code_digest()
 
 
 def trained(partition: int, request: RoundRequest) -> NDArray[np.float32] | None:

@@ -1,10 +1,12 @@
 """Whole runs with scripted clients: what is sent, dropped, aggregated and written."""
 
 import errno
+import gc
 import json
 import os
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.constant import TaskType
+from flwr.supercore.exit import exit_handler
 from safetensors import safe_open
 
 from fedrsclip_core import paths
@@ -36,6 +39,7 @@ from server_app import newcomers
 from server_app.app import RunOutcome, run
 from server_app.checkpoint import newest_checkpoint
 from server_app.inprocess import InProcessGrid
+from server_app.results import RunState
 from tests.unit.server.fakes import WIDTH, Fakes, Handler, small_config
 
 pytestmark = pytest.mark.unit
@@ -571,21 +575,37 @@ def test_an_interrupt_is_recorded_and_passed_on() -> None:
     assert results["initial"]["round"] == 0
 
 
-def test_a_stop_that_reaches_another_thread_is_recorded_at_once(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    handlers: list[Callable[[], None]] = []
-    monkeypatch.setattr(server, "add_exit_handler", lambda stop, **kwargs: handlers.append(stop))
+def test_a_stop_that_reaches_another_thread_is_recorded_at_once() -> None:
     file = paths.runs_dir() / "test-run" / "results.json"
 
     def stop(partition, message, answer):  # type: ignore[no-untyped-def]
         if not file.exists():
-            handlers[0]()
+            exit_handler.trigger_exit_handlers(run_before_force_exit=True)
         assert json.loads(file.read_text())["reason"] == "the run was stopped"
         return answer
 
     go(Fakes(small_config(), scripts={(TRAIN, 0): stop}))
     assert json.loads(file.read_text())["status"] == "failed"
+
+
+def test_a_process_keeps_nothing_of_a_run_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[weakref.ref[server.RunState]] = []
+
+    def state(*arguments: Any, **values: Any) -> server.RunState:
+        one = RunState(*arguments, **values)
+        made.append(weakref.ref(one))
+        return one
+
+    monkeypatch.setattr(server, "RunState", state)
+    go(Fakes(small_config()))
+    handlers = len(exit_handler.registered_exit_handlers)
+    for name in ("second", "third"):
+        config = small_config()
+        config.run.name = name
+        go(Fakes(config))
+    assert len(exit_handler.registered_exit_handlers) == handlers
+    gc.collect()
+    assert [one() for one in made] == [None] * 3
 
 
 def test_a_full_disk_in_the_middle_is_a_sentence_and_loses_no_round(
