@@ -7,8 +7,9 @@ from pathlib import Path
 
 # The server draws pictures and never sees an image; a client trains and draws none.
 _DRAWING = {"matplotlib", "jinja2", "rich"}
-_SERVER = {"flwr", "httpx", "hydra-core", "numpy", "cryptography", "safetensors"} | _DRAWING
-_CLIENT = (_SERVER - _DRAWING) | {"transformers", "datasets", "tokenizers", "pillow"}
+_PLAIN = {"flwr", "httpx", "hydra-core", "numpy", "cryptography", "safetensors", "tomli-w"}
+_SERVER = _PLAIN | _DRAWING
+_CLIENT = _PLAIN | {"transformers", "datasets", "tokenizers", "pillow"}
 WANTED = {"server": _SERVER, "client": _CLIENT, "torch": {"torch"}}
 
 

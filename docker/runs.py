@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from fedrsclip_core import paths, report
 from fedrsclip_core.config import RUN_CONFIG_KEY, join_overrides
 from fedrsclip_core.deploy.description import describe, travelling
@@ -55,8 +57,8 @@ def submit(overrides: Sequence[str]) -> int:
     home = Path(os.environ["FLWR_HOME"])
     app = stage_app(home / "app")
     settings = home / "run.toml"
-    given = json.dumps(join_overrides(travelling(description)))
-    settings.write_text(f"{RUN_CONFIG_KEY} = {given}\n", encoding="utf-8")
+    given = {RUN_CONFIG_KEY: join_overrides(travelling(description))}
+    settings.write_text(tomli_w.dumps(given), encoding="utf-8")
     # Looked at first: what a run of this name left earlier is not reported as new.
     folder = RunFolder(paths.runs_dir() / name)
     done = _flwr("run", str(app), _CONNECTION, "-c", str(settings), "--format", "json")
@@ -138,11 +140,9 @@ def _connect() -> None:
     """Tell Flower's command where the SuperLink is."""
     home = Path(os.environ["FLWR_HOME"])
     home.mkdir(parents=True, exist_ok=True)
-    (home / "config.toml").write_text(
-        f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
-        f'address = "{_ADDRESS}"\nroot-certificates = "{KEYS}/tls/ca.crt"\n',
-        encoding="utf-8",
-    )
+    connection = {"address": _ADDRESS, "root-certificates": f"{KEYS}/tls/ca.crt"}
+    known = {"superlink": {"default": _CONNECTION, _CONNECTION: connection}}
+    (home / "config.toml").write_text(tomli_w.dumps(known), encoding="utf-8")
 
 
 def main(arguments: Sequence[str]) -> int:

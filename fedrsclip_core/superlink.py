@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from fedrsclip_core import machine
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.processes import ProcessTree
@@ -105,11 +107,10 @@ class SuperLink:
             self.end()
         else:
             raise RunError(f"Flower's SuperLink did not start: {tail(self.log)}")
-        (self._folder / "flwr" / "config.toml").write_text(
-            f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
-            f'address = "127.0.0.1:{port}"\ninsecure = true\n',
-            encoding="utf-8",
-        )
+        connection = {"address": f"127.0.0.1:{port}", "insecure": True}
+        known = {"superlink": {"default": _CONNECTION, _CONNECTION: connection}}
+        file = self._folder / "flwr" / "config.toml"
+        file.write_text(tomli_w.dumps(known), encoding="utf-8")
 
     @property
     def running(self) -> bool:
@@ -125,8 +126,7 @@ class SuperLink:
             With Flower's own words if it refuses.
         """
         config = self._folder / "run-config.toml"
-        lines = [f"{key} = {json.dumps(value)}\n" for key, value in run_config.items()]
-        config.write_text("".join(lines), encoding="utf-8")
+        config.write_text(tomli_w.dumps(run_config), encoding="utf-8")
         command = ["run", str(app), _CONNECTION, "-c", str(config)]
         command += ["--federation-config", federation, "--format", "json"]
         try:

@@ -1,11 +1,12 @@
 """Scripts, units and configuration files of each host."""
 
-import json
 import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import tomli_w
 
 from fedrsclip_core import addresses
 from fedrsclip_core import config as configuration
@@ -161,8 +162,8 @@ def _admin(description: Description) -> Iterator[Rendered]:
     yield _connection("admin", "admin.env", description)
     yield _script("admin/submit.sh", "submit.sh", "admin.env", name=name)
     overrides = configuration.join_overrides(travelling(description))
-    text = f"# What `fedrsclip deploy` was given.\nhydra-overrides = {json.dumps(overrides)}\n"
-    yield Rendered("admin/run.toml", text)
+    given = tomli_w.dumps({configuration.RUN_CONFIG_KEY: overrides})
+    yield Rendered("admin/run.toml", f"# What `fedrsclip deploy` was given.\n{given}")
 
 
 def _connection(host: str, env_file: str, description: Description) -> Rendered:

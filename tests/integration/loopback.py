@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import tomli_w
+
 from fedrsclip_core import machine
 from fedrsclip_core.processes import ProcessTree, process_table
 
@@ -163,7 +165,7 @@ class Federation:
     def submit(self, app: Path, overrides: str) -> str:
         """Submit an app with Hydra overrides and return the run's id."""
         config = self._user.root / "run.toml"
-        config.write_text(f"hydra-overrides = {json.dumps(overrides)}\n")
+        config.write_text(tomli_w.dumps({"hydra-overrides": overrides}), encoding="utf-8")
         answer = self._user.call(
             "run", str(app), _CONNECTION, "-c", str(config), "--format", "json"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fedrsclip_core.cli import main
-from fedrsclip_core.config import RUN_CONFIG_KEY, compose, from_run_config
+from fedrsclip_core.config import RUN_CONFIG_KEY, compose, from_run_config, quote
 from fedrsclip_core.deploy.description import DEPLOY_KEYS
 from fedrsclip_core.deploy.proxy import Proxy, listen_on, nginx_conf
 from fedrsclip_core.digests import code_digest
@@ -146,6 +146,14 @@ def test_what_is_submitted_says_nothing_of_the_hosts(out: Path) -> None:
     assert config.federation.num_clients == len(described.federation.clients) == 3
     assert config.data == described.data
     assert config.privacy == described.privacy
+
+
+def test_what_is_submitted_is_toml_whatever_a_class_is_called(tmp_path: Path) -> None:
+    name = "plage \U0001f3d6 'à \\ gauche\""
+    classes = f"data.class_names=[{quote(name)},forest]"
+    assert deploy(tmp_path / "out", classes) == 0
+    run = tomllib.loads((tmp_path / "out" / "admin" / "run.toml").read_text(encoding="utf-8"))
+    assert from_run_config(run).data.class_names == [name, "forest"]
 
 
 def test_overrides_of_hosts_do_not_travel(tmp_path: Path) -> None:
