@@ -1,12 +1,11 @@
 """A client's image features: from the caches, and from the image tower what is missing there."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from client_app.site_log import SiteLog
 from fedrsclip_core import paths
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 PARTS = ("train", *EVAL_PARTS)
 _ENCODE_BATCH = 32
-_MAX_CACHE_BYTES = 8 * 2**30
 
 
 @dataclass(frozen=True)
@@ -80,16 +78,11 @@ class ClientFeatures:
             encoder = self.image_encoder()
             return Encoding(encoder.prepare, encoder.encode)
 
-        key, dim = self.files.encoder_key, self.files.dim
-        return self._cached(indices, key, dim, np.float32, load, "features")
+        cache = FeatureCache.of_images(paths.features_dir(), self.files)
+        return self._cached(cache, indices, load, "features")
 
     def _patches(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
-        """Return patch features ``(N, V, dim)`` and the indices that could be read.
-
-        In a cache of their own, so that what other methods have encoded stays valid; in half
-        precision, because with ViT-B/16 an image's patches take 200 kB even so, a hundred times
-        its feature.
-        """
+        """Return patch features ``(N, V, dim)`` and the indices that could be read."""
 
         def load() -> Encoding:
             encoder = self.image_encoder()
@@ -98,21 +91,17 @@ class ClientFeatures:
                 lambda prepared: encoder.encode_patches(prepared).reshape(len(prepared), -1),
             )
 
-        shape = (self.files.num_patches, self.files.dim)
-        key, dim = f"{self.files.encoder_key}-patches", math.prod(shape)
-        patches, kept = self._cached(indices, key, dim, np.float16, load, "patch features")
-        return patches.reshape(-1, *shape), kept
+        cache = FeatureCache.of_patches(paths.features_dir(), self.files)
+        patches, kept = self._cached(cache, indices, load, "patch features")
+        return patches.reshape(-1, self.files.num_patches, self.files.dim), kept
 
     def _cached(
         self,
+        cache: FeatureCache,
         indices: NDArray[np.int64],
-        key: str,
-        dim: int,
-        dtype: DTypeLike,
         load: Callable[[], Encoding],
         what: str,
     ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-        cache = FeatureCache(paths.features_dir(), key, dim, _MAX_CACHE_BYTES, dtype)
         return cache.features(
             self.data.source,
             indices,

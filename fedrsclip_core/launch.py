@@ -10,6 +10,7 @@ from typing import Any
 
 from fedrsclip_core import config as configuration
 from fedrsclip_core import machine, paths, preflight, report
+from fedrsclip_core.data.features import FeatureCache
 from fedrsclip_core.data.split_record import split_record
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.processes import undisturbed
@@ -40,8 +41,10 @@ class Submission:
     found_revisions: dict[str, str]
 
 
-def prepare(overrides: Sequence[str]) -> Submission:
+def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> Submission:
     """Compose, check machine, model and data, and settle what a server cannot know.
+
+    Images are read for the record of the split only where no earlier run has read them.
 
     Raises
     ------
@@ -67,12 +70,12 @@ def prepare(overrides: Sequence[str]) -> Submission:
     if config.run.name is None:
         data = configuration.choices(overrides)["data"]
         travelling.append(f"run.name={_new_name(config.method, data)}")
-    environment = preflight.site_environment(config)
+    cache = FeatureCache.of_images(paths.features_dir(), preflight.check_model(config))
     return Submission(
         configuration.compose(travelling),
         tuple(travelling),
-        environment,
-        split_record(config),
+        preflight.site_environment(config),
+        split_record(config, lambda source: cache.content_hashes(source, echo)),
         found,
     )
 
@@ -87,7 +90,7 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
     KeyboardInterrupt
         After everything was stopped.
     """
-    submission = prepare(overrides)
+    submission = prepare(overrides, echo=echo)
     config = submission.config
     assert config.run.name is not None
     folder = RunFolder(paths.runs_dir().resolve() / config.run.name)

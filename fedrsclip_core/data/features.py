@@ -1,7 +1,8 @@
 """Each image is encoded once per encoder and preprocessing; afterwards its feature is on disk.
 
 An image is known by its content hash, and the hash by the file's stat: a second run on the same
-data reads no image, hashes nothing and encodes nothing.
+data reads no image, hashes nothing and encodes nothing, neither where it is started nor at its
+clients.
 
 While a batch is encoded, the next ones are hashed, decoded and prepared in threads. Batches and
 their order do not depend on that, so the features are the same in bits.
@@ -13,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -21,7 +22,7 @@ from numpy.typing import DTypeLike, NDArray
 from fedrsclip_core.data.feature_store import FeatureStore, KnownImage, Vector
 from fedrsclip_core.data.lookahead import ahead
 from fedrsclip_core.data.skipped import Skipped
-from fedrsclip_core.data.sources import ImageSource
+from fedrsclip_core.data.sources import ImageSource, readable_hash
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.fileio import sha256_of
 from fedrsclip_core.machine import available_cpus
@@ -29,9 +30,12 @@ from fedrsclip_core.machine import available_cpus
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from fedrsclip_core.clip import ClipFiles
+
 Progress = Callable[[int, int], None]
 
 _FORMAT = "fedrsclip features 1"
+_MAX_BYTES = 8 * 2**30
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,49 @@ class FeatureCache:
         self._dim = dim
         self._max_bytes = max_bytes
         self._dtype = np.dtype(dtype)
+
+    @classmethod
+    def of_images(cls, folder: Path, files: "ClipFiles") -> Self:
+        """Return the cache of a CLIP's image features ``(dim,)``."""
+        return cls(folder, files.encoder_key, files.dim, _MAX_BYTES)
+
+    @classmethod
+    def of_patches(cls, folder: Path, files: "ClipFiles") -> Self:
+        """Return the cache of a CLIP's patch features, ``(V * dim,)`` for each image.
+
+        In a file of its own, so that what other methods have encoded stays valid; in half
+        precision, because with ViT-B/16 an image's patches take 200 kB even so, a hundred times
+        its feature.
+        """
+        key, dim = f"{files.encoder_key}-patches", files.num_patches * files.dim
+        return cls(folder, key, dim, _MAX_BYTES, np.float16)
+
+    def content_hashes(
+        self, source: ImageSource, on_event: Callable[[str], None]
+    ) -> list[str | None]:
+        """Return every image's content hash, ``None`` where it cannot be read.
+
+        Only images whose files are new or have changed are read, and then remembered.
+
+        Raises
+        ------
+        DataError
+            If the cache cannot be used.
+        """
+        stats = [_stat_of(source, i) for i in range(len(source))]
+        with self._store(on_event) as store:
+            known = store.known_images([stat for stat in stats if stat])
+            hashes = {stat: image.content.hex() for stat, image in known.items()}
+            unknown = {stat: i for i, stat in enumerate(stats) if stat and stat not in hashes}
+            with ThreadPoolExecutor(available_cpus(), thread_name_prefix="images") as pool:
+                read = pool.map(lambda i: readable_hash(source, i), unknown.values())
+                found = {stat: hash for stat, hash in zip(unknown, read, strict=True) if hash}
+            # Not of a file that was changed while it was read.
+            same = [stat for stat in found if _stat_of(source, unknown[stat]) == stat]
+            if same:
+                store.write({stat: KnownImage(bytes.fromhex(found[stat])) for stat in same}, {})
+        hashes |= found
+        return [hashes.get(stat) if stat else None for stat in stats]
 
     def features(
         self,
@@ -296,6 +343,13 @@ class _Call:
                 f"that are not finite; expected are {self.dim} finite numbers per image"
             )
         return dict(zip(images, vectors, strict=True))
+
+
+def _stat_of(source: ImageSource, i: int) -> bytes | None:
+    try:
+        return _digest(source.stat_key(i))
+    except DataError:
+        return None
 
 
 def _digest(stat_key: str) -> bytes:

@@ -55,6 +55,14 @@ class ImageSource(Protocol):
         """Name of image ``i`` for the site's own log; it never leaves the site."""
 
 
+def readable_hash(source: ImageSource, i: int) -> str | None:
+    """Read image ``i`` and return its content hash, ``None`` if it cannot be read."""
+    try:
+        return source.content_hash(i)
+    except DataError:
+        return None
+
+
 def open_source(
     data: DataConfig,
     path: Path | None,

@@ -1,6 +1,7 @@
 """A split as JSON, by which two people can see that they used the same one."""
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from fedrsclip_core.data.federated import deal, open_images, split_source
-from fedrsclip_core.data.sources import ImageSource
+from fedrsclip_core.data.sources import ImageSource, readable_hash
 from fedrsclip_core.data.splits import Indices, Split, split_digest
-from fedrsclip_core.errors import DataError
 from fedrsclip_core.fileio import sha256_of
 from fedrsclip_core.schema import Config
 
@@ -18,13 +18,18 @@ FORMAT = 1
 _UNREADABLE = "unreadable"
 
 
-def split_record(config: Config) -> dict[str, Any]:
-    """Split and deal the images of a configuration; read each of them once.
+def split_record(
+    config: Config, hashes: Callable[[ImageSource], Sequence[str | None]] | None = None
+) -> dict[str, Any]:
+    """Split and deal the images of a configuration.
 
     Parameters
     ----------
     config : Config
         ``data`` with this site's path, ``partition``, ``seed`` and ``federation.num_clients``.
+    hashes : Callable[[ImageSource], Sequence[str or None]] or None
+        Gives the images' content hashes, ``None`` for one that cannot be read; by default each
+        image is read.
 
     Returns
     -------
@@ -44,10 +49,15 @@ def split_record(config: Config) -> dict[str, Any]:
     split = split_source(config, source, source.groups)
     is_site = config.partition.name == "site"
     clients = [] if is_site else deal(config, source, split, config.federation.num_clients)
+    # A run may leave out a few images that cannot be read, too.
+    if hashes is None:
+        contents: Sequence[str | None] = [readable_hash(source, i) for i in range(len(source))]
+    else:
+        contents = hashes(source)
     return {
         "format": FORMAT,
         "digest": None if is_site else split_digest(split, source.labels),
-        "images": sha256_of(*(_content(source, i) for i in range(len(source)))),
+        "images": sha256_of(*(content or _UNREADABLE for content in contents)),
         "num_images": len(source),
         "seed": config.seed,
         "val_fraction": config.data.val_fraction,
@@ -71,10 +81,3 @@ def _part(indices: Indices, source: ImageSource) -> dict[str, Any]:
         "per_class": counts.tolist(),
         "sha256": hashlib.sha256(np.ascontiguousarray(indices, dtype="<i8").tobytes()).hexdigest(),
     }
-
-
-def _content(source: ImageSource, i: int) -> str:
-    try:
-        return source.content_hash(i)
-    except DataError:  # a run may leave out a few such images, too
-        return _UNREADABLE

@@ -1,8 +1,11 @@
 """What a launcher reads, writes and refuses, without starting Flower."""
 
 import json
+import os
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,6 +22,7 @@ from fedrsclip_core.schema import FederationConfig
 from fedrsclip_core.superlink import RunStatus
 from fedrsclip_core.watch import RunFolder, SiteLogs
 from tests.unit.core.hub_cache import NEW, OLD, cache_hub_model, move_newest
+from tests.unit.data.helpers import make_folder, save_image
 
 pytestmark = pytest.mark.unit
 
@@ -29,7 +33,7 @@ def no_preflight(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]
 
     def use(class_names: list[str]) -> None:
         monkeypatch.setattr(preflight, "check_for_simulation", lambda config: class_names)
-        monkeypatch.setattr(launch, "split_record", lambda config: {})
+        monkeypatch.setattr(launch, "split_record", lambda config, hashes: {})
 
     for variable in preflight.SITE_VARIABLES.values():
         monkeypatch.delenv(variable, raising=False)
@@ -142,6 +146,37 @@ def test_site_keys_stay_and_class_names_travel(
     assert submission.config.data.class_names == ["a class", "it's"]
     assert submission.config.data.path is None
     assert submission.config.seed == 3
+
+
+def test_a_second_start_opens_no_image(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "images", {"beach": 8, "lake": 8})
+    overrides = ["data=folder", f"data.path={root}", "partition=uniform"]
+    overrides.append("federation.num_clients=2")
+    with opened_below(root) as first:
+        split = launch.prepare(overrides).split
+    assert len(first) == len(set(first)) == 16
+    with opened_below(root) as second:
+        assert launch.prepare(overrides).split == split
+    assert second == []
+    save_image(root / "lake" / "lake03.png", seed=99)
+    with opened_below(root) as third:
+        assert launch.prepare(overrides).split["images"] != split["images"]
+    assert third == [str(root / "lake" / "lake03.png")]
+
+
+@contextmanager
+def opened_below(root: Path) -> Iterator[list[str]]:
+    """Note which files below a folder are opened."""
+    opened: list[str] = []
+    watching = True
+
+    def note(event: str, values: tuple[object, ...]) -> None:
+        if watching and event == "open" and str(values[0]).startswith(f"{root}{os.sep}"):
+            opened.append(str(values[0]))
+
+    sys.addaudithook(note)  # there is no taking it back
+    yield opened
+    watching = False
 
 
 def test_a_run_gets_a_name_unless_it_has_one(no_preflight: Callable[[list[str]], None]) -> None:

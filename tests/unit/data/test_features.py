@@ -8,6 +8,7 @@ import pytest
 
 from fedrsclip_core.data import feature_store
 from fedrsclip_core.data.features import Encoding, FeatureCache
+from fedrsclip_core.data.folder import FolderSource
 from fedrsclip_core.errors import DataError
 from tests.unit.data.cache_helpers import DIM, CountingSource, Run, encoding, vector_of
 from tests.unit.data.helpers import make_folder, save_image
@@ -36,6 +37,61 @@ def test_second_run_encodes_hashes_and_opens_nothing(root: Path, cache: Path) ->
     np.testing.assert_array_equal(second.features, first.features)
     assert second.features.dtype == np.float32
     assert second.kept.tolist() == list(range(24))
+
+
+def test_hashes_are_remembered_for_both(root: Path, cache: Path) -> None:
+    source, events = CountingSource(root), []
+    features = FeatureCache(cache, "encoder-a", DIM, 2**30)
+    hashes = features.content_hashes(source, events.append)
+    assert sorted(source.hashed) == list(range(len(source)))
+    assert hashes == [FolderSource.content_hash(source, i) for i in range(len(source))]
+    assert Run(cache, root).work == (24, 0, 24)
+    again = CountingSource(root)
+    assert features.content_hashes(again, events.append) == hashes
+    assert again.hashed == events == []
+
+
+def test_an_image_without_a_hash_is_asked_for_again(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = CountingSource(root)
+    features = FeatureCache(cache, "encoder-a", DIM, 2**30)
+    hash_of = CountingSource.content_hash
+
+    def denied(self: CountingSource, i: int) -> str:
+        found = hash_of(self, i)
+        if i == 3:
+            raise DataError("cannot be read")
+        return found
+
+    monkeypatch.setattr(CountingSource, "content_hash", denied)
+    hashes = features.content_hashes(source, print)
+    assert [i for i, content in enumerate(hashes) if content is None] == [3]
+    monkeypatch.setattr(CountingSource, "content_hash", hash_of)
+    source.hashed.clear()
+    assert None not in features.content_hashes(source, print)
+    assert source.hashed == [3]
+
+
+def test_the_hash_of_a_file_that_changes_meanwhile_is_not_remembered(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = CountingSource(root)
+    features = FeatureCache(cache, "encoder-a", DIM, 2**30)
+    hash_of = CountingSource.content_hash
+
+    def overtaken(self: CountingSource, i: int) -> str:
+        found = hash_of(self, i)
+        if i == 3:
+            save_image(root / self.describe(i), seed=99)
+        return found
+
+    monkeypatch.setattr(CountingSource, "content_hash", overtaken)
+    features.content_hashes(source, print)
+    monkeypatch.setattr(CountingSource, "content_hash", hash_of)
+    source.hashed.clear()
+    assert features.content_hashes(source, print)[3] == source.content_hash(3)
+    assert source.hashed == [3, 3]
 
 
 def test_half_precision_is_rounded_once_and_takes_half_the_room(root: Path, cache: Path) -> None:
