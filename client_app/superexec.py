@@ -15,15 +15,18 @@ from multiprocessing import active_children, forkserver, get_context
 from pathlib import Path
 from types import ModuleType
 
-from flwr.supercore.cli import flower_superexec
-from flwr.supercore.constant import TaskType
-from flwr.supercore.superexec import run_superexec
-from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult, SubprocessExecutor
-from flwr.supercore.tls import validate_and_resolve_root_certificates
+from client_app.flower_internals import (
+    MODULES,
+    ExecutionSpec,
+    LaunchResult,
+    SubprocessExecutor,
+    TaskType,
+    become_client_app,
+    become_superexec,
+)
 
 LIBRARIES = (
-    "flwr.supercore.cli",  # what this module imports
-    "flwr.supernode.runtime.run_clientapp",
+    *MODULES,
     "h11",
     "httpcore",
     "hydra",
@@ -73,18 +76,7 @@ def run_client_app(spec: ExecutionSpec) -> None:
     with suppress(OSError):  # for ps and top; there is no such file outside Linux
         Path("/proc/self/comm").write_text(str(TaskType.CLIENT_APP))
     forget_project(sys.modules)
-    from flwr.supernode.runtime.run_clientapp import run_clientapp
-
-    run_clientapp(
-        runtime_api_address=spec.runtime_api_address,
-        token=spec.token,
-        insecure=spec.insecure,
-        certificates=validate_and_resolve_root_certificates(
-            spec.root_certificates_path, spec.insecure
-        ),
-        parent_pid=spec.parent_pid,
-        runtime_dependency_install=spec.runtime_dependency_install,
-    )
+    become_client_app(spec)
 
 
 def forget_project(modules: MutableMapping[str, ModuleType]) -> None:
@@ -98,6 +90,4 @@ def forget_project(modules: MutableMapping[str, ModuleType]) -> None:
 
 def main() -> None:
     """Run ``flower-superexec`` with a :class:`WarmExecutor`."""
-    # Flower has executors, but no option for one of one's own.
-    run_superexec.get_executor = lambda *_, **__: WarmExecutor()  # type: ignore[attr-defined]
-    flower_superexec()
+    become_superexec(WarmExecutor)

@@ -23,7 +23,6 @@ from flwr.serverapp.strategy import (
     MultiKrum,
     Strategy,
 )
-from flwr.supercore.run import Run
 from numpy.typing import NDArray
 
 from fedrsclip_core.errors import ConfigError, RunError, WireError
@@ -38,6 +37,7 @@ from fedrsclip_core.records import (
 )
 from fedrsclip_core.schema import StrategyConfig
 from fedrsclip_core.validation import STRATEGY_PARAMETERS
+from server_app.flower_internals import Run
 
 AGGREGATORS: Mapping[str, type[FedAvg]] = {
     "fedavg": FedAvg,

@@ -3,16 +3,12 @@
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.supercore.constant import TaskType
-from flwr.supercore.exit import add_exit_handler
 
 from fedrsclip_core import digests, fileio, machine, report
 from fedrsclip_core.config import RUN_CONFIG_KEY, from_run_config
@@ -23,6 +19,7 @@ from server_app.admission import Standard
 from server_app.attempts import Attempt, Echo, keep_digests, open_attempt
 from server_app.checkpoint import Checkpoint, write_checkpoint
 from server_app.exchange import Exchange
+from server_app.flower_internals import called_at_exit, is_simulation
 from server_app.phase import Progress, Record
 from server_app.results import Results, RunState
 from server_app.room import Room
@@ -33,8 +30,6 @@ from server_app.tensorboard import event_writer
 app = ServerApp()
 
 _LEAST_AT_ONCE, _AT_ONCE_PER_CPU = 16, 4
-_UNDER_WAY: "list[_Ending]" = []
-"""The process's runs that have not ended."""
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
@@ -103,7 +98,7 @@ def _carry_out(grid: Grid, config: Config, attempt: Attempt, echo: Echo) -> RunO
     folder = attempt.folder
     results.write_config(folder, config)
     ending = _Ending(folder, state, attempt.seconds, echo)
-    with _stopped_at_exit(ending):
+    with called_at_exit(ending.stop):
         try:
             _federate(_exchange(grid), state, attempt, ending.seconds, echo)
             summary = ending.write(None)
@@ -129,7 +124,7 @@ def _federate(
 ) -> None:
     config, federation, folder = state.config, state.config.federation, attempt.folder
     write_event = event_writer(config.run, folder, attempt.records)
-    simulation = _is_simulation(exchange.grid)
+    simulation = is_simulation(exchange.grid)
     state.own_digests = {
         "code": digests.code_digest(),
         "config": digests.config_digest(config),
@@ -194,14 +189,10 @@ def _federate(
     state.final = strategy.final
 
 
-def _is_simulation(grid: Grid) -> bool:
-    return bool(grid.run.primary_task_type == TaskType.SIMULATION)
-
-
 def _exchange(grid: Grid) -> Exchange:
     """Send to all sites at once; to simulated clients as many as keep their processes busy."""
     busy = max(_LEAST_AT_ONCE, _AT_ONCE_PER_CPU * machine.available_cpus())
-    return Exchange(grid, at_once=busy if _is_simulation(grid) else None)
+    return Exchange(grid, at_once=busy if is_simulation(grid) else None)
 
 
 class _Ending:
@@ -241,31 +232,6 @@ class _Ending:
             self._echo(report.final_table(summary))
         fileio.write_json(folder / "results.json", summary)
         return summary
-
-
-@contextmanager
-def _stopped_at_exit(ending: _Ending) -> Iterator[None]:
-    """Record a run as stopped if Flower ends the process meanwhile.
-
-    In a simulation a run is not in the main thread, where a signal would arrive.
-    """
-    _add_exit_handler()
-    _UNDER_WAY.append(ending)
-    try:
-        yield
-    finally:
-        _UNDER_WAY.remove(ending)
-
-
-@cache
-def _add_exit_handler() -> None:
-    """Register once for all runs of this process: Flower keeps a handler for ever."""
-    add_exit_handler(_stop_runs, run_before_force_exit=True)
-
-
-def _stop_runs() -> None:
-    for ending in tuple(_UNDER_WAY):
-        ending.stop()
 
 
 def _as_run_error(error: BaseException) -> BaseException:

@@ -6,17 +6,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-import httpx
 from flwr.app import Error, Message, RecordDict
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
-from flwr.supercore.inflatable.inflatable_object import (
-    get_all_nested_objects,
-    no_object_id_recompute,
-)
-from flwr.supercore.inflatable.inflatable_utils import pull_objects
 
 from fedrsclip_core.messages import FailureCode
+from server_app.flower_internals import ErrorCode, TransportError, bound_pulls, sent_objects
 
 TIMEOUT = "timeout"
 UNREACHABLE = "unreachable"
@@ -93,7 +87,7 @@ class Exchange:
         sleep: Callable[[float], None] = time.sleep,
         at_once: int | None = None,
     ) -> None:
-        bound_pulls()
+        bound_pulls(_REST_OF_A_REPLY, _LAST_PULL_PAUSE)
         self.grid = grid
         self._at_once = at_once
         self._clock = clock
@@ -228,7 +222,7 @@ class Exchange:
         """
         try:
             found = list(self.grid.pull_messages([message_id]))
-        except httpx.HTTPError:
+        except TransportError:
             return None
         except Exception:  # whatever the bytes provoke
             return Error(ErrorCode.UNKNOWN, UNREADABLE)
@@ -240,21 +234,9 @@ def _expected_rest(elapsed: float, replies: int, waiting: int) -> float:
     return max(_FIRST_PAUSE, elapsed * waiting / replies) if replies else LAST_PAUSE
 
 
-def bound_pulls() -> None:
-    """Let Flower wait some seconds, not two hours, for the rest of a reply.
-
-    A reply is announced before its parts are sent: of a client that dies in between they never
-    come, and the whole round would wait for them. Flower has no setting for this.
-    """
-    defaults = pull_objects.__kwdefaults__ or {}
-    defaults |= {"max_time": _REST_OF_A_REPLY, "backoff_cap": _LAST_PULL_PAUSE}
-
-
 def serialized_size(message: Message) -> int:
-    """Return how many bytes Flower sends for a message: all its objects, each once."""
-    # Otherwise each level's id is a digest of all below it, computed anew for each level above.
-    with no_object_id_recompute():
-        return sum(len(part.deflate()) for part in get_all_nested_objects(message).values())
+    """Return how many bytes Flower sends for a message."""
+    return sum(map(len, sent_objects(message)))
 
 
 def new_messages(content: RecordDict, node_ids: Iterable[int], message_type: str) -> list[Message]:

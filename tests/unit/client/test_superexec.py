@@ -3,17 +3,22 @@
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 import time
 from multiprocessing import active_children, forkserver
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-from flwr.supercore.constant import TaskType
-from flwr.supercore.superexec import run_superexec
-from flwr.supercore.superexec.executor import ExecutionSpec, LaunchResult, SubprocessExecutor
 
 from client_app import superexec
+from client_app.flower_internals import (
+    ExecutionSpec,
+    LaunchResult,
+    SubprocessExecutor,
+    TaskType,
+)
 from client_app.superexec import LIBRARIES, WarmExecutor, forget_project
 
 pytestmark = pytest.mark.unit
@@ -66,13 +71,25 @@ def test_the_projects_modules_are_forgotten_and_no_others() -> None:
     assert list(modules) == ["client_apps", "os"]
 
 
-def test_flower_asks_for_an_executor_where_ours_is_put(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run_superexec.get_executor  # type: ignore[attr-defined]
-    monkeypatch.setattr(run_superexec, "get_executor", found)
-    monkeypatch.setattr(superexec, "flower_superexec", lambda: None)
-    superexec.main()
-    executor = run_superexec.get_executor("subprocess", executor_config=None)  # type: ignore[attr-defined]
-    assert isinstance(executor, WarmExecutor)
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks the process up in /proc")
+def test_the_program_is_flowers_with_a_fork_server() -> None:
+    command = "from client_app.superexec import main; main()"
+    options = ["--insecure", "--runtime-api-address", "127.0.0.1:1"]
+    quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
+    program = subprocess.Popen([sys.executable, "-c", command, *options], env=os.environ | quiet)
+    try:
+        while not any("forkserver" in line for line in children(program.pid)):
+            assert program.poll() is None
+            time.sleep(0.05)
+    finally:
+        program.terminate()
+        program.wait(timeout=60)
+
+
+def children(pid: int) -> list[str]:
+    """Return the command lines of a process's children."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [Path(f"/proc/{child}/cmdline").read_text() for child in found]
 
 
 def test_a_client_app_is_forked_and_ends_with_its_executor(cold: list[TaskType]) -> None:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
 from fedrsclip_core.errors import ConfigError, RunError
@@ -21,7 +20,7 @@ NODES = [11, 12, 13]
 
 @pytest.fixture(autouse=True)
 def _task() -> None:
-    TaskIdentity.run_id, TaskIdentity.task_id, TaskIdentity.node_id = 1, 1, 1
+    Fakes(small_config()).grid()  # without one, this process may create no messages
 
 
 def replies(*values: float, weights: tuple[int, ...] = (10, 20, 30)) -> list[RoundReply]:

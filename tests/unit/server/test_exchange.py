@@ -1,19 +1,15 @@
 """Bounded waits, guarded replies, and reasons without a client's own words."""
 
 import math
-import time
 
 import httpx
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
-from flwr.common.constant import ErrorCode
-from flwr.supercore.inflatable import inflatable_utils
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
 
 from fedrsclip_core.messages import QUERY_IDENTITY, ClientFailure, FailureCode
 from fedrsclip_core.records import CONFIG, pack_identity_request
-from server_app import exchange
 from server_app.exchange import Exchange, failure_reason, new_messages, serialized_size
+from server_app.flower_internals import ErrorCode
 from server_app.inprocess import InProcessGrid
 from tests.unit.server.fakes import Fakes, small_config
 
@@ -315,18 +311,3 @@ def test_the_serialized_size_covers_the_content() -> None:
     large = Message(RecordDict({CONFIG: ConfigRecord({"x": "a" * 5000})}), 1, QUERY_IDENTITY)
     assert serialized_size(large) > 5000 > serialized_size(small) > 50
     assert exchange.now() == 100.0
-
-
-def test_the_rest_of_a_reply_is_not_waited_for_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "_REST_OF_A_REPLY", 0.5)
-    monkeypatch.setattr(exchange, "_LAST_PULL_PAUSE", 0.1)
-    exchange.bound_pulls()
-
-    def never(object_id: str) -> bytes:
-        raise ObjectUnavailableError(object_id)
-
-    start = time.monotonic()
-    with pytest.raises(ObjectPullError):
-        # As Flower's grid calls it.
-        inflatable_utils.pull_objects(object_ids=["a", "b"], pull_object_fn=never)
-    assert time.monotonic() - start < 5
