@@ -1,0 +1,92 @@
+"""Commands and links of the documents are understood; a command that no longer is fails here."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from fedrsclip_core.bench.description import describe as describe_bench
+from fedrsclip_core.cli import parsers
+from fedrsclip_core.config import compose
+from fedrsclip_core.deploy.description import describe as describe_deployment
+from fedrsclip_core.errors import ConfigError
+from tests.unit.documents.markdown import PAGES, ROOT, anchors, commands, links
+
+pytestmark = pytest.mark.unit
+
+COMMANDS = [
+    pytest.param(words, id=f"{page.relative_to(ROOT)}: {' '.join(words)[:60]}")
+    for page in PAGES
+    for words in commands(page)
+]
+PLACEHOLDERS = {"seed": "1", "method": "promptfl"}
+OWN_KEYS = {"run": ("resume",), "deploy": ("out", "days", "rotate")}
+
+
+def understand(words: Sequence[str]) -> None:
+    """Raise ConfigError or SystemExit if ``fedrsclip`` would not understand these arguments."""
+    name, *arguments = [
+        re.sub(r"<([a-z]+)[^>]*>", lambda found: PLACEHOLDERS.get(found[1], "some"), word)
+        for word in words
+    ]
+    if name == "data":
+        name, arguments = f"data {arguments[0]}", arguments[1:]
+    if name == "deploy" and arguments[:1] == ["certs"]:
+        arguments = arguments[1:]
+    parser = parsers()[name]
+    given, overrides = parser.parse_known_args(arguments)
+    overrides += getattr(given, "overrides", [])
+    own = OWN_KEYS.get(name, ())
+    overrides = [text for text in overrides if text.partition("=")[0] not in own]
+    if name in ("run", "config", "check", "data check", "data split"):
+        compose(overrides)
+    elif name == "bench":
+        describe_bench(overrides)
+    elif name == "deploy" and overrides:
+        describe_deployment(overrides)
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_each_command_is_understood(words: list[str]) -> None:
+    understand(words)
+
+
+def test_there_are_commands_to_look_at() -> None:
+    used = {param.values[0][0] for param in COMMANDS}
+    assert used >= {"run", "check", "config", "bench", "data", "deploy", "watch", "report"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", "optimizer.lrr=1"],
+        ["bench", "bench=nonsense"],
+        ["bench", "bench=demo", "bench.sets=[0]"],
+        ["deploy", "federation=nonsense", "out=sites"],
+    ],
+)
+def test_a_command_that_is_not_understood_is_found(words: list[str]) -> None:
+    with pytest.raises(ConfigError):
+        understand(words)
+
+
+def test_an_unknown_command_is_found() -> None:
+    with pytest.raises(KeyError):
+        understand(["simulate"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = [
+        f"{file.relative_to(ROOT)}#{anchor}"
+        for file, anchor in links(page)
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file))
+    ]
+    # Headings that are generated have no line in their page.
+    generated = ROOT / "docs/reference/configuration.md"
+    assert [link for link in broken if not link.startswith(str(generated.relative_to(ROOT)))] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 200
