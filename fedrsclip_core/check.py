@@ -4,7 +4,9 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib import metadata
+
+from packaging.requirements import Requirement
 
 from fedrsclip_core import paths
 from fedrsclip_core.clock import SERVER_VARIABLE, inspect_clock
@@ -12,7 +14,6 @@ from fedrsclip_core.errors import ConfigError, FedRSCLIPError, RunError
 from fedrsclip_core.fileio import write_text
 from fedrsclip_core.schema import Config
 
-_FLOWER_SERIES = "1.41"
 _MIN_FREE_GIB = 1.0
 
 
@@ -32,7 +33,7 @@ def check(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> i
 
 def _inspections(overrides: Sequence[str]) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "python", _python
-    yield "packages", _packages
+    yield "packages", inspect_packages
     yield "home", _home
     # Only a site has a server elsewhere; and it simulates nobody.
     site = SERVER_VARIABLE in os.environ
@@ -55,46 +56,55 @@ def _python() -> str:
     return f"{sys.version.split()[0]} in {sys.prefix}"
 
 
-def _packages() -> str:
-    missing = [name for name in _required() if _version(name) is None]
+def installed_version(package: str) -> str | None:
+    """Return a package's installed version, ``None`` if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def inspect_packages(version: Callable[[str], str | None] = installed_version) -> str:
+    """Return the versions that matter.
+
+    Parameters
+    ----------
+    version : Callable[[str], str or None]
+        Finds a package's installed version.
+
+    Raises
+    ------
+    RunError
+        If a package is missing, or Flower's version is one that is not known to work.
+    """
+    needed = _requirements()
+    missing = [name for name in needed if version(name) is None]
     if missing:
         raise RunError(
             f"{', '.join(missing)} not installed: install fedrsclip with pip; `uv pip install` "
             "and `uv sync` install no dependencies of this project, because Flower would "
             "otherwise download them again for every run"
         )
-    flower = _version("flwr") or ""
-    if not flower.startswith(f"{_FLOWER_SERIES}."):
+    flower, wanted = version("flwr") or "", needed["flwr"]
+    if not wanted.specifier.contains(flower, prereleases=True):
         raise RunError(
-            f"flwr is {flower} but must be {_FLOWER_SERIES}.x: Flower's command, SuperLink and "
-            f"SuperNodes must share it; pip install 'flwr[simulation]~={_FLOWER_SERIES}.0'"
+            f"flwr is {flower} but must be {wanted.specifier}: pip install '{wanted}', the same "
+            "minor version on all machines of a federation"
         )
-    if _version("ray") is None:
+    if version("ray") is None:
         raise RunError("ray is not installed: pip install 'flwr[simulation]' in this Python")
     shown = ("flwr", "ray", "torch", "transformers")
-    return ", ".join(f"{name} {_version(name)}" for name in shown)
+    return ", ".join(f"{name} {version(name)}" for name in shown)
 
 
-def _required() -> list[str]:
-    """Return the names of the packages that this one requires without extras."""
+def _requirements() -> dict[str, Requirement]:
+    """Return what this package requires without extras, by name."""
     try:
-        lines = requires("fedrsclip") or []
-    except PackageNotFoundError as error:
+        lines = metadata.requires("fedrsclip") or []
+    except metadata.PackageNotFoundError as error:
         raise RunError("fedrsclip itself is not installed: run pip install -e .") from error
-    plain = (line.partition(";") for line in lines)
-    return [_name(line) for line, _, marker in plain if "extra" not in marker]
-
-
-def _name(requirement: str) -> str:
-    end = next((i for i, c in enumerate(requirement) if c in "[<>=!~ "), len(requirement))
-    return requirement[:end]
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    found = [Requirement(line) for line in lines]
+    return {one.name: one for one in found if one.marker is None or one.marker.evaluate()}
 
 
 def _home() -> str:

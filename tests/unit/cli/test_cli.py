@@ -86,14 +86,17 @@ def test_check_names_a_wrong_key() -> None:
     assert any(line.startswith("problem  configuration: prompt.nctx") for line in lines)
 
 
-def test_check_names_the_cause_of_missing_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = checks._version
-    monkeypatch.setattr(checks, "_version", lambda name: None if name == "torch" else known(name))
+def test_check_names_the_cause_of_missing_packages() -> None:
     with pytest.raises(RunError, match=r"torch not installed.*uv sync"):
-        checks._packages()
-    monkeypatch.setattr(checks, "_version", lambda name: "1.30.0")
-    with pytest.raises(RunError, match=r"flwr is 1\.30\.0 but must be 1\.41"):
-        checks._packages()
+        checks.inspect_packages(lambda name: None if name == "torch" else "1.41.0")
+    with pytest.raises(RunError, match="ray is not installed"):
+        checks.inspect_packages(lambda name: None if name == "ray" else "1.41.0")
+
+
+@pytest.mark.parametrize("version", ["1.40.1", "1.43.0"])
+def test_check_names_a_flower_that_is_not_known_to_work(version: str) -> None:
+    with pytest.raises(RunError, match=rf"flwr is {version} but must be .*pip install 'flwr"):
+        checks.inspect_packages(lambda _: version)
 
 
 def test_check_names_a_home_that_cannot_be_written(
