@@ -56,11 +56,15 @@ def guarded(handler: Handler) -> Callable[[Message, Context], Message]:
 @app.query("identity")
 @guarded
 def identity(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
-    """Say who this client is and what it runs; encodes nothing."""
+    """Say who this client is and what it runs; encodes nothing.
+
+    To a server that runs something else it says no more than that: nothing of images or model.
+    """
     _, code, config = unpack_identity_request(message.content)
     differences = _differences(runtime, code, config)
     if differences:
         log.write(f"the server will refuse this client: {differences}")
+        return pack_identity(runtime.mere_identity())
     return pack_identity(runtime.identity())
 
 
@@ -76,7 +80,7 @@ def prepare(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
     _ = runtime.text
     if runtime.config.prompt.private:
         rounds.start_state(runtime, log)
-    return pack_identity(runtime.identity())
+    return pack_identity(runtime.identity(label_counts=True))
 
 
 @app.query("init")

@@ -6,6 +6,7 @@ process, often one that starts cold, so nothing is imported before it is needed.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -30,7 +31,7 @@ from fedrsclip_core.data.federated import ClientData, open_client_data
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.digests import class_digest, code_digest, config_digest
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.messages import Identity
+from fedrsclip_core.messages import DIGEST_PARTS, Identity
 from fedrsclip_core.prompts import TRANSPORT, initial_prompt
 from fedrsclip_core.schema import Config
 
@@ -151,19 +152,36 @@ class Runtime:
             del self.data
         return self._features[part]
 
-    def identity(self) -> Identity:
-        """Say who this client is; after the preparation without unreadable images."""
-        labels = {part: self._labels(part) for part in PARTS}
-        counts: tuple[int, ...] = ()
-        if self.config.privacy.share_label_counts:
-            per_class = np.bincount(labels["train"], minlength=len(self.class_names))
-            counts = tuple(int(n) for n in per_class)
+    def mere_identity(self) -> Identity:
+        """Say who this client is and what it runs, without a look at images or model."""
         return Identity(
             client_name=self.site.client_name,
             partition_id=self.site.partition_id,
             num_partitions=self.site.num_partitions,
-            digests=self.digests(),
+            digests=dict.fromkeys(DIGEST_PARTS, "") | self._own_digests(),
             n_ctx=self.config.prompt.n_ctx,
+            width=0,
+            num_train=0,
+            num_val=0,
+            num_test=0,
+        )
+
+    def identity(self, *, label_counts: bool = False) -> Identity:
+        """Say who this client is; after the preparation without unreadable images.
+
+        Parameters
+        ----------
+        label_counts : bool
+            Whether to tell the training images per class, if ``privacy.share_label_counts``.
+        """
+        labels = {part: self._labels(part) for part in PARTS}
+        counts: tuple[int, ...] = ()
+        if label_counts and self.config.privacy.share_label_counts:
+            per_class = np.bincount(labels["train"], minlength=len(self.class_names))
+            counts = tuple(int(n) for n in per_class)
+        return replace(
+            self.mere_identity(),
+            digests=self.digests(),
             width=self.files.width,
             num_train=len(labels["train"]),
             num_val=len(labels["val"]),
@@ -174,12 +192,14 @@ class Runtime:
     def digests(self) -> dict[str, str]:
         """Return what the federation must agree on, by part."""
         return {
-            "code": code_digest(),
-            "config": self.config_digest,
+            **self._own_digests(),
             "clip": self.files.digest,
             "classes": self.class_digest,
             "split": self.split_digest,
         }
+
+    def _own_digests(self) -> dict[str, str]:
+        return {"code": code_digest(), "config": self.config_digest}
 
     def _labels(self, part: str) -> NDArray[np.int64]:
         if part in self._features:

@@ -1,7 +1,7 @@
 """Compose, check and print the configuration; the only module that knows Hydra and OmegaConf.
 
-Overrides may arrive over the network. So nothing in them is evaluated: no interpolation, no
-object paths; a name is looked up in a closed table.
+Overrides may arrive over the network. So nothing in them is evaluated: no interpolation, however
+it is escaped, no object paths; a name is looked up in a closed table.
 """
 
 import shlex
@@ -26,6 +26,9 @@ T = TypeVar("T")
 RUN_CONFIG_KEY = "hydra-overrides"
 _REFUSED = ("${", "_target_", "oc.env")
 _MAPPINGS = ("data.class_words.", "data.class_aliases.")
+_SHARE_COUNTS = "privacy.share_label_counts"
+_RECIPES = ("experiment", "method", "tuned")
+"""Groups whose options set values in other groups."""
 _SITE_SOURCES = {
     "data.path": "node configuration (data-path) or FEDRSCLIP_DATA_PATH",
     "model.path": "node configuration (model-path) or FEDRSCLIP_MODEL_PATH",
@@ -88,6 +91,17 @@ def compose_file(file: Path, overrides: Sequence[str], schema: type[T]) -> T:
 def choices(overrides: Sequence[str]) -> dict[str, str]:
     """Return the option chosen in each group, e.g. ``{"data": "uc_merced", ...}``."""
     return _compose(split_site_overrides(overrides)[0])[1]
+
+
+def for_simulation(overrides: Sequence[str]) -> list[str]:
+    """Add what a simulation does unless it is told otherwise: its clients have no secrets.
+
+    Their images are this machine's, so their counts per class may be drawn.
+    """
+    privacy = ("privacy", _SHARE_COUNTS)
+    if any(text.partition("=")[0].strip().lstrip("+") in privacy for text in overrides):
+        return list(overrides)
+    return [f"{_SHARE_COUNTS}=true", *overrides]
 
 
 def from_run_config(run_config: Mapping[str, object]) -> Config:
@@ -165,10 +179,36 @@ def set_value(config: Config, key: str, value: object) -> None:
 
 
 def _compose(overrides: Sequence[str]) -> tuple[Any, dict[str, str]]:
-    checked = [_checked(override) for override in overrides]
+    checked = [text for override in overrides if (text := _checked(override))]
     composed = _composed(conf_dir(), "config", checked)
-    chosen = {name: str(option) for name, option in composed.hydra.runtime.choices.items()}
-    return composed, chosen
+    _keep_what_is_named(composed, checked)
+    return composed, _chosen(composed)
+
+
+def _chosen(composed: Any) -> dict[str, str]:
+    return {name: str(option) for name, option in composed.hydra.runtime.choices.items()}
+
+
+def _keep_what_is_named(composed: Any, overrides: Sequence[str]) -> None:
+    """Take back what a recipe or its tuning set for an option in whose place another is named."""
+    from omegaconf import open_dict
+
+    chosen = _chosen(composed)
+    named = [key for text in overrides if (key := text.partition("=")[0]) in _groups()]
+    options = [group for group in named if group not in _RECIPES]
+    if not options or all(chosen.get(g) not in _groups()[g] for g in ("experiment", "tuned")):
+        return
+    unnamed = [text for text in overrides if text.partition("=")[0] not in options]
+    recipe = _chosen(_composed(conf_dir(), "config", unnamed))
+    replaced = [group for group in options if recipe[group] != chosen[group]]
+    if not replaced:
+        return
+    values = [text for text in overrides if text.partition("=")[0] not in (*named, "~tuned")]
+    kept = [f"{g}={chosen[g]}" for g in _groups() if g not in ("experiment", "tuned")]
+    plain = _composed(conf_dir(), "config", [*kept, "~tuned", *values])
+    with open_dict(composed):
+        for group in replaced:
+            composed[group] = plain[group]
 
 
 def _composed(folder: Path, name: str, overrides: list[str]) -> Any:
@@ -198,7 +238,7 @@ def _merge(composed: Any, schema: type[T]) -> T:
 
 
 def _checked(text: str) -> str:
-    """Return the override as Hydra takes it, or say what is wrong with it."""
+    """Return the override as Hydra takes it, empty if it changes nothing; or say what is wrong."""
     override = _parsed(text)
     key = override.key_or_group
     if override.is_delete() or override.package is not None:
@@ -208,9 +248,14 @@ def _checked(text: str) -> str:
             f"{key} has several values: a run takes one, start a run for each "
             "(or put quotes around a text with a comma)"
         )
+    # As Hydra stores it: the text before may have hidden an interpolation by escapes.
+    for part in _texts(override.value()):
+        _refuse_evaluation(part, key)
     value = text.partition("=")[2]
     if key in _groups():
         _check_option(key, override.value())
+        if override.value() is None:
+            return "~tuned" if key == "tuned" else ""
         return f"{key}={value}"
     if key.startswith(_MAPPINGS):
         return f"++{key}={value}"
@@ -272,6 +317,17 @@ def _refuse_evaluation(override: str, key: str) -> None:
     for pattern in _REFUSED:
         if pattern in override:
             raise ConfigError(f"the override of {key} holds {pattern}: only plain values are taken")
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for pair in value.items():
+            yield from _texts(pair)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+    else:
+        yield str(value)
 
 
 def _translated(error: Exception) -> ConfigError:

@@ -51,7 +51,7 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     FedRSCLIPError
         With the sentence to show, before anything is started.
     """
-    overrides = with_resumed(overrides)
+    overrides = configuration.for_simulation(with_resumed(overrides))
     travelling, _ = configuration.split_site_overrides(overrides)
     config = preflight.compose_here(overrides)
     machine.check_resources(config.federation)

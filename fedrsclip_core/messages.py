@@ -57,8 +57,10 @@ class Identity:
     """What a client says of itself, once.
 
     ``digests`` has an entry for each of :data:`DIGEST_PARTS`; an empty string means that the
-    part is a site's own business (the split under the ``site`` partition) or not known yet.
-    ``label_counts`` (training images per class) is empty unless ``privacy.share_label_counts``.
+    part is a site's own business (the split under the ``site`` partition) or was not looked at.
+    To a server whose code or configuration differs a client tells neither images nor model: all
+    sizes of these are 0. ``label_counts`` (training images per class) comes with the preparation
+    only, and is empty unless ``privacy.share_label_counts``.
     """
 
     client_name: str

@@ -156,7 +156,7 @@ class StrategyConfig:
 class PrivacyConfig:
     """What, besides the shared prompt and sums, a client tells the server."""
 
-    share_label_counts: bool = True
+    share_label_counts: bool = False
 
 
 @dataclass

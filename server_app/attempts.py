@@ -19,6 +19,7 @@ _MAY_CHANGE = {
     "run.name",
     "run.resume",
     "run.private_aside",
+    "privacy.share_label_counts",
     "run.tensorboard",
     "federation.client_cpus",
     "federation.client_gpus",

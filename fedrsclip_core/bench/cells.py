@@ -61,11 +61,16 @@ class Cell:
         return paths.runs_dir() / self.name
 
     @property
+    def submitted(self) -> list[str]:
+        """The overrides as a simulation adds to them."""
+        return configuration.for_simulation(self.overrides)
+
+    @property
     def job(self) -> dict[str, Any]:
         """What a worker is told."""
         return {
             "name": self.name,
-            "overrides": self.overrides,
+            "overrides": self.submitted,
             "partitions": self.partitions,
             "data_path": self.data_path,
         }
@@ -73,7 +78,7 @@ class Cell:
     @property
     def config(self) -> Config:
         """The composed configuration."""
-        common = tuple(text for text in self.overrides if key_of(text) not in _OF_ONE_CELL)
+        common = tuple(text for text in self.submitted if key_of(text) not in _OF_ONE_CELL)
         # Cells that differ in seed and name only are composed once: it takes a second.
         config = copy.deepcopy(_composed(common))
         config.seed, config.run.name = self.seed, self.name

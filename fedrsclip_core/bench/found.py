@@ -51,7 +51,7 @@ def lost_replies(cell: Cell, results: Mapping[str, Any]) -> str:
 
 def _check_same(cell: Cell, about: Mapping[str, Any], results: Mapping[str, Any]) -> None:
     code = (results.get("digests") or {}).get("code")
-    if about["overrides"] == join_overrides(cell.overrides) and code == code_digest():
+    if about["overrides"] == join_overrides(cell.submitted) and code == code_digest():
         return  # the same words to the same code: composing would take a second
     now = json.loads(json.dumps(dict(flattened(cell.config))))
     before = about["config"]

@@ -39,7 +39,7 @@ def left() -> Callable[..., Cell]:
         cell = demo(*more)
         cell.folder.mkdir(parents=True)
         config = {k: v for k, v in flattened(cell.config) if k not in SITE_KEYS}
-        about = {"overrides": join_overrides(cell.overrides), "config": config}
+        about = {"overrides": join_overrides(cell.submitted), "config": config}
         (cell.folder / "run.json").write_text(json.dumps(about))
         results = {"status": status, "digests": {"code": code or code_digest()}}
         (cell.folder / "results.json").write_text(json.dumps(results))

@@ -51,7 +51,6 @@ def test_identity_says_who_and_what(client: Client) -> None:
     )
     assert (identity.n_ctx, identity.width) == SHAPE
     assert (identity.num_train, identity.num_val, identity.num_test) == (9, 3, 3)
-    assert identity.label_counts == (3, 3, 3)
     assert all(len(digest) == 64 for digest in identity.digests.values())
     assert unpack_identity(client.query("prepare").content) == identity
 
@@ -61,9 +60,26 @@ def test_identity_encodes_nothing(client: Client) -> None:
     assert not paths.features_dir().exists()
 
 
-def test_label_counts_are_a_setting(client: Client) -> None:
-    client.overrides = ("privacy.share_label_counts=false",)
+def test_label_counts_are_a_setting_and_wait_for_the_preparation(client: Client) -> None:
+    assert unpack_identity(client.query("prepare").content).label_counts == ()
+    client.overrides = ("privacy.share_label_counts=true",)
     assert unpack_identity(client.query("identity").content).label_counts == ()
+    assert unpack_identity(client.query("prepare").content).label_counts == (3, 3, 3)
+
+
+@pytest.mark.parametrize("part", ["code", "config"])
+def test_a_server_that_runs_something_else_learns_nothing_of_images_or_model(
+    client: Client, part: str
+) -> None:
+    """Not even by a failure: the site's folders are not looked at."""
+    client.overrides = ("privacy.share_label_counts=true",)
+    for folder in (client.data, Path("/nowhere")):
+        site = replace(client, data=folder, clip=folder)
+        identity = unpack_identity(site.query("identity", **{part: "0" * 64}).content)
+        assert identity.client_name == "client-0"
+        assert {p for p, digest in identity.digests.items() if digest} == {"code", "config"}
+        sizes = (identity.width, identity.num_train, identity.num_val, identity.num_test)
+        assert (sizes, identity.label_counts) == ((0, 0, 0, 0), ())
 
 
 def test_the_split_of_a_site_is_its_own_business(client: Client) -> None:

@@ -63,6 +63,70 @@ def test_tuned_values_belong_to_a_recipe_and_a_method() -> None:
         assert compose(overrides)
 
 
+def test_what_was_tuned_for_one_option_is_not_given_to_another() -> None:
+    recipe = ["experiment=uc_merced", "method=promptfl"]
+    tuned = compose(recipe).optimizer
+    assert (tuned.name, tuned.lr) == ("sgd", 2.0)
+    adamw = compose([*recipe, "optimizer=adamw"]).optimizer
+    assert adamw == compose(["optimizer=adamw"]).optimizer
+    assert (adamw.lr, adamw.private_lr) == (0.002, None)
+    assert compose([*recipe, "optimizer=adamw", "optimizer.lr=0.5"]).optimizer.lr == 0.5
+    assert compose([*recipe, "optimizer=sgd"]).optimizer == tuned
+
+
+@pytest.mark.parametrize(
+    ("method", "named"),
+    [
+        ("promptfl_ft", "federation=demo"),
+        ("fedprox", "strategy=fedmedian"),
+        ("fedrsclip", "loss=without_dpac"),
+        ("fedrsclip", "prompt=low_rank"),
+        ("fedrsclip", "optimizer=adamw"),
+        ("fedrsclip", "partition=uniform"),
+        ("local", "data=demo_scenes"),
+        ("local", "model=clip_vit_b16"),
+        ("local", "privacy=simulation"),
+    ],
+)
+def test_a_named_option_holds_what_its_file_and_the_method_say(method: str, named: str) -> None:
+    """And no other group changes by its being named."""
+    group = named.partition("=")[0]
+    # Four clients with four classes each could not hold the classes of the other recipe.
+    experiment = f"experiment=uc_merced{'_uniform' if group == 'federation' else ''}"
+    alone = asdict(compose([f"method={method}", named]))
+    recipe = asdict(compose([experiment, f"method={method}"]))
+    both = asdict(compose([experiment, f"method={method}", named]))
+    assert both.pop(group) == alone[group]
+    del recipe[group]
+    if method == "promptfl_ft":  # as many epochs as the federation has rounds
+        assert both["prompt"].pop("finetune_epochs") == alone["federation"]["num_rounds"]
+        del recipe["prompt"]["finetune_epochs"]
+    assert both == recipe
+
+
+def test_what_makes_a_method_holds_with_each_option() -> None:
+    frozen = compose(
+        ["method=fedrsclip_frozen_shared", "optimizer=adamw", "optimizer.private_lr=1"]
+    )
+    assert (frozen.optimizer.name, frozen.optimizer.lr) == ("adamw", 0)
+    assert compose(["method=zero_shot", "federation=deployment"]).federation.num_rounds == 0
+
+
+def test_groups_without_an_option() -> None:
+    recipe = ["experiment=uc_merced", "method=promptfl"]
+    assert compose([*recipe, "tuned=null"]).optimizer.lr == 0.1
+    assert compose(["experiment=null", "tuned=null"]) == Config()
+
+
+def test_only_a_simulation_tells_counts_per_class() -> None:
+    assert not any(
+        compose([f"federation={f}"]).privacy.share_label_counts for f in ("demo", "uc_merced")
+    )
+    assert compose(configuration.for_simulation(["seed=1"])).privacy.share_label_counts
+    for said in ("privacy=deployment", "privacy.share_label_counts=false"):
+        assert not compose(configuration.for_simulation([said])).privacy.share_label_counts
+
+
 def test_methods_differ_where_they_should() -> None:
     promptfl = compose(["experiment=uc_merced", "method=promptfl"])
     assert (promptfl.prompt.shared, promptfl.prompt.private) == (True, False)
@@ -184,6 +248,28 @@ def test_a_mistake_is_one_sentence_naming_the_key(overrides: list[str], words: l
     assert "\n" not in sentence
     for word in words:
         assert word in sentence, sentence
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        r"$\{oc.$\{run.name\}:SOME_VARIABLE\}",
+        r"'$\{oc.'$\{run.name\}",
+        r"$\{run.name\}",
+        r"\$\{run.name\}",
+        "'${run.name}'",
+    ],
+)
+@pytest.mark.parametrize("key", ["prompt.shared_init", "data.class_words.a", "model.revision"])
+def test_no_interpolation_is_evaluated_however_it_is_hidden(
+    value: str, key: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SOME_VARIABLE", "ZZsecretZZ")
+    for text in (value, f"[{value}]", f"{{a: {value}}}"):
+        with pytest.raises(ConfigError) as caught:
+            compose(["run.name=env", f"{key}={text}"])
+        assert "ZZsecretZZ" not in str(caught.value)
+    assert "ZZsecretZZ" not in "".join(capfd.readouterr())
 
 
 def test_run_config_is_composed_like_a_command_line() -> None:
