@@ -4,16 +4,22 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+# make test FLOWER=1.41 tests with that Flower; without it, with the one that is installed.
+TESTED := $(VENV)$(if $(FLOWER),/flower-$(FLOWER))
 
-.PHONY: demo test lint docs bench compose-demo compose-down clean
+.PHONY: demo test test-flower lint docs bench compose-demo compose-down clean
 
 # A federation of four simulated clients on embedded scenes.
 demo: $(VENV)/.installed
 	$(BIN)/fedrsclip run
 
 # Unit and integration tests; no GPU, no network.
-test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/unit tests/integration -m "not slow and not gpu and not network and not docker"
+test: $(TESTED)/.installed-dev
+	$(TESTED)/bin/python -m pytest tests/unit tests/integration -m "not slow and not gpu and not network and not docker"
+
+# Of these, what another Flower could break.
+test-flower: $(TESTED)/.installed-dev
+	$(TESTED)/bin/python -m pytest tests/unit tests/integration -m "flower and not slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -66,3 +72,12 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 $(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
 	$(PIP) install -e '.[docs]'
 	touch $@ $(VENV)/.installed
+
+# An environment with another Flower in front of the packages of $(VENV).
+$(VENV)/flower-%/.installed-dev: $(VENV)/.installed-dev
+	$(BIN)/python -m venv $(@D)
+	echo "import site; site.addsitedir('$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+	    >$$($(@D)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/packages.pth
+	$(@D)/bin/python -m pip --disable-pip-version-check install 'flwr[simulation]==$*.*'
+	$(@D)/bin/python -m pip --disable-pip-version-check install --no-deps -e .
+	touch $@

@@ -31,7 +31,7 @@ WANTED = [
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc"),
     pytest.mark.skipif(_NGINX is None, reason="nginx is not installed"),
 ]
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), *WANTED]
+pytestmark = [pytest.mark.integration, pytest.mark.flower, pytest.mark.timeout(300), *WANTED]
 
 CLASSES = ("forest", "harbor")
 CLIENTS = ("north", "south")

@@ -24,6 +24,7 @@ from tests.tiny_clip import make_tiny_clip
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.flower,
     pytest.mark.timeout(500),
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc"),
 ]

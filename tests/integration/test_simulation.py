@@ -11,7 +11,7 @@ import pytest
 
 from fedrsclip_core import machine
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.flower]
 
 RUN = "same"
 SETTINGS = [

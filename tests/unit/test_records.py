@@ -29,7 +29,7 @@ from fedrsclip_core.records import (
     unpack_round_request,
 )
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
 SHAPE = (4, 8)
 SHARED = np.arange(32, dtype=np.float32).reshape(SHAPE)

@@ -51,6 +51,7 @@ def ask(address: str, monkeypatch: pytest.MonkeyPatch, authority: Path | None = 
     return main(["clock"])
 
 
+@pytest.mark.flower
 def test_the_limits_are_flowers() -> None:
     assert -MIN_TIMESTAMP_DIFF_SECONDS == clocks.REFUSED_AHEAD
     assert MAX_TIMESTAMP_DIFF_SECONDS == clocks.REFUSED_BEHIND

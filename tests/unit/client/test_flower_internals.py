@@ -12,7 +12,7 @@ import pytest
 
 from client_app.flower_internals import MODULES
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
 TOKEN = "the-token-of-this-task"
 SPEC = """

@@ -21,7 +21,7 @@ from client_app.flower_internals import (
 )
 from client_app.superexec import LIBRARIES, WarmExecutor, forget_project
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
 
 def spec(task_type: TaskType) -> ExecutionSpec:

@@ -11,7 +11,7 @@ from fedrsclip_core.validation import STRATEGY_PARAMETERS
 from server_app.aggregation import AGGREGATORS, Aggregator, build
 from tests.unit.server.fakes import Fakes, small_config
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
 SHAPE = (4, 8)
 START = np.zeros(SHAPE, dtype=np.float32)

@@ -13,7 +13,7 @@ from server_app.flower_internals import ErrorCode
 from server_app.inprocess import InProcessGrid
 from tests.unit.server.fakes import Fakes, small_config
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
 REQUEST = pack_identity_request("r", "c", "d")
 

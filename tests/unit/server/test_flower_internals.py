@@ -33,7 +33,7 @@ from server_app.flower_internals import (
 )
 from tests.unit.server.fakes import Fakes, small_config
 
-pytestmark = pytest.mark.unit
+pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
 
 def a_message() -> Message:
