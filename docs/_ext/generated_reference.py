@@ -35,7 +35,10 @@ def configuration(conf: Path = CONF) -> str:
     fields = {field.name: field for field in dataclasses.fields(Config)}
     chosen = dict(_DEFAULT_OPTION.findall((conf / "config.yaml").read_text(encoding="utf-8")))
     folders = {
-        path.name: sorted(path.glob("*.yaml"), key=lambda file: file.stem != chosen.get(path.name))
+        path.name: sorted(
+            path.glob("*.yaml"),
+            key=lambda file: (file.stem != chosen.get(file.parent.name), file.stem),
+        )
         for path in sorted(conf.iterdir())
         if path.is_dir()
     }
