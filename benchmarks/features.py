@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from benchmarks.gemm import gflop, gflops_of_product, multiplier, seconds_of
 from benchmarks.inputs import save_images, save_random_clip
 from benchmarks.measuring import Cell, Report, arguments, in_turns, medians, publish, settings_of
-from fedrsclip_core.clip import ClipFiles, find_clip
+from fedrsclip_core.clip.files import ClipFiles, find_clip
+from fedrsclip_core.clip.image_encoder import ImageEncoder
+from fedrsclip_core.config.schema import DTYPES, ModelConfig
 from fedrsclip_core.data.features import Encoding, FeatureCache
 from fedrsclip_core.data.folder import FolderSource
-from fedrsclip_core.image_encoder import ImageEncoder
-from fedrsclip_core.schema import DTYPES, ModelConfig
 
 BATCH = 32
 

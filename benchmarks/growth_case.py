@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 
 from benchmarks.inputs import class_names, save_random_clip
 from benchmarks.memory import peak_rss_mib
-from fedrsclip_core import paths
-from fedrsclip_core.clip import find_clip
-from fedrsclip_core.config import compose
+from fedrsclip.bench.worker import run_cell
+from fedrsclip_core.clip.files import find_clip
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.clip.text_tower import load_text_tower
+from fedrsclip_core.clip.tokens import tokenize_prompts
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.schema import Config, ModelConfig
 from fedrsclip_core.data.features import Encoding, FeatureCache
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.data.federated import open_client_data
 from fedrsclip_core.data.scenes import SceneSource
 from fedrsclip_core.demo.scenes import CLASS_NAMES
-from fedrsclip_core.prompts import ClientState, random_prompt
-from fedrsclip_core.schema import Config, ModelConfig
-from fedrsclip_core.text_encoder import PackedTextEncoder
-from fedrsclip_core.text_tower import load_text_tower
-from fedrsclip_core.tokens import tokenize_prompts
-from fedrsclip_core.training import train_round
-from server_app.cell import run_cell
+from fedrsclip_core.learning.prompts import ClientState, random_prompt
+from fedrsclip_core.learning.training import train_round
+from fedrsclip_core.runs import paths
 
 if TYPE_CHECKING:
     from PIL.Image import Image

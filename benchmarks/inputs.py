@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fedrsclip_core import assets
+from fedrsclip_core.clip import assets
 
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fedrsclip_core import machine
-from fedrsclip_core.fileio import write_json
+from fedrsclip_core.runs.fileio import write_json
 
 Cell = float | int | str | None
 _FLAGS = ("amx_bf16", "amx_tile", "avx512_bf16", "avx512f", "avx2")

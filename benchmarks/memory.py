@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from fedrsclip_core.processes import process_table
+from fedrsclip.run.processes import process_table
 
 _EVERY = 2.0
 """Seconds; to read it walks a process's page table, which would slow down what is measured."""

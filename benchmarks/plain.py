@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedrsclip_core.classifier import private_weight, unit
-from fedrsclip_core.clip import ClipFiles
-from fedrsclip_core.losses import TextFeatures, combine, loss_terms, total_loss
-from fedrsclip_core.prompts import ClientState
-from fedrsclip_core.schema import Config
-from fedrsclip_core.tokens import PromptTokens
+from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.clip.tokens import PromptTokens
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.learning.classifier import private_weight, unit
+from fedrsclip_core.learning.losses import TextFeatures, combine, loss_terms, total_loss
+from fedrsclip_core.learning.prompts import ClientState
 
 
 @dataclass

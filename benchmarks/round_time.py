@@ -34,12 +34,12 @@ from client_app.rounds import Deadline, start_state, train
 from client_app.runtime import Runtime
 from client_app.site import Site
 from client_app.site_log import SiteLog
-from fedrsclip_core import paths
-from fedrsclip_core.config import compose
-from fedrsclip_core.messages import RoundRequest
-from fedrsclip_core.schema import DTYPES, Config
-from fedrsclip_core.tokens import tokenize_prompts
-from fedrsclip_core.training import batches, train_round
+from fedrsclip_core.clip.tokens import tokenize_prompts
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.schema import DTYPES, Config
+from fedrsclip_core.learning.training import batches, train_round
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.messages import RoundRequest
 
 RUN = "timed"
 EVALUATION = "evaluation, private file"

@@ -24,9 +24,9 @@ from benchmarks.inputs import class_names, save_images
 from benchmarks.measuring import Cell, Report, arguments, publish, settings_of
 from benchmarks.memory import MemoryWatch
 from benchmarks.site_steps import steps_in
+from fedrsclip.bench.workers import Worker
 from fedrsclip_core import machine
-from fedrsclip_core.bench.workers import Worker
-from fedrsclip_core.config import compose
+from fedrsclip_core.config.compose import compose
 
 DRIVERS = ("ray", "in process")
 RUN = "timed"
@@ -66,7 +66,7 @@ def simulate(driver: str, home: Path, images: Path, settings: Sequence[str]) -> 
     site = {"FEDRSCLIP_HOME": str(home)}
     with MemoryWatch(f"FEDRSCLIP_HOME={home}") as watch:
         if driver == "ray":
-            command = [sys.executable, "-m", "fedrsclip_core.cli", "run", *settings]
+            command = [sys.executable, "-m", "fedrsclip.cli", "run", *settings]
             done = subprocess.run(
                 [*command, f"data.path={images}"],
                 env={**os.environ, **site},

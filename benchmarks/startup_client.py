@@ -13,7 +13,7 @@ def as_client(config: str) -> None:
     from client_app.rounds import Deadline, train
     from client_app.runtime import open_runtime
     from client_app.site_log import SiteLog
-    from fedrsclip_core.messages import RoundRequest
+    from fedrsclip_core.wire.messages import RoundRequest
 
     imported = time.perf_counter()
     runtime = open_runtime({"partition-id": 0}, {"hydra-overrides": config})

@@ -30,17 +30,17 @@ from benchmarks.gemm import gflop, gflops_of_product, multiplier, seconds_of
 from benchmarks.inputs import class_names, save_random_clip
 from benchmarks.measuring import Report, arguments, in_turns, medians, publish, settings_of
 from benchmarks.plain import PlainLoop
-from fedrsclip_core.classifier import unit
-from fedrsclip_core.clip import ClipFiles, find_clip
-from fedrsclip_core.config import compose
+from fedrsclip_core.clip.files import ClipFiles, find_clip
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.clip.text_tower import load_text_tower
+from fedrsclip_core.clip.tokens import PromptTokens, tokenize_prompts
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.schema import DTYPES, Config, ModelConfig
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.data.names import words_for
-from fedrsclip_core.prompts import ClientState
-from fedrsclip_core.schema import DTYPES, Config, ModelConfig
-from fedrsclip_core.text_encoder import PackedTextEncoder
-from fedrsclip_core.text_tower import load_text_tower
-from fedrsclip_core.tokens import PromptTokens, tokenize_prompts
-from fedrsclip_core.training import train_round
+from fedrsclip_core.learning.classifier import unit
+from fedrsclip_core.learning.prompts import ClientState
+from fedrsclip_core.learning.training import train_round
 
 METHODS = {1: "promptfl", 2: "fedrsclip"}
 """By number of prompts."""

@@ -14,10 +14,10 @@ from client_app.rounds import Deadline
 from client_app.runtime import Runtime, open_runtime
 from client_app.site import client_name
 from client_app.site_log import SiteLog
-from fedrsclip_core.digests import code_digest
 from fedrsclip_core.errors import ConfigError, WireError
-from fedrsclip_core.messages import ClientFailure, FailureCode
-from fedrsclip_core.records import (
+from fedrsclip_core.wire.digests import code_digest
+from fedrsclip_core.wire.messages import ClientFailure, FailureCode
+from fedrsclip_core.wire.records import (
     pack_identity,
     pack_init,
     pack_round_reply,

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.failures import DeviceError
-from fedrsclip_core.clip import ClipFiles
+from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.errors import ConfigError, FedRSCLIPError, ModelError
 
 if TYPE_CHECKING:
-    from fedrsclip_core.image_encoder import ImageEncoder
-    from fedrsclip_core.text_encoder import PackedTextEncoder
+    from fedrsclip_core.clip.image_encoder import ImageEncoder
+    from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 
 _DEVICE = re.compile(r"(cpu|mps|cuda(?::(\d+))?)")
 
@@ -100,7 +100,7 @@ def image_encoder(files: ClipFiles, device: str) -> "ImageEncoder":
     ModelError
         If the files cannot be read.
     """
-    from fedrsclip_core.image_encoder import ImageEncoder
+    from fedrsclip_core.clip.image_encoder import ImageEncoder
 
     with model_errors():
         return ImageEncoder(files, device)
@@ -119,10 +119,10 @@ def text_model(
     ModelError
         If the files cannot be read.
     """
-    from fedrsclip_core.text_encoder import PackedTextEncoder
-    from fedrsclip_core.text_tower import load_text_tower
-    from fedrsclip_core.tokens import tokenize_prompts, tokenize_templates
-    from fedrsclip_core.zero_shot import template_features
+    from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+    from fedrsclip_core.clip.text_tower import load_text_tower
+    from fedrsclip_core.clip.tokens import tokenize_prompts, tokenize_templates
+    from fedrsclip_core.clip.zero_shot import template_features
 
     with model_errors():
         prompts = tokenize_prompts(files, words, n_ctx)

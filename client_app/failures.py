@@ -11,7 +11,7 @@ from fedrsclip_core.errors import (
     PrivateStoreError,
     WireError,
 )
-from fedrsclip_core.messages import FailureCode
+from fedrsclip_core.wire.messages import FailureCode
 
 
 class DeviceError(FedRSCLIPError):

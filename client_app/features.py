@@ -8,15 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.site_log import SiteLog
-from fedrsclip_core import paths
-from fedrsclip_core.clip import ClipFiles
+from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.data.features import Encoding, FeatureCache
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.data.federated import ClientData
-from fedrsclip_core.messages import EVAL_PARTS
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.messages import EVAL_PARTS
 
 if TYPE_CHECKING:
-    from fedrsclip_core.image_encoder import ImageEncoder
+    from fedrsclip_core.clip.image_encoder import ImageEncoder
 
 PARTS = ("train", *EVAL_PARTS)
 _ENCODE_BATCH = 32

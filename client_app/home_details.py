@@ -6,9 +6,9 @@ from typing import Any
 
 from client_app.runtime import Runtime
 from client_app.site_log import SiteLog
-from fedrsclip_core import fileio, paths
-from fedrsclip_core.details import FORMAT
-from fedrsclip_core.messages import RoundRequest
+from fedrsclip_core.learning.diagnostics import FORMAT
+from fedrsclip_core.runs import fileio, paths
+from fedrsclip_core.wire.messages import RoundRequest
 
 
 def keep_details(

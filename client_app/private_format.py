@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.prompts import ClientState
+from fedrsclip_core.learning.prompts import ClientState
 
 Tensors = Mapping[str, NDArray[np.float32]]
 

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.private_format import PrivateFormat, state_of, tensors_of
-from fedrsclip_core import paths, runs
 from fedrsclip_core.errors import PrivateStoreError
-from fedrsclip_core.prompts import ClientState
-from fedrsclip_core.sealed import DamagedFileError, read_sealed, write_sealed
+from fedrsclip_core.learning.prompts import ClientState
+from fedrsclip_core.runs import paths
+from fedrsclip_core.runs import run_folder as runs
+from fedrsclip_core.runs.sealed import DamagedFileError, read_sealed, write_sealed
 
 FORMAT = "1"
 KEPT_ROUNDS = 3

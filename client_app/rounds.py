@@ -17,15 +17,15 @@ from client_app.home_details import keep_details
 from client_app.private_store import PrivateStore, open_store, start_from
 from client_app.runtime import Runtime
 from client_app.site_log import SiteLog
-from fedrsclip_core import paths
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.details import describe
 from fedrsclip_core.errors import ConfigError, WireError
-from fedrsclip_core.messages import EVAL_PARTS, RoundReply, RoundRequest
-from fedrsclip_core.prompts import ClientState, initial_gate, initial_offset
+from fedrsclip_core.learning.diagnostics import describe
+from fedrsclip_core.learning.prompts import ClientState, initial_gate, initial_offset
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.messages import EVAL_PARTS, RoundReply, RoundRequest
 
 if TYPE_CHECKING:
-    from fedrsclip_core.evaluation import Texts
+    from fedrsclip_core.learning.evaluation import Texts
 
 LAST_ROUND = 999_999
 _SAME = 1e-3
@@ -72,8 +72,8 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
     LateError, NonFiniteError, FedRSCLIPError
         With nothing written.
     """
-    from fedrsclip_core.evaluation import by_mode
-    from fedrsclip_core.training import train_round
+    from fedrsclip_core.learning.evaluation import by_mode
+    from fedrsclip_core.learning.training import train_round
 
     config, start = runtime.config, time.perf_counter()
     _check_round(request, first=1)
@@ -212,8 +212,8 @@ def _texts(
     runtime: Runtime, request: RoundRequest, state: ClientState, train_set: FeatureSet
 ) -> "Texts":
     """Encode what each mode classifies with."""
-    from fedrsclip_core.evaluation import text_features
-    from fedrsclip_core.training import finetune
+    from fedrsclip_core.learning.evaluation import text_features
+    from fedrsclip_core.learning.training import finetune
 
     config, text = runtime.config, runtime.text
     prompt = config.prompt
@@ -234,8 +234,8 @@ def _counted(
     log: SiteLog,
 ) -> RoundReply:
     """Classify val and test in every mode; a reply without training."""
-    from fedrsclip_core.evaluation import count_correct
-    from fedrsclip_core.transport import Transport
+    from fedrsclip_core.learning.evaluation import count_correct
+    from fedrsclip_core.learning.optimal_transport import Transport
 
     train_set = sets["train"]
     own_classes = np.zeros(len(runtime.words), dtype=bool)

@@ -23,17 +23,17 @@ from client_app.features import PARTS, ClientFeatures
 from client_app.private_format import PrivateFormat
 from client_app.site import Site, read_site
 from client_app.site_log import SiteLog
-from fedrsclip_core import paths
-from fedrsclip_core.clip import ClipFiles, find_clip
-from fedrsclip_core.config import from_run_config
+from fedrsclip_core.clip.files import ClipFiles, find_clip
+from fedrsclip_core.config.compose import from_run_config
+from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.data.federated import ClientData, open_client_data
 from fedrsclip_core.data.names import words_for
-from fedrsclip_core.digests import class_digest, code_digest, config_digest
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.messages import DIGEST_PARTS, Identity
-from fedrsclip_core.prompts import TRANSPORT, initial_prompt
-from fedrsclip_core.schema import Config
+from fedrsclip_core.learning.prompts import TRANSPORT, initial_prompt
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.digests import class_digest, code_digest, config_digest
+from fedrsclip_core.wire.messages import DIGEST_PARTS, Identity
 
 _RunConfig = tuple[tuple[str, str], ...]
 

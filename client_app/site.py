@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedrsclip_core import paths
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.runs import paths
 
 DATA_PATH = "FEDRSCLIP_DATA_PATH"
 MODEL_PATH = "FEDRSCLIP_MODEL_PATH"

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from fedrsclip_core import paths
+from fedrsclip_core.runs import paths
 
 _PROGRESS_EVERY = 30.0
 _MAX_BYTES = 2**20

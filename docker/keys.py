@@ -8,11 +8,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedrsclip_core.deploy.certs import DEFAULT_DAYS, make_keys
-from fedrsclip_core.deploy.description import Description, describe
-from fedrsclip_core.deploy.proxy import Proxy, nginx_conf
+from fedrsclip.deploy.certs import DEFAULT_DAYS, make_keys
+from fedrsclip.deploy.description import Description, describe
+from fedrsclip.deploy.proxy import Proxy, nginx_conf
 from fedrsclip_core.errors import FedRSCLIPError
-from fedrsclip_core.fileio import write_bytes, write_text
+from fedrsclip_core.runs.fileio import write_bytes, write_text
 
 HOSTS = Path("/hosts")
 _AUTHORITY = "tls/ca.crt"

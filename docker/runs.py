@@ -15,12 +15,13 @@ from typing import Any
 
 import tomli_w
 
-from fedrsclip_core import paths, report
-from fedrsclip_core.config import RUN_CONFIG_KEY, join_overrides
-from fedrsclip_core.deploy.description import describe, travelling
+from fedrsclip import report
+from fedrsclip.deploy.description import describe, travelling
+from fedrsclip.run.staging import stage_app
+from fedrsclip_core.config.compose import RUN_CONFIG_KEY, join_overrides
 from fedrsclip_core.errors import FedRSCLIPError, RunError
-from fedrsclip_core.staging import stage_app
-from fedrsclip_core.watch import RunFolder
+from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.watch import RunFolder
 
 KEYS = Path("/keys")
 _ADDRESS = "superlink:8000"

@@ -7,8 +7,8 @@ import sysconfig
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from fedrsclip_core.config.schema import FederationConfig, RunConfig
 from fedrsclip_core.errors import ConfigError, RunError
-from fedrsclip_core.schema import FederationConfig, RunConfig
 
 
 def available_cpus() -> int:

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fedrsclip_core import paths
 from fedrsclip_core.errors import ConfigError, RunError
-from fedrsclip_core.messages import PROTOCOL_VERSION, Identity
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.messages import PROTOCOL_VERSION, Identity
 
 T = TypeVar("T")
 

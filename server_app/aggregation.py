@@ -25,9 +25,11 @@ from flwr.serverapp.strategy import (
 )
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.schema import StrategyConfig
+from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.errors import ConfigError, RunError, WireError
-from fedrsclip_core.messages import TRAIN, RoundReply
-from fedrsclip_core.records import (
+from fedrsclip_core.wire.messages import TRAIN, RoundReply
+from fedrsclip_core.wire.records import (
     CONFIG,
     PROXIMAL_MU,
     SHARED_PROMPT,
@@ -35,8 +37,6 @@ from fedrsclip_core.records import (
     pack_shared,
     unpack_shared,
 )
-from fedrsclip_core.schema import StrategyConfig
-from fedrsclip_core.validation import STRATEGY_PARAMETERS
 from server_app.flower_internals import Run
 
 AGGREGATORS: Mapping[str, type[FedAvg]] = {

@@ -10,10 +10,12 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedrsclip_core import digests, fileio, machine, report
-from fedrsclip_core.config import RUN_CONFIG_KEY, from_run_config
+from fedrsclip_core import machine
+from fedrsclip_core.config.compose import RUN_CONFIG_KEY, from_run_config
+from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import FedRSCLIPError, RunError
-from fedrsclip_core.schema import Config
+from fedrsclip_core.runs import fileio, lines
+from fedrsclip_core.wire import digests
 from server_app import pictures, results, roster
 from server_app.admission import Standard
 from server_app.attempts import Attempt, Echo, keep_digests, open_attempt
@@ -159,7 +161,7 @@ def _federate(
         state.records.append(record)
         room.write(lambda: results.append_record(folder, record))
         room.write(lambda: write_event(record))
-        echo(report.round_line(record))
+        echo(lines.round_line(record))
 
     def on_progress(progress: Progress) -> None:
         state.shared, state.server_round = progress.shared, progress.server_round
@@ -219,7 +221,7 @@ class _Ending:
 
     def stop(self) -> None:
         """Write that the run was stopped, unless it has ended."""
-        self.write(report.STOPPED)
+        self.write(lines.STOPPED)
 
     def _write(self, reason: str | None) -> Results:
         folder, state = self._folder, self._state
@@ -227,9 +229,9 @@ class _Ending:
         state.seconds = self.seconds()
         summary = results.summary(state, reason=reason)
         # Whoever stops a run kills it a moment later: no time for pictures then.
-        if state.records and reason != report.STOPPED:
+        if state.records and reason != lines.STOPPED:
             pictures.attempt(pictures.draw_accuracy, folder / "accuracy.png", state, self._echo)
-            self._echo(report.final_table(summary))
+            self._echo(lines.final_table(summary))
         fileio.write_json(folder / "results.json", summary)
         return summary
 
@@ -248,5 +250,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, FedRSCLIPError):
         return str(error)
     if not isinstance(error, Exception):  # an interrupt, or Flower's own sign that it was stopped
-        return report.STOPPED
+        return lines.STOPPED
     return f"an internal error of the server ({type(error).__name__}): see the run's log"

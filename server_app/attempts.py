@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedrsclip_core import fileio, paths, runs
+from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.config.validation import flattened
 from fedrsclip_core.errors import RunError
-from fedrsclip_core.schema import SITE_KEYS, Config
-from fedrsclip_core.validation import flattened
+from fedrsclip_core.runs import fileio, paths
+from fedrsclip_core.runs import run_folder as runs
 from server_app.checkpoint import Checkpoint, newest_checkpoint
 from server_app.phase import Record
 

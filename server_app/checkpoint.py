@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.errors import RunError
-from fedrsclip_core.records import SHARED_PROMPT
-from fedrsclip_core.sealed import DamagedFileError, read_sealed, write_sealed
+from fedrsclip_core.runs.sealed import DamagedFileError, read_sealed, write_sealed
+from fedrsclip_core.wire.records import SHARED_PROMPT
 from server_app.phase import Progress
 
 FORMAT = "1"

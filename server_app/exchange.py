@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
 
-from fedrsclip_core.messages import FailureCode
+from fedrsclip_core.wire.messages import FailureCode
 from server_app.flower_internals import ErrorCode, TransportError, bound_pulls, sent_objects
 
 TIMEOUT = "timeout"

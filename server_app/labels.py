@@ -1,6 +1,6 @@
 """The federation's class names as far as the server knows them."""
 
-from fedrsclip_core.schema import DataConfig
+from fedrsclip_core.config.schema import DataConfig
 
 
 def class_names(data: DataConfig) -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from fedrsclip_core.messages import EVAL_PARTS, LOSS_TERMS, RoundReply
+from fedrsclip_core.wire.messages import EVAL_PARTS, LOSS_TERMS, RoundReply
 
 Figures = dict[str, Any]
 """Plain data for JSON; accuracies are fractions, a mode without a meaning is ``None``."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from fedrsclip_core.messages import QUERY_IDENTITY, Identity
+from fedrsclip_core.wire.messages import QUERY_IDENTITY, Identity
 from server_app.admission import Client, Standard
 from server_app.exchange import LAST_PAUSE, Exchange, Pending, Reply, new_messages
 from server_app.roster import identity_request, understood

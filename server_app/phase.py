@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.messages import RoundReply
+from fedrsclip_core.wire.messages import RoundReply
 from server_app import metrics
 from server_app.admission import Client
 

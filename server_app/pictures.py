@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core import fileio
+from fedrsclip_core.runs import fileio
 from server_app.labels import class_names
 from server_app.phase import Record
 from server_app.results import RunState

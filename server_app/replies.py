@@ -3,7 +3,7 @@
 import numpy as np
 
 from fedrsclip_core.errors import WireError
-from fedrsclip_core.messages import TRAIN, RoundReply
+from fedrsclip_core.wire.messages import TRAIN, RoundReply
 from server_app.admission import Client
 
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from fedrsclip_core import fileio
-from fedrsclip_core.config import to_yaml
-from fedrsclip_core.messages import EVAL_PARTS
-from fedrsclip_core.prompts import SHARED_PROMPT_FORMAT
-from fedrsclip_core.records import SHARED_PROMPT
-from fedrsclip_core.schema import Config
+from fedrsclip_core.config.compose import to_yaml
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.learning.prompts import SHARED_PROMPT_FORMAT
+from fedrsclip_core.runs import fileio
+from fedrsclip_core.wire.messages import EVAL_PARTS
+from fedrsclip_core.wire.records import SHARED_PROMPT
 from server_app.admission import Client
 from server_app.labels import class_names, class_words
 from server_app.metrics import client_accuracies

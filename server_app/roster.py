@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from flwr.app import RecordDict
 
+from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import RunError, WireError
-from fedrsclip_core.messages import QUERY_IDENTITY, QUERY_PREPARE
-from fedrsclip_core.records import pack_identity_request, unpack_identity
-from fedrsclip_core.schema import Config
+from fedrsclip_core.wire.messages import QUERY_IDENTITY, QUERY_PREPARE
+from fedrsclip_core.wire.records import pack_identity_request, unpack_identity
 from server_app.admission import Client, Standard, admitted
 from server_app.exchange import Exchange, Reply, new_messages
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core import paths
+from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import RunError, WireError
-from fedrsclip_core.messages import QUERY_INIT
-from fedrsclip_core.prompts import RANDOM_INIT, random_prompt
-from fedrsclip_core.records import SHARED_PROMPT, pack_identity_request, unpack_init
-from fedrsclip_core.schema import Config
+from fedrsclip_core.learning.prompts import RANDOM_INIT, random_prompt
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.messages import QUERY_INIT
+from fedrsclip_core.wire.records import SHARED_PROMPT, pack_identity_request, unpack_init
 from server_app.admission import Client, Standard
 from server_app.exchange import Exchange, new_messages
 

@@ -7,10 +7,10 @@ import numpy as np
 from flwr.app import Message
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import RunError, WireError
-from fedrsclip_core.messages import EVALUATE, TRAIN, RoundReply, RoundRequest
-from fedrsclip_core.records import pack_round_request, unpack_round_reply
-from fedrsclip_core.schema import Config
+from fedrsclip_core.wire.messages import EVALUATE, TRAIN, RoundReply, RoundRequest
+from fedrsclip_core.wire.records import pack_round_request, unpack_round_reply
 from server_app import metrics
 from server_app.admission import Client, Standard
 from server_app.aggregation import Aggregator, build

@@ -8,9 +8,10 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from fedrsclip_core import fileio, machine
-from fedrsclip_core.messages import EVAL_PARTS
-from fedrsclip_core.schema import RunConfig
+from fedrsclip_core import machine
+from fedrsclip_core.config.schema import RunConfig
+from fedrsclip_core.runs import fileio
+from fedrsclip_core.wire.messages import EVAL_PARTS
 from server_app.phase import Record
 
 # Later versions of the format have the restarts that TensorBoard looks for.

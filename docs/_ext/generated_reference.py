@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, RecordDict
 
-from fedrsclip_core import messages, records
-from fedrsclip_core.cli import parsers
-from fedrsclip_core.schema import SITE_KEYS, Config
+from fedrsclip.cli import parsers
+from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.wire import messages, records
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 _WIDTH = "100"

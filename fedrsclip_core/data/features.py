@@ -24,13 +24,13 @@ from fedrsclip_core.data.lookahead import ahead
 from fedrsclip_core.data.skipped import Skipped
 from fedrsclip_core.data.sources import ImageSource, readable_hash
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.fileio import sha256_of
 from fedrsclip_core.machine import available_cpus
+from fedrsclip_core.runs.fileio import sha256_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fedrsclip_core.clip import ClipFiles
+    from fedrsclip_core.clip.files import ClipFiles
 
 Progress = Callable[[int, int], None]
 

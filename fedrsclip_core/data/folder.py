@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fedrsclip_core.data.images import SUFFIXES, decode
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.fileio import sha256_of_file
+from fedrsclip_core.runs.fileio import sha256_of_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedrsclip_core import paths
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.fileio import sha256_of, write_json
+from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.fileio import sha256_of, write_json
 
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]

@@ -8,9 +8,9 @@ class that it has no training image of.
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.schema import PartitionConfig
 from fedrsclip_core.data.splits import Indices, Split
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.schema import PartitionConfig
 
 _MAX_DRAWS = 1000
 _Weights = NDArray[np.float64]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedrsclip_core import demo
 from fedrsclip_core.demo.scenes import CLASS_NAMES, render
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.fileio import sha256_of
+from fedrsclip_core.runs.fileio import sha256_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.schema import DataConfig
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.schema import DataConfig
 
 if TYPE_CHECKING:
     from PIL.Image import Image

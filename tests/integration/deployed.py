@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fedrsclip_core.cli import main
-from fedrsclip_core.processes import ProcessTree, process_table
+from fedrsclip.cli import main
+from fedrsclip.run.processes import ProcessTree, process_table
 
 _PATIENCE = 60
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from fedrsclip_core.processes import process_table
+from fedrsclip.run.processes import process_table
 
 PATIENCE = 300
 SMALL = ["federation.num_clients=2", "federation.num_rounds=2", "data.images_per_class=10"]
@@ -36,7 +36,7 @@ class Launched:
         self._output = folder / "output"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
-                [python, "-m", "fedrsclip_core.cli", *arguments],
+                [python, "-m", "fedrsclip.cli", *arguments],
                 env=environment,
                 cwd=empty,
                 stdin=subprocess.DEVNULL,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fedrsclip_core.deploy.keys import write_node_key
+from fedrsclip.deploy.keys import write_node_key
 from tests.integration.deployed import Deployment, pids_of
 from tests.integration.test_deploy import CLASSES, fill_in_site, make_images
 from tests.tiny_clip import make_tiny_clip

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from safetensors import safe_open
 
-from fedrsclip_core.bench.new_classes import new_accuracies
-from fedrsclip_core.config import compose
+from fedrsclip.bench.new_classes import new_accuracies
+from fedrsclip_core.config.compose import compose
 from fedrsclip_core.demo.scenes import CLASS_NAMES
 from tests.integration.launched import PATIENCE, Launch
 

@@ -18,8 +18,8 @@ from cryptography import x509
 from safetensors.numpy import load_file
 
 import fedrsclip_core
-from fedrsclip_core.cli import main
-from fedrsclip_core.deploy.keys import write_node_key
+from fedrsclip.cli import main
+from fedrsclip.deploy.keys import write_node_key
 from tests.integration.deployed import Deployment, answer, free_port, pids_of
 from tests.integration.loopback import Wiretap
 from tests.integration.namespaces import Cable, namespace

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from fedrsclip_core.deploy.keys import write_authority, write_server
-from fedrsclip_core.deploy.proxy import Proxy, nginx_conf
+from fedrsclip.deploy.keys import write_authority, write_server
+from fedrsclip.deploy.proxy import Proxy, nginx_conf
 from tests.disks import fill, small_disk
 from tests.integration import hostile
 from tests.integration.deployed import Deployment, free_port

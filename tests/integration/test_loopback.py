@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedrsclip_core.clip import find_clip
-from fedrsclip_core.config import compose, join_overrides
-from fedrsclip_core.prompts import initial_prompt
-from fedrsclip_core.staging import stage_app
+from fedrsclip.run.staging import stage_app
+from fedrsclip_core.clip.files import find_clip
+from fedrsclip_core.config.compose import compose, join_overrides
+from fedrsclip_core.learning.prompts import initial_prompt
 from tests.integration.loopback import Federation, Place
 from tests.tiny_clip import make_tiny_clip
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fedrsclip_core.cli import main
+from fedrsclip.cli import main
 from tests.integration.browser import OpenPage, Scheme, Visit
 
 if TYPE_CHECKING:

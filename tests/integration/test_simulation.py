@@ -31,7 +31,7 @@ def simulate(folder: Path, client_cpus: int) -> Path:
     environment = {name: v for name, v in os.environ.items() if not name.startswith("FLWR")}
     arguments = [*SETTINGS, f"federation.client_cpus={client_cpus}"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "fedrsclip_core.cli", "run", *arguments],
+        [sys.executable, "-m", "fedrsclip.cli", "run", *arguments],
         env=environment | {"HOME": str(folder), "FEDRSCLIP_HOME": str(home)},
         cwd=empty,
         stdin=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.launched import PATIENCE, SMALL, Launch, Launched
-from tests.unit.live.folders import Folder, record
+from tests.unit.watch.folders import Folder, record
 
 pytestmark = [
     pytest.mark.integration,
@@ -79,7 +79,7 @@ def shown_in_a_terminal(columns: int, *arguments: str) -> tuple[int, str]:
     process, terminal = pty.fork()
     if process == 0:
         os.environ["TERM"] = "xterm-256color"
-        os.execv(sys.executable, [sys.executable, "-m", "fedrsclip_core.cli", *arguments])
+        os.execv(sys.executable, [sys.executable, "-m", "fedrsclip.cli", *arguments])
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     drawn, deadline = b"", time.monotonic() + PATIENCE
     with suppress(OSError):  # what Linux says when the other end is closed

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from fedrsclip_core.config import compose
-from fedrsclip_core.deploy.description import describe
+from fedrsclip.deploy.description import describe
+from fedrsclip_core.config.compose import compose
 from fedrsclip_core.errors import RunError
-from fedrsclip_core.watch import RunFolder
+from fedrsclip_core.runs.watch import RunFolder
 
 pytestmark = pytest.mark.unit
 

@@ -11,8 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 ADAPTERS = {
     "client_app/flower_internals.py",
     "server_app/flower_internals.py",
-    "server_app/inprocess.py",
-    "server_app/cell.py",
+    "fedrsclip/bench/inprocess.py",
+    "fedrsclip/bench/worker.py",
 }
 INSIDE = re.compile(r"\bflwr\.(?!(?:app|clientapp|serverapp)\b)[a-z_]+|\bfrom flwr import")
 """A module of Flower that is not public, imported or named in a string."""

@@ -9,8 +9,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from fedrsclip_core.errors import WireError
-from fedrsclip_core.messages import DIGEST_PARTS, Identity, RoundReply, RoundRequest
-from fedrsclip_core.records import (
+from fedrsclip_core.wire.messages import DIGEST_PARTS, Identity, RoundReply, RoundRequest
+from fedrsclip_core.wire.records import (
     ARRAYS,
     CONFIG,
     METRICS,

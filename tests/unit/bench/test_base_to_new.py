@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.bench.base_to_new import link_classes, split_classes, with_harmonic
+from fedrsclip.bench.base_to_new import link_classes, split_classes, with_harmonic
 
 pytestmark = pytest.mark.unit
 

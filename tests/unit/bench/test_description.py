@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core import paths
-from fedrsclip_core.bench import description
-from fedrsclip_core.bench.cells import grid, repeat_command
-from fedrsclip_core.bench.description import GRIDS, describe, names
-from fedrsclip_core.bench.protocols import PROTOCOLS
-from fedrsclip_core.cli import main
-from fedrsclip_core.config import compose
-from fedrsclip_core.digests import app_files, config_digest
+from fedrsclip.bench import description
+from fedrsclip.bench.cells import grid, repeat_command
+from fedrsclip.bench.description import GRIDS, describe, names
+from fedrsclip.bench.protocols import PROTOCOLS
+from fedrsclip.cli import main
+from fedrsclip_core.config.compose import compose
 from fedrsclip_core.errors import ConfigError, FedRSCLIPError
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.digests import app_files, config_digest
 
 pytestmark = pytest.mark.unit
 

@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from fedrsclip_core import paths
-from fedrsclip_core.bench.cells import Cell, grid
-from fedrsclip_core.bench.description import describe
-from fedrsclip_core.bench.figures import class_rows, row_of
-from fedrsclip_core.bench.found import completed, lost_replies
-from fedrsclip_core.bench.runner import _timed
-from fedrsclip_core.bench.schedule import Job
-from fedrsclip_core.config import join_overrides
-from fedrsclip_core.details import FORMAT
-from fedrsclip_core.digests import code_digest
+from fedrsclip.bench.cells import Cell, grid
+from fedrsclip.bench.description import describe
+from fedrsclip.bench.figures import class_rows, row_of
+from fedrsclip.bench.found import completed, lost_replies
+from fedrsclip.bench.runner import _timed
+from fedrsclip.bench.schedule import Job
+from fedrsclip_core.config.compose import join_overrides
+from fedrsclip_core.config.schema import SITE_KEYS
+from fedrsclip_core.config.validation import flattened
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.schema import SITE_KEYS
-from fedrsclip_core.validation import flattened
+from fedrsclip_core.learning.diagnostics import FORMAT
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.digests import code_digest
 
 pytestmark = pytest.mark.unit
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from fedrsclip_core.bench import probe
-from fedrsclip_core.bench.probe import fit, probe_accuracy
+from fedrsclip.bench import probe
+from fedrsclip.bench.probe import fit, probe_accuracy
 from fedrsclip_core.data.featureset import FeatureSet
 
 pytestmark = pytest.mark.unit

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from fedrsclip_core.bench.cells import Cell
-from fedrsclip_core.bench.progress import Progress, duration
-from fedrsclip_core.bench.schedule import Done, Job, Schedule, carry_out
+from fedrsclip.bench.cells import Cell
+from fedrsclip.bench.progress import Progress, duration
+from fedrsclip.bench.schedule import Done, Job, Schedule, carry_out
 
 pytestmark = pytest.mark.unit
 

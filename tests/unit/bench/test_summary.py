@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from fedrsclip_core.bench.figures import Row
-from fedrsclip_core.bench.summary import paired, summarise, text
-from fedrsclip_core.bench.tables import latex, markdown, sources, tables
+from fedrsclip.bench.figures import Row
+from fedrsclip.bench.summary import paired, summarise, text
+from fedrsclip.bench.tables import latex, markdown, sources, tables
 
 pytestmark = pytest.mark.unit
 

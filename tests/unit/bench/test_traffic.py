@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from fedrsclip_core.bench.cells import grid
-from fedrsclip_core.bench.description import describe
-from fedrsclip_core.bench.traffic import (
+from fedrsclip.bench.cells import grid
+from fedrsclip.bench.description import describe
+from fedrsclip.bench.traffic import (
     bytes_to,
     clip_parameters,
     lora_parameters,
     traffic_extras,
     traffic_layout,
 )
-from fedrsclip_core.clip import find_clip
-from fedrsclip_core.schema import ModelConfig
+from fedrsclip_core.clip.files import find_clip
+from fedrsclip_core.config.schema import ModelConfig
 from tests.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.unit

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core import config as configuration
-from fedrsclip_core.bench import tune as tuning
-from fedrsclip_core.bench.cells import Cell
-from fedrsclip_core.bench.description import Description, describe
-from fedrsclip_core.bench.figures import Row
-from fedrsclip_core.bench.runner import Failures
-from fedrsclip_core.bench.tables import Layout
+from fedrsclip.bench import tune as tuning
+from fedrsclip.bench.cells import Cell
+from fedrsclip.bench.description import Description, describe
+from fedrsclip.bench.figures import Row
+from fedrsclip.bench.runner import Failures
+from fedrsclip.bench.tables import Layout
+from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.errors import ConfigError
 
 pytestmark = pytest.mark.unit

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from fedrsclip_core.bench import unseen as protocol
-from fedrsclip_core.bench.cells import Cell
-from fedrsclip_core.bench.description import Description, describe
-from fedrsclip_core.bench.figures import Row
-from fedrsclip_core.bench.runner import Failures
-from fedrsclip_core.bench.schedule import Done, Job, Schedule, carry_out
+from fedrsclip.bench import unseen as protocol
+from fedrsclip.bench.cells import Cell
+from fedrsclip.bench.description import Description, describe
+from fedrsclip.bench.figures import Row
+from fedrsclip.bench.runner import Failures
+from fedrsclip.bench.schedule import Done, Job, Schedule, carry_out
 from fedrsclip_core.errors import ConfigError
 
 pytestmark = pytest.mark.unit

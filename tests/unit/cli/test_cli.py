@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fedrsclip_core import check as checks
-from fedrsclip_core import launch
-from fedrsclip_core.cli import main
-from fedrsclip_core.config import compose
+from fedrsclip import check as checks
+from fedrsclip.cli import main
+from fedrsclip.run import launch
+from fedrsclip_core.config.compose import compose
 from fedrsclip_core.errors import RunError
 from tests.unit.core.hub_cache import OLD, cache_hub_model
 

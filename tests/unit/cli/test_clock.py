@@ -12,10 +12,10 @@ from threading import Event
 import pytest
 from flwr.supercore.constant import MAX_TIMESTAMP_DIFF_SECONDS, MIN_TIMESTAMP_DIFF_SECONDS
 
-from fedrsclip_core import check as checks
-from fedrsclip_core import clock as clocks
-from fedrsclip_core.cli import main
-from fedrsclip_core.deploy import keys
+from fedrsclip import check as checks
+from fedrsclip.cli import main
+from fedrsclip.deploy import clock as clocks
+from fedrsclip.deploy import keys
 from tests.unit.cli.dated import HOUR, server
 
 pytestmark = pytest.mark.unit
@@ -224,7 +224,7 @@ def checked() -> list[str]:
 
 def test_asking_is_light() -> None:
     code = (
-        "import sys, fedrsclip_core.clock;"
+        "import sys, fedrsclip.deploy.clock;"
         "print(*{'flwr', 'hydra', 'numpy', 'cryptography', 'httpx'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.cli import main
-from fedrsclip_core.data import specs
-from fedrsclip_core.data.specs import find_spec
+from fedrsclip.cli import main
+from fedrsclip.data import specs
+from fedrsclip.data.specs import find_spec
 from tests.unit.data.helpers import make_folder
 
 pytestmark = pytest.mark.unit

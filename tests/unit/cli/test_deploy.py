@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.cli import main
-from fedrsclip_core.config import RUN_CONFIG_KEY, compose, from_run_config, quote
-from fedrsclip_core.deploy.description import DEPLOY_KEYS
-from fedrsclip_core.deploy.proxy import Proxy, listen_on, nginx_conf
-from fedrsclip_core.digests import code_digest
-from fedrsclip_core.schema import FederationConfig
+from fedrsclip.cli import main
+from fedrsclip.deploy.description import DEPLOY_KEYS
+from fedrsclip.deploy.proxy import Proxy, listen_on, nginx_conf
+from fedrsclip_core.config.compose import RUN_CONFIG_KEY, compose, from_run_config, quote
+from fedrsclip_core.config.schema import FederationConfig
+from fedrsclip_core.wire.digests import code_digest
 
 pytestmark = pytest.mark.unit
 
@@ -166,7 +166,7 @@ def test_overrides_of_hosts_do_not_travel(tmp_path: Path) -> None:
 
 
 def test_the_submitted_app_is_this_code(out: Path) -> None:
-    code = "import fedrsclip_core.digests as d; print(d.__file__, d.code_digest())"
+    code = "import fedrsclip_core.wire.digests as d; print(d.__file__, d.code_digest())"
     app = out / "admin" / "app"
     environment = os.environ | {"PYTHONPATH": str(app)}
     done = subprocess.run(

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from fedrsclip_core.cli import main
-from fedrsclip_core.deploy.keys import read_certificate
+from fedrsclip.cli import main
+from fedrsclip.deploy.keys import read_certificate
 
 pytestmark = pytest.mark.unit
 

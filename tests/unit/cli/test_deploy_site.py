@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.cli import main
+from fedrsclip.cli import main
 from tests.unit.cli.dated import HOUR, server
 
 pytestmark = pytest.mark.unit
 
 FEDRSCLIP = f"""#!/bin/sh
-exec "{sys.executable}" -m fedrsclip_core.cli "$@"
+exec "{sys.executable}" -m fedrsclip.cli "$@"
 """
 SUPERNODE = """#!/bin/sh
 echo "started $*"

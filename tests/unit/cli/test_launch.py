@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 
 from client_app.site_log import SiteLog
-from fedrsclip_core import launch, machine, paths, preflight
-from fedrsclip_core.config import compose
+from fedrsclip.run import launch, preflight
+from fedrsclip.run.launch import QuestionPace
+from fedrsclip.run.resume import with_resumed
+from fedrsclip.run.superlink import RunStatus
+from fedrsclip_core import machine
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.launch import QuestionPace
-from fedrsclip_core.report import STOPPED
-from fedrsclip_core.resume import with_resumed
-from fedrsclip_core.schema import FederationConfig
-from fedrsclip_core.superlink import RunStatus
-from fedrsclip_core.watch import RunFolder, SiteLogs
+from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.lines import STOPPED
+from fedrsclip_core.runs.watch import RunFolder, SiteLogs
 from tests.unit.core.hub_cache import NEW, OLD, cache_hub_model, move_newest
 from tests.unit.data.helpers import make_folder, save_image
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.processes import ProcessTree, undisturbed
+from fedrsclip.run.processes import ProcessTree, undisturbed
 
 pytestmark = pytest.mark.unit
 

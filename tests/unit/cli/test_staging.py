@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.digests import PACKAGES, app_files, code_digest, package_folder
-from fedrsclip_core.staging import stage_app
+from fedrsclip.run.staging import stage_app
+from fedrsclip_core.wire.digests import PACKAGES, app_files, code_digest, package_folder
 
 pytestmark = pytest.mark.unit
 
 _DIGEST = (
-    "import sys; from fedrsclip_core.digests import code_digest, package_folder;"
+    "import sys; from fedrsclip_core.wire.digests import code_digest, package_folder;"
     "print(code_digest(), package_folder('server_app'))"
 )
 
@@ -60,7 +60,7 @@ def test_an_app_from_an_installed_wheel_is_the_same(tmp_path: Path) -> None:
     shutil.copy(root / "pyproject.toml", installed / "fedrsclip_core" / "app_pyproject.toml")
     code = (
         f"import sys; sys.path.insert(0, {str(installed)!r});"
-        "from pathlib import Path; from fedrsclip_core.staging import stage_app;"
+        "from pathlib import Path; from fedrsclip.run.staging import stage_app;"
         f"stage_app(Path({str(app)!r}))"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core import superlink
-from fedrsclip_core.config import RUN_CONFIG_KEY, from_run_config, join_overrides, quote
+from fedrsclip.run import superlink
+from fedrsclip_core.config.compose import RUN_CONFIG_KEY, from_run_config, join_overrides, quote
 
 pytestmark = pytest.mark.unit
 

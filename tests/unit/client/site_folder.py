@@ -14,12 +14,12 @@ from client_app.app import app
 from client_app.private_format import PrivateFormat
 from client_app.private_store import PrivateStore
 from client_app.runtime import open_runtime
-from fedrsclip_core import paths
-from fedrsclip_core.config import from_run_config, join_overrides
-from fedrsclip_core.digests import code_digest, config_digest
-from fedrsclip_core.messages import RoundRequest
-from fedrsclip_core.prompts import ClientState, random_prompt
-from fedrsclip_core.records import pack_identity_request, pack_round_request
+from fedrsclip_core.config.compose import from_run_config, join_overrides
+from fedrsclip_core.learning.prompts import ClientState, random_prompt
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.digests import code_digest, config_digest
+from fedrsclip_core.wire.messages import RoundRequest
+from fedrsclip_core.wire.records import pack_identity_request, pack_round_request
 
 CLASSES = ("forest", "harbor", "river")
 WIDTH, N_CTX, SHAPE = 32, 4, (4, 32)

@@ -5,7 +5,7 @@ import pytest
 
 from client_app.failures import code_of
 from fedrsclip_core.errors import DataError, ModelError
-from fedrsclip_core.messages import FailureCode
+from fedrsclip_core.wire.messages import FailureCode
 
 pytestmark = pytest.mark.unit
 

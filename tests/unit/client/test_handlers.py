@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from client_app import runtime
-from fedrsclip_core import paths
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.errors import FedRSCLIPError
-from fedrsclip_core.messages import ClientFailure, FailureCode, RoundReply
-from fedrsclip_core.records import unpack_identity, unpack_init, unpack_round_reply
-from fedrsclip_core.text_encoder import PackedTextEncoder
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.messages import ClientFailure, FailureCode, RoundReply
+from fedrsclip_core.wire.records import unpack_identity, unpack_init, unpack_round_reply
 from tests.disks import fill, small_disk
 from tests.unit.client.site_folder import CLASSES, RUN, SHAPE, Client, shared_prompt
 
@@ -351,7 +351,7 @@ def test_a_late_message_is_not_trained(client: Client) -> None:
 def test_a_result_that_is_late_is_not_written(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fedrsclip_core import training
+    from fedrsclip_core.learning import training
 
     original = training.train_round
 

@@ -12,13 +12,13 @@ from client_app import features, runtime
 from client_app.private_format import PrivateFormat
 from client_app.private_store import open_store, start_from
 from client_app.site_log import SiteLog
-from fedrsclip_core import paths
+from fedrsclip_core.clip.image_encoder import ImageEncoder
 from fedrsclip_core.errors import PrivateStoreError
-from fedrsclip_core.image_encoder import ImageEncoder
-from fedrsclip_core.messages import ClientFailure, FailureCode, RoundReply
-from fedrsclip_core.prompts import ClientState
-from fedrsclip_core.records import unpack_round_reply
-from fedrsclip_core.sealed import read_sealed
+from fedrsclip_core.learning.prompts import ClientState
+from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.sealed import read_sealed
+from fedrsclip_core.wire.messages import ClientFailure, FailureCode, RoundReply
+from fedrsclip_core.wire.records import unpack_round_reply
 from tests.unit.client.site_folder import N_CTX, SHAPE, WIDTH, Client, make_images, shared_prompt
 
 pytestmark = pytest.mark.unit

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from client_app.private_format import PrivateFormat
 from client_app.private_store import PrivateStore, open_store, start_from
-from fedrsclip_core import fileio, paths
 from fedrsclip_core.errors import PrivateStoreError
-from fedrsclip_core.prompts import ClientState
+from fedrsclip_core.learning.prompts import ClientState
+from fedrsclip_core.runs import fileio, paths
 
 pytestmark = pytest.mark.unit
 
@@ -241,7 +241,7 @@ import sys
 import numpy as np
 from client_app.private_format import PrivateFormat
 from client_app.private_store import open_store
-from fedrsclip_core.prompts import ClientState
+from fedrsclip_core.learning.prompts import ClientState
 expected = PrivateFormat("c" * 64, "k" * 64, n_ctx=4, width=8, fusion="gate", gate_size=1)
 number = int(sys.argv[1])
 while True:

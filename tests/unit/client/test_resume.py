@@ -7,11 +7,11 @@ import pytest
 
 from client_app import rounds
 from client_app.app import app as client_app
-from fedrsclip_core import paths
-from fedrsclip_core.config import from_run_config, join_overrides
-from fedrsclip_core.messages import RoundReply
+from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip_core.config.compose import from_run_config, join_overrides
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.messages import RoundReply
 from server_app import app as server
-from server_app.inprocess import InProcessGrid
 from tests.unit.client.site_folder import OVERRIDES
 
 pytestmark = pytest.mark.unit

@@ -22,10 +22,10 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from numpy.typing import NDArray
 
 from client_app.private_store import open_store
-from fedrsclip_core import paths
-from fedrsclip_core.messages import ClientFailure, FailureCode
-from fedrsclip_core.prompts import ClientState
-from fedrsclip_core.records import ARRAYS
+from fedrsclip_core.learning.prompts import ClientState
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.messages import ClientFailure, FailureCode
+from fedrsclip_core.wire.records import ARRAYS
 from tests.tiny_clip import make_tiny_clip
 from tests.unit.client.site_folder import RUN, Client, make_images, shared_prompt
 
@@ -265,7 +265,7 @@ def not_finite(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
 
 
 def bug(client: Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Message]:
-    from fedrsclip_core import training
+    from fedrsclip_core.learning import training
 
     def broken(*args: object, **kwargs: object) -> None:
         state = args[2]

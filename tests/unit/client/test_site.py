@@ -7,8 +7,8 @@ import pytest
 
 from client_app.site import Site, read_site
 from client_app.site_log import SiteLog
-from fedrsclip_core import paths
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.runs import paths
 
 pytestmark = pytest.mark.unit
 

@@ -61,7 +61,7 @@ def test_the_projects_modules_are_forgotten_and_no_others() -> None:
     names = [
         "client_app",
         "client_app.app",
-        "fedrsclip_core.cli",
+        "fedrsclip_core.runs.paths",
         "server_app",
         "client_apps",
         "os",

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from fedrsclip_core import config as configuration
-from fedrsclip_core.config import compose, conf_dir, from_run_config, join_overrides, quote
+from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.compose import compose, conf_dir, from_run_config, join_overrides, quote
+from fedrsclip_core.config.schema import SITE_KEYS, Config
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.schema import SITE_KEYS, Config
 
 pytestmark = pytest.mark.unit
 

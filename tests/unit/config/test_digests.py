@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core import config as configuration
-from fedrsclip_core import digests
+from fedrsclip.run.staging import stage_app
+from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.schema import Config
-from fedrsclip_core.staging import stage_app
+from fedrsclip_core.wire import digests
 
 pytestmark = pytest.mark.unit
 
@@ -75,7 +75,7 @@ def test_code_that_is_edited_while_it_runs_keeps_its_digest(tmp_path: Path) -> N
 
 def test_the_loaded_packages_are_digested() -> None:
     files = digests.app_files()
-    assert files["fedrsclip_core/digests.py"] == Path(digests.__file__).resolve()
+    assert files["fedrsclip_core/wire/digests.py"] == Path(digests.__file__).resolve()
     assert "conf/config.yaml" in files
     assert {name.partition("/")[0] for name in files} == {*digests.PACKAGES, "conf"}
 

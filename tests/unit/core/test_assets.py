@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core import assets
-from fedrsclip_core.clip import find_clip
+from fedrsclip_core.clip import assets
+from fedrsclip_core.clip.files import find_clip
+from fedrsclip_core.config.schema import ModelConfig
 from fedrsclip_core.errors import ModelError
-from fedrsclip_core.schema import ModelConfig
 
 pytestmark = pytest.mark.unit
 
@@ -27,7 +27,7 @@ def code_without_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     """As in a run: the code is a copy without weights, and no other entry of the path has them."""
     app = tmp_path / "app"
     (app / "fedrsclip_core").mkdir(parents=True)
-    monkeypatch.setattr(assets, "__file__", str(app / "fedrsclip_core" / "assets.py"))
+    monkeypatch.setattr(assets, "__file__", str(app / "fedrsclip_core" / "clip" / "assets.py"))
     monkeypatch.setattr(sys, "path", [str(app)])
     return app
 

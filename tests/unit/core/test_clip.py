@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import CLIPModel
 
-from fedrsclip_core.clip import find_clip, load_token_rows, read_tensors, weight_files
+from fedrsclip_core.clip.files import find_clip, load_token_rows, read_tensors, weight_files
+from fedrsclip_core.config.schema import ModelConfig
 from fedrsclip_core.errors import ModelError
-from fedrsclip_core.schema import ModelConfig
 from tests.tiny_clip import make_tiny_clip
 from tests.unit.core.helpers import prompt, tiny_encoder, tiny_files
 from tests.unit.core.hub_cache import NEW, OLD, cache_hub_model

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.details import (
+from fedrsclip_core.learning.diagnostics import (
     BINS,
     calibration_error,
     describe,

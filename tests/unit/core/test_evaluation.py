@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from fedrsclip_core.clip import ClipFiles
+from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.config.schema import PromptConfig
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.evaluation import Texts, count_correct, text_features
-from fedrsclip_core.prompts import ClientState
-from fedrsclip_core.schema import PromptConfig
-from fedrsclip_core.text_encoder import PackedTextEncoder
+from fedrsclip_core.learning.evaluation import Texts, count_correct, text_features
+from fedrsclip_core.learning.prompts import ClientState
 from tests.unit.core.helpers import prompt, separable, tiny_encoder, tiny_files
 
 pytestmark = pytest.mark.unit

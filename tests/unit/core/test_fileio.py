@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.fileio import append_line
+from fedrsclip_core.runs.fileio import append_line
 from tests.disks import small_disk
 
 pytestmark = pytest.mark.unit

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from client_app.encoders import make_repeatable
-from fedrsclip_core.image_encoder import ImageEncoder
-from fedrsclip_core.prompts import ClientState
-from fedrsclip_core.text_encoder import PackedTextEncoder
-from fedrsclip_core.text_tower import load_text_tower
-from fedrsclip_core.tokens import tokenize_prompts
-from fedrsclip_core.training import train_round
+from fedrsclip_core.clip.image_encoder import ImageEncoder
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.clip.text_tower import load_text_tower
+from fedrsclip_core.clip.tokens import tokenize_prompts
+from fedrsclip_core.learning.prompts import ClientState
+from fedrsclip_core.learning.training import train_round
 from tests.unit.core.helpers import N_CTX, WORDS, prompt, quiet_config, separable, tiny_files
 from tests.unit.core.test_image_encoder import images
 

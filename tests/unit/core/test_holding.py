@@ -10,9 +10,10 @@ import pytest
 
 from client_app.private_format import PrivateFormat
 from client_app.private_store import open_store
-from fedrsclip_core import paths, runs
-from fedrsclip_core.bench.runner import locked
-from fedrsclip_core.schema import Config
+from fedrsclip.bench.runner import locked
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.runs import paths
+from fedrsclip_core.runs import run_folder as runs
 from server_app.attempts import open_attempt
 from tests.disks import fill, small_disk
 

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessorPil, CLIPModel
 
-from fedrsclip_core import assets
-from fedrsclip_core.clip import find_clip
+from fedrsclip_core.clip import assets
+from fedrsclip_core.clip.files import find_clip
+from fedrsclip_core.clip.image_encoder import ImageEncoder
+from fedrsclip_core.config.schema import ModelConfig
 from fedrsclip_core.demo.scenes import render
 from fedrsclip_core.errors import ModelError
-from fedrsclip_core.image_encoder import ImageEncoder
-from fedrsclip_core.schema import ModelConfig
 from tests.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.unit

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedrsclip_core.classifier import fuse, private_weight, unit
-from fedrsclip_core.losses import TextFeatures, combine, contrast, loss_terms, total_loss
-from fedrsclip_core.schema import LossConfig
-from fedrsclip_core.transport import Transport
+from fedrsclip_core.config.schema import LossConfig
+from fedrsclip_core.learning.classifier import fuse, private_weight, unit
+from fedrsclip_core.learning.losses import TextFeatures, combine, contrast, loss_terms, total_loss
+from fedrsclip_core.learning.optimal_transport import Transport
 
 pytestmark = pytest.mark.unit
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fedrsclip_core.optimizer import Leaf, PromptOptimizer
-from fedrsclip_core.schema import OptimizerConfig
+from fedrsclip_core.config.schema import OptimizerConfig
+from fedrsclip_core.learning.optimizer import Leaf, PromptOptimizer
 
 pytestmark = pytest.mark.unit
 

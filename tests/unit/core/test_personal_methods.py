@@ -7,15 +7,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedrsclip_core.clip import ClipFiles
-from fedrsclip_core.config import compose
+from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.evaluation import by_mode, count_correct, text_features
-from fedrsclip_core.prompts import ClientState, initial_offset
-from fedrsclip_core.schema import Config
-from fedrsclip_core.text_encoder import PackedTextEncoder
-from fedrsclip_core.training import TrainOutcome, train_round
-from fedrsclip_core.transport import Transport, transport_plan
+from fedrsclip_core.learning.evaluation import by_mode, count_correct, text_features
+from fedrsclip_core.learning.optimal_transport import Transport, transport_plan
+from fedrsclip_core.learning.prompts import ClientState, initial_offset
+from fedrsclip_core.learning.training import TrainOutcome, train_round
 from tests.unit.core.helpers import N_CTX, WORDS, prompt, separable, tiny_encoder, tiny_files
 
 pytestmark = pytest.mark.unit

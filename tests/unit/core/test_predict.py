@@ -9,13 +9,13 @@ from PIL import Image
 from safetensors.numpy import save_file
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from fedrsclip_core import assets
-from fedrsclip_core.clip import find_clip
+from fedrsclip.predict import load_classifier
+from fedrsclip_core.clip import assets
+from fedrsclip_core.clip.files import find_clip
+from fedrsclip_core.config.schema import DTYPES, Config
 from fedrsclip_core.demo.scenes import CLASS_NAMES, render
 from fedrsclip_core.errors import DataError, ModelError
-from fedrsclip_core.predict import load_classifier
-from fedrsclip_core.prompts import word_prompt
-from fedrsclip_core.schema import DTYPES, Config
+from fedrsclip_core.learning.prompts import word_prompt
 from server_app.results import RunState, write_shared_prompt
 from tests.tiny_clip import make_tiny_clip
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from transformers import CLIPModel, CLIPTokenizer
 
-from fedrsclip_core.prompts import (
+from fedrsclip_core.learning.prompts import (
     RANDOM_INIT,
     ClientState,
     initial_gate,

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedrsclip_core.quick_gelu import quick_gelu
+from fedrsclip_core.clip.quick_gelu import quick_gelu
 
 pytestmark = pytest.mark.unit
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 from transformers import CLIPModel, CLIPTokenizer
 
-from fedrsclip_core.clip import ClipFiles, find_clip
+from fedrsclip_core.clip.files import ClipFiles, find_clip
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.clip.text_tower import load_text_tower
+from fedrsclip_core.clip.tokens import PromptTokens, token_ids, tokenize_prompts, tokenize_templates
+from fedrsclip_core.config.schema import ModelConfig
 from fedrsclip_core.errors import ConfigError, ModelError
-from fedrsclip_core.prompts import word_prompt
-from fedrsclip_core.schema import ModelConfig
-from fedrsclip_core.text_encoder import PackedTextEncoder
-from fedrsclip_core.text_tower import load_text_tower
-from fedrsclip_core.tokens import PromptTokens, token_ids, tokenize_prompts, tokenize_templates
+from fedrsclip_core.learning.prompts import word_prompt
 from tests.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.unit

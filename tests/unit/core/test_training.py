@@ -7,13 +7,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedrsclip_core.clip import ClipFiles
+from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.config.schema import Config, OptimizerConfig, PromptConfig
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.evaluation import by_mode, count_correct, text_features
-from fedrsclip_core.prompts import ClientState, initial_gate, initial_offset
-from fedrsclip_core.schema import Config, OptimizerConfig, PromptConfig
-from fedrsclip_core.text_encoder import PackedTextEncoder
-from fedrsclip_core.training import TrainOutcome, cosine, finetune, train_round
+from fedrsclip_core.learning.evaluation import by_mode, count_correct, text_features
+from fedrsclip_core.learning.prompts import ClientState, initial_gate, initial_offset
+from fedrsclip_core.learning.training import TrainOutcome, cosine, finetune, train_round
 from tests.unit.core.helpers import (
     N_CTX,
     WORDS,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedrsclip_core.data.specs import DatasetSpec
+from fedrsclip.data.specs import DatasetSpec
 
 
 def save_image(path: Path, seed: int = 0, mode: str = "RGB") -> None:

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedrsclip_core.config.schema import Config, DataConfig, PartitionConfig
 from fedrsclip_core.data import federated
 from fedrsclip_core.data.federated import open_client_data
 from fedrsclip_core.data.sources import open_source
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.schema import Config, DataConfig, PartitionConfig
 from tests.unit.data.helpers import make_folder
 
 pytestmark = pytest.mark.unit

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedrsclip_core.data.contact_sheet import TILE, draw_sheet
-from fedrsclip_core.data.inspection import inspect
-from fedrsclip_core.data.specs import find_spec
+from fedrsclip.data.contact_sheet import TILE, draw_sheet
+from fedrsclip.data.inspection import inspect
+from fedrsclip.data.specs import find_spec
+from fedrsclip_core.config.schema import Config, DataConfig
 from fedrsclip_core.errors import ConfigError, DataError
-from fedrsclip_core.schema import Config, DataConfig
 from tests.unit.data.helpers import make_folder, shared_data, small_spec
 
 pytestmark = pytest.mark.unit

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from PIL.Image import Resampling
 
-from fedrsclip_core.data.near_duplicates import near_duplicates, thumbnail
+from fedrsclip.data.near_duplicates import near_duplicates, thumbnail
 
 pytestmark = pytest.mark.unit
 

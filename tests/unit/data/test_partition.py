@@ -3,10 +3,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from fedrsclip_core.config.schema import PartitionConfig
 from fedrsclip_core.data.partition import partition
 from fedrsclip_core.data.splits import Split, make_split
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.schema import PartitionConfig
 
 pytestmark = pytest.mark.unit
 

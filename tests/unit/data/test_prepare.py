@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.data import prepare
+from fedrsclip.data import prepare
+from fedrsclip.data.layout import deviations, find_layout, list_images
+from fedrsclip.data.specs import SPEC_NAMES, find_spec
 from fedrsclip_core.data.hub import HubSource
-from fedrsclip_core.data.layout import deviations, find_layout, list_images
-from fedrsclip_core.data.specs import SPEC_NAMES, find_spec
 from fedrsclip_core.errors import ConfigError, DataError
 from tests.unit.data.helpers import make_folder, small_spec
 from tests.unit.data.test_hub import make_rows, spec_of

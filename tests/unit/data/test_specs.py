@@ -2,10 +2,10 @@
 
 import pytest
 
-from fedrsclip_core.config import compose
+from fedrsclip.data.specs import SPEC_NAMES, find_spec, read_table, squashed
+from fedrsclip.data.union import canonical, class_aliases, union_class_names
+from fedrsclip_core.config.compose import compose
 from fedrsclip_core.data.names import class_words, words_for
-from fedrsclip_core.data.specs import SPEC_NAMES, find_spec, read_table, squashed
-from fedrsclip_core.data.union import canonical, class_aliases, union_class_names
 from fedrsclip_core.errors import ConfigError
 
 pytestmark = pytest.mark.unit

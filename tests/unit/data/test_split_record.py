@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedrsclip.data.split_record import split_record
+from fedrsclip_core.config.schema import Config, DataConfig, PartitionConfig
 from fedrsclip_core.data.federated import open_client_data
-from fedrsclip_core.data.split_record import split_record
-from fedrsclip_core.schema import Config, DataConfig, PartitionConfig
 from tests.unit.data.helpers import make_folder, save_image
 
 pytestmark = pytest.mark.unit

@@ -11,14 +11,14 @@ import pytest
 import torch
 
 import fedrsclip_core
-from fedrsclip_core.demo.measure import (
+from fedrsclip.demo.measure import (
     accuracy_per_class,
     class_features,
     image_features,
     load,
     scene_set,
 )
-from fedrsclip_core.demo.probes import linear_probe
+from fedrsclip.demo.probes import linear_probe
 from fedrsclip_core.demo.scenes import PRETRAINING
 
 pytestmark = pytest.mark.unit

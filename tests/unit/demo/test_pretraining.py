@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fedrsclip_core.demo import pretrain
-from fedrsclip_core.demo.captions import NOUNS, caption, plain_words
+from fedrsclip.demo import pretrain
+from fedrsclip.demo.captions import NOUNS, caption, plain_words
 from fedrsclip_core.demo.rng import named_generator
 from fedrsclip_core.demo.scenes import CLASS_NAMES, pretraining_scene
 

@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 
-from fedrsclip_core.demo.contact_sheet import contact_sheet
+from fedrsclip.demo.contact_sheet import contact_sheet
+from fedrsclip.demo.measure import scene_set
+from fedrsclip.demo.probes import colour_histograms, linear_probe
 from fedrsclip_core.demo.domains import DomainShift, apply_domain, client_domain
-from fedrsclip_core.demo.measure import scene_set
-from fedrsclip_core.demo.probes import colour_histograms, linear_probe
 from fedrsclip_core.demo.rng import named_generator
 from fedrsclip_core.demo.scenes import (
     CLASS_NAMES,

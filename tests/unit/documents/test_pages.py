@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.bench.description import describe as describe_bench
-from fedrsclip_core.cli import parsers
-from fedrsclip_core.config import compose
-from fedrsclip_core.deploy.description import describe as describe_deployment
+from fedrsclip.bench.description import describe as describe_bench
+from fedrsclip.cli import parsers
+from fedrsclip.deploy.description import describe as describe_deployment
+from fedrsclip_core.config.compose import compose
 from fedrsclip_core.errors import ConfigError
 from tests.unit.documents.markdown import PAGES, ROOT, anchors, commands, links
 

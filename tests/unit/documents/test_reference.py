@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import docs._ext.generated_reference as reference
-from fedrsclip_core.cli import parsers
-from fedrsclip_core.messages import FailureCode
-from fedrsclip_core.schema import Config
+from fedrsclip.cli import parsers
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.wire.messages import FailureCode
 from tests.unit.documents.markdown import ROOT
 
 pytestmark = pytest.mark.unit

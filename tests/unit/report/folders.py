@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fedrsclip_core.bench.tables import STANDARD
-from fedrsclip_core.config import compose
-from fedrsclip_core.details import BINS, FORMAT
-from fedrsclip_core.schema import SITE_KEYS, Config
-from fedrsclip_core.validation import flattened
+from fedrsclip.bench.tables import STANDARD
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.config.validation import flattened
+from fedrsclip_core.learning.diagnostics import BINS, FORMAT
 
 CLASSES = ("forest", "harbor", "river")
 CLIENTS = ("north", "south")

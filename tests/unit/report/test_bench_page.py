@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.report import write_report
+from fedrsclip.report import write_report
 from tests.unit.report import folders, svgs
 
 pytestmark = pytest.mark.unit

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.cli import main
+from fedrsclip.cli import main
 from tests.unit.report import folders
 
 pytestmark = pytest.mark.unit

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core import runs
-from fedrsclip_core.report import write_report
+from fedrsclip.report import write_report
+from fedrsclip_core.runs import run_folder as runs
 from tests.unit.report import folders
 
 pytestmark = pytest.mark.unit

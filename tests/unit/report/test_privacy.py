@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core.report import write_report
-from fedrsclip_core.report.files import without_paths
+from fedrsclip.report import write_report
+from fedrsclip.report.files import without_paths
 from tests.unit.report import folders
 
 pytestmark = pytest.mark.unit

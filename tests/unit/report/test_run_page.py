@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedrsclip.report import write_report
 from fedrsclip_core.errors import DataError, ReportError
-from fedrsclip_core.report import write_report
 from tests.unit.report import folders, svgs
 
 pytestmark = pytest.mark.unit

@@ -8,8 +8,10 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
-from fedrsclip_core import digests
-from fedrsclip_core.messages import (
+from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.wire import digests
+from fedrsclip_core.wire.messages import (
     EVALUATE,
     LOSS_TERMS,
     QUERY_IDENTITY,
@@ -20,15 +22,13 @@ from fedrsclip_core.messages import (
     RoundReply,
     RoundRequest,
 )
-from fedrsclip_core.records import (
+from fedrsclip_core.wire.records import (
     pack_identity,
     pack_init,
     pack_round_reply,
     unpack_identity_request,
     unpack_round_request,
 )
-from fedrsclip_core.schema import Config
-from server_app.inprocess import InProcessGrid
 
 WIDTH = 8
 

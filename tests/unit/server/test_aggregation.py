@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.schema import StrategyConfig
+from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.errors import ConfigError, RunError
-from fedrsclip_core.messages import RoundReply
-from fedrsclip_core.schema import StrategyConfig
-from fedrsclip_core.validation import STRATEGY_PARAMETERS
+from fedrsclip_core.wire.messages import RoundReply
 from server_app.aggregation import AGGREGATORS, Aggregator, build
 from tests.unit.server.fakes import Fakes, small_config
 

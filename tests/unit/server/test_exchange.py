@@ -6,11 +6,11 @@ import httpx
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
-from fedrsclip_core.messages import QUERY_IDENTITY, ClientFailure, FailureCode
-from fedrsclip_core.records import CONFIG, pack_identity_request
+from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip_core.wire.messages import QUERY_IDENTITY, ClientFailure, FailureCode
+from fedrsclip_core.wire.records import CONFIG, pack_identity_request
 from server_app.exchange import Exchange, failure_reason, new_messages, serialized_size
 from server_app.flower_internals import ErrorCode
-from server_app.inprocess import InProcessGrid
 from tests.unit.server.fakes import Fakes, small_config
 
 pytestmark = [pytest.mark.unit, pytest.mark.flower]
@@ -274,8 +274,8 @@ def test_a_client_failure_arrives_as_its_code(code: FailureCode) -> None:
     deployment = f"{type(failure)}:<'{failure}'>"
     simulation = (
         "<class 'ray.exceptions.RayTaskError(ClientAppException)'>:<'ray::ClientAppActor.run() "
-        f"fedrsclip_core.messages.ClientFailure: {failure}\n\nThe above exception was the direct "
-        f"cause\nException ClientAppException occurred. Message: {failure}'>"
+        f"fedrsclip_core.wire.messages.ClientFailure: {failure}\n\nThe above exception was the "
+        f"direct cause\nException ClientAppException occurred. Message: {failure}'>"
     )
     for reason in (deployment, simulation):
         error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)

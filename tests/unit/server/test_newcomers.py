@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping
 import pytest
 from flwr.app import Message
 
-from fedrsclip_core.messages import QUERY_IDENTITY
+from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip_core.wire.messages import QUERY_IDENTITY
 from server_app.admission import Client, Standard
 from server_app.exchange import Exchange
-from server_app.inprocess import InProcessGrid
 from server_app.newcomers import Newcomers
 from tests.unit.server.fakes import Fakes, identity, small_config
 from tests.unit.server.test_exchange import Clock

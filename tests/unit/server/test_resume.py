@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedrsclip_core import paths, runs
+from fedrsclip_core.config.schema import Config, StrategyConfig
 from fedrsclip_core.errors import RunError
-from fedrsclip_core.messages import EVALUATE, QUERY_PREPARE, TRAIN
-from fedrsclip_core.schema import Config, StrategyConfig
+from fedrsclip_core.runs import paths
+from fedrsclip_core.runs import run_folder as runs
+from fedrsclip_core.wire.messages import EVALUATE, QUERY_PREPARE, TRAIN
 from server_app import app as server
 from server_app.aggregation import AGGREGATORS
 from server_app.app import RunOutcome, run

@@ -2,8 +2,8 @@
 
 import pytest
 
+from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import RunError
-from fedrsclip_core.schema import Config
 from server_app.exchange import Exchange
 from server_app.roster import wait_for_nodes
 from tests.unit.server.fakes import Fakes, small_config

@@ -19,9 +19,13 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.exit import exit_handler
 from safetensors import safe_open
 
-from fedrsclip_core import paths
+from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import FedRSCLIPError, RunError
-from fedrsclip_core.messages import (
+from fedrsclip_core.learning.prompts import random_prompt
+from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.lines import final_table, round_line
+from fedrsclip_core.wire.messages import (
     EVALUATE,
     QUERY_IDENTITY,
     QUERY_INIT,
@@ -30,15 +34,11 @@ from fedrsclip_core.messages import (
     ClientFailure,
     FailureCode,
 )
-from fedrsclip_core.prompts import random_prompt
-from fedrsclip_core.records import ARRAYS, METRICS, NUM_EXAMPLES, SHARED_PROMPT, pack_init
-from fedrsclip_core.report import final_table, round_line
-from fedrsclip_core.schema import Config
+from fedrsclip_core.wire.records import ARRAYS, METRICS, NUM_EXAMPLES, SHARED_PROMPT, pack_init
 from server_app import app as server
 from server_app import newcomers
 from server_app.app import RunOutcome, run
 from server_app.checkpoint import newest_checkpoint
-from server_app.inprocess import InProcessGrid
 from server_app.results import RunState
 from tests.unit.server.fakes import WIDTH, Fakes, Handler, small_config
 

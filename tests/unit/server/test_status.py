@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip_core import machine, paths
-from fedrsclip_core.cli import main
-from fedrsclip_core.messages import TRAIN
+from fedrsclip.cli import main
+from fedrsclip_core import machine
+from fedrsclip_core.runs import paths
+from fedrsclip_core.wire.messages import TRAIN
 from server_app import app as server
 from server_app.app import run
 from tests.unit.server.fakes import Fakes, Handler, small_config

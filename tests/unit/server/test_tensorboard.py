@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fedrsclip_core import check as checks
-from fedrsclip_core import fileio, launch, machine, paths
+from fedrsclip import check as checks
+from fedrsclip.run import launch
+from fedrsclip_core import machine
+from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.messages import TRAIN
-from fedrsclip_core.schema import Config
+from fedrsclip_core.runs import fileio, paths
+from fedrsclip_core.wire.messages import TRAIN
 from server_app import app as server
 from server_app import tensorboard
 from server_app.app import run

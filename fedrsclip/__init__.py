@@ -1,0 +1,1 @@
+"""FedRSCLIP: the `fedrsclip` command and the workbench around the federated apps."""

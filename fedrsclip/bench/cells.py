@@ -1,0 +1,146 @@
+"""The cells of a grid: each is one whole run with a name, overrides and a seed."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from fedrsclip.bench.description import Description, key_of
+from fedrsclip.bench.names import run_name
+from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.runs import paths
+
+_OF_ONE_CELL = ("seed", "run.name")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the grid.
+
+    Attributes
+    ----------
+    name : str
+        The run's name.
+    setting, method : str
+        Which row and column of the grid.
+    seed : int
+        The run's seed.
+    overrides : tuple of str
+        All that the run is submitted with, site keys left out.
+    variant : str
+        What a protocol does with the method; empty where it does one thing.
+    partitions : tuple of int
+        The clients that take part; empty for all.
+    after : str
+        Name of a cell that must be completed before; empty for none.
+    data_path : str
+        Where the images are, if not where the others' are.
+    """
+
+    name: str
+    setting: str
+    method: str
+    seed: int
+    overrides: tuple[str, ...]
+    variant: str = ""
+    partitions: tuple[int, ...] = ()
+    after: str = ""
+    data_path: str = ""
+
+    @property
+    def label(self) -> str:
+        """The method with its variant, for tables."""
+        return f"{self.method} ({self.variant})" if self.variant else self.method
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return paths.runs_dir() / self.name
+
+    @property
+    def submitted(self) -> list[str]:
+        """The overrides as a simulation adds to them."""
+        return configuration.for_simulation(self.overrides)
+
+    @property
+    def job(self) -> dict[str, Any]:
+        """What a worker is told."""
+        return {
+            "name": self.name,
+            "overrides": self.submitted,
+            "partitions": self.partitions,
+            "data_path": self.data_path,
+        }
+
+    @property
+    def config(self) -> Config:
+        """The composed configuration."""
+        common = tuple(text for text in self.submitted if key_of(text) not in _OF_ONE_CELL)
+        # Cells that differ in seed and name only are composed once: it takes a second.
+        config = copy.deepcopy(_composed(common))
+        config.seed, config.run.name = self.seed, self.name
+        return config
+
+
+def make_cell(
+    description: Description,
+    setting: str,
+    method: str,
+    seed: int,
+    *,
+    variant: str = "",
+    extra: Sequence[str] = (),
+    partitions: Sequence[int] = (),
+    after: str = "",
+) -> Cell:
+    """Put a cell together; ``extra`` are a protocol's own overrides and win over all others.
+
+    Raises
+    ------
+    ConfigError
+        If its name is too long for a folder.
+    """
+    bench = description.bench
+    own = bench.method_overrides.get(method, [])
+    name = run_name(bench.name, setting, method, variant, seed)
+    overrides = merged(
+        bench.settings[setting],
+        bench.overrides,
+        [f"method={method}"],
+        description.overrides,
+        own,
+        extra,
+        [f"seed={seed}", f"run.name={paths.safe_name(name, 'the name of a cell')}"],
+    )
+    return Cell(name, setting, method, seed, overrides, variant, tuple(partitions), after)
+
+
+def grid(description: Description) -> list[Cell]:
+    """Return settings x seeds x methods, a seed of all methods after the other."""
+    bench = description.bench
+    return [
+        make_cell(description, setting, method, seed)
+        for setting in bench.settings
+        for seed in bench.seeds
+        for method in bench.methods
+    ]
+
+
+def merged(*lists: Iterable[str]) -> tuple[str, ...]:
+    """Join lists of overrides; of several for one key the last counts."""
+    found = {key_of(text): text for texts in lists for text in texts}
+    return tuple(found.values())
+
+
+def repeat_command(cell: Cell) -> str:
+    """Return the command that runs a cell's configuration by itself, without site keys."""
+    overrides = [text for text in cell.overrides if key_of(text) != "run.name"]
+    return f"fedrsclip run {configuration.join_overrides(overrides)}"
+
+
+@cache
+def _composed(overrides: tuple[str, ...]) -> Config:
+    return configuration.compose(overrides)

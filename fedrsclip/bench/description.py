@@ -1,0 +1,164 @@
+"""What a benchmark is: a yaml file beside this module, and what the command line changes in it.
+
+A description is no part of any run's configuration: it does not travel and enters no digest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.runs import paths
+
+GRIDS = Path(__file__).resolve().parent / "grids"
+PROTOCOLS = ("standard", "tune", "unseen", "base_to_new")
+
+_GRID_KEYS = {
+    "seed": "bench.seeds",
+    "method": "bench.methods",
+    "run.name": "bench.name",
+    "run.resume": "nothing: an interrupted cell always goes on",
+}
+
+
+@dataclass
+class BenchConfig:
+    """The description's schema; the yaml files explain the keys."""
+
+    name: str = ""
+    protocol: str = "standard"
+    settings: dict[str, list[str]] = field(default_factory=dict)
+    methods: list[str] = field(default_factory=list)
+    method_overrides: dict[str, list[str]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
+    overrides: list[str] = field(default_factory=list)
+    reference: str | None = None
+    jobs: int | None = None
+    trials: dict[str, list[list[str]]] = field(default_factory=dict)
+    based_on: dict[str, str] = field(default_factory=dict)
+    again: bool = False
+    epochs: list[int] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    probe: bool = False
+
+
+@dataclass(frozen=True)
+class Description:
+    """A benchmark as asked for.
+
+    Attributes
+    ----------
+    bench : BenchConfig
+        The composed description.
+    overrides : tuple of str
+        Given on the command line for every cell, without site keys.
+    site : tuple of str
+        The site keys given on the command line.
+    """
+
+    bench: BenchConfig
+    overrides: tuple[str, ...] = ()
+    site: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return paths.bench_dir(self.bench.name)
+
+
+def describe(arguments: Sequence[str]) -> Description:
+    """Compose a description from ``bench=NAME``, ``bench.key=value`` and overrides of every cell.
+
+    Raises
+    ------
+    ConfigError
+        One sentence naming what is wrong.
+    """
+    file = _file([text.partition("=")[2] for text in arguments if key_of(text) == "bench"])
+    own = [text for text in arguments if key_of(text).startswith("bench.")]
+    rest = [text for text in arguments if key_of(text).partition(".")[0] != "bench"]
+    chosen = [text for text in own if _is_choice(text)]
+    changes = [_forced(text) for text in own if text not in chosen]
+    bench = configuration.compose_file(file, changes, BenchConfig)
+    bench.name = bench.name or file.stem
+    for text in chosen:
+        bench.settings = _chosen(bench.settings, text)
+    _check(bench)
+    travelling, _ = configuration.split_site_overrides(rest)
+    for text in (*travelling, *bench.overrides, *_nested(bench)):
+        if key_of(text) in _GRID_KEYS:
+            raise ConfigError(f"{key_of(text)} belongs to the grid: set {_GRID_KEYS[key_of(text)]}")
+    site = tuple(text for text in rest if text not in travelling)
+    return Description(bench, tuple(travelling), site)
+
+
+def key_of(override: str) -> str:
+    """Return the key or group that an override sets."""
+    return override.partition("=")[0].strip().lstrip("+")
+
+
+def names() -> list[str]:
+    """Return the descriptions that come with the package."""
+    return sorted(path.stem for path in GRIDS.glob("*.yaml"))
+
+
+def _file(given: Sequence[str]) -> Path:
+    listed = ", ".join(names())
+    if not given:
+        raise ConfigError(f"no benchmark is named: give bench=NAME, one of {listed}")
+    if given[-1].endswith(".yaml"):
+        file = Path(given[-1]).expanduser().resolve()
+        if not file.is_file():
+            raise ConfigError(f"there is no description of a benchmark at {file}")
+        return file
+    if given[-1] not in names():
+        raise ConfigError(
+            f"bench={given[-1]} does not exist: choose one of {listed}, or give a yaml file"
+        )
+    return GRIDS / f"{given[-1]}.yaml"
+
+
+def _forced(text: str) -> str:
+    """Return the override as one that may add a key: the schema knows which there are."""
+    return "++" + text.strip().lstrip("+").removeprefix("bench.")
+
+
+def _is_choice(text: str) -> bool:
+    """Whether the text is ``bench.settings=[name, ...]``: some of the settings that are there."""
+    return key_of(text) == "bench.settings" and text.partition("=")[2].startswith("[")
+
+
+def _chosen(settings: dict[str, list[str]], text: str) -> dict[str, list[str]]:
+    wanted = [name.strip() for name in text.partition("=")[2].strip("[]").split(",")]
+    for name in wanted:
+        if name not in settings:
+            raise ConfigError(f"there is no setting {name!r}: choose from {', '.join(settings)}")
+    return {name: settings[name] for name in wanted}
+
+
+def _check(bench: BenchConfig) -> None:
+    for key in ("settings", "methods", "seeds"):
+        if not getattr(bench, key):
+            raise ConfigError(f"bench.{key} is empty: the grid has no cell")
+    for text in (bench.name, *bench.settings, *bench.methods):
+        paths.safe_name(text, "a name of the benchmark")
+    for key in ("methods", "seeds"):
+        values = getattr(bench, key)
+        if len(set(values)) < len(values):
+            raise ConfigError(f"bench.{key} holds a value twice")
+    if bench.protocol not in PROTOCOLS:
+        raise ConfigError(
+            f"bench.protocol is {bench.protocol!r}: choose one of {', '.join(PROTOCOLS)}"
+        )
+    if bench.jobs is not None and bench.jobs < 1:
+        raise ConfigError(f"bench.jobs is {bench.jobs}: it must be at least 1")
+    if bench.reference is not None and bench.reference not in bench.methods:
+        raise ConfigError(
+            f"bench.reference is {bench.reference}, which is not in bench.methods: add it, or "
+            "set bench.reference=null"
+        )
+
+
+def _nested(bench: BenchConfig) -> list[str]:
+    return [text for texts in bench.settings.values() for text in texts]

@@ -1,0 +1,82 @@
+"""What is there of a cell already."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fedrsclip.bench.cells import Cell
+from fedrsclip_core.config.compose import join_overrides
+from fedrsclip_core.config.schema import SITE_KEYS
+from fedrsclip_core.config.validation import flattened
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.wire.digests import code_digest
+
+_NOT_LEARNED = {*SITE_KEYS, "run.resume"}
+
+
+def completed(cell: Cell) -> Mapping[str, Any] | None:
+    """Return the results of a cell that needs no run any more, else ``None``.
+
+    Raises
+    ------
+    ConfigError
+        If another configuration was run under the cell's name.
+    """
+    about = _read(cell, "run.json")
+    if about is None:
+        return None
+    results = _read(cell, "results.json") or {}
+    _check_same(cell, about, results)
+    _check_clients(cell, results)
+    return results if results.get("status") == "completed" else None
+
+
+def lost_replies(cell: Cell, results: Mapping[str, Any]) -> str:
+    """Say whose replies a completed run went on without; empty if it had all of them.
+
+    A federation goes on without a late client, as on a machine that slept in the meantime. A
+    benchmark must not: it compares what all methods reach with the same clients.
+    """
+    dropped = results.get("dropped") or {"total": 0}
+    if not dropped["total"]:
+        return ""
+    lost = [
+        f"{client} ({', '.join(reasons)})" for client, reasons in sorted(dropped["clients"].items())
+    ]
+    return (
+        f"it lacks {dropped['total']} replies of {', '.join(lost)}, so its figures are not those "
+        f"of all clients: remove {cell.folder} and run the benchmark again"
+    )
+
+
+def _check_same(cell: Cell, about: Mapping[str, Any], results: Mapping[str, Any]) -> None:
+    code = (results.get("digests") or {}).get("code")
+    if about["overrides"] == join_overrides(cell.submitted) and code == code_digest():
+        return  # the same words to the same code: composing would take a second
+    now = json.loads(json.dumps(dict(flattened(cell.config))))
+    before = about["config"]
+    for key in sorted({*now, *before} - _NOT_LEARNED):
+        if before.get(key) != now.get(key):
+            raise ConfigError(
+                f"{cell.folder} holds a run with {key}={before.get(key)}, the benchmark now says "
+                f"{now.get(key)}: give it another bench.name, or remove that folder"
+            )
+
+
+def _check_clients(cell: Cell, results: Mapping[str, Any]) -> None:
+    took_part = [client["partition_id"] for client in results.get("clients", ())]
+    if cell.partitions and took_part and took_part != list(cell.partitions):
+        raise ConfigError(
+            f"{cell.folder} holds a run of the clients {took_part}, the benchmark now wants "
+            f"{list(cell.partitions)}: give it another bench.name, or remove that folder"
+        )
+
+
+def _read(cell: Cell, name: str) -> dict[str, Any] | None:
+    path = cell.folder / name
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ConfigError(f"{path} is damaged: remove the folder to run the cell anew") from error

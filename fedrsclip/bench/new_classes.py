@@ -1,0 +1,68 @@
+"""Held-out images of classes that a run did not know, over the names of these classes."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedrsclip.bench.images import clients_features, joined
+from fedrsclip_core.clip.files import ClipFiles, find_clip
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.clip.text_tower import load_text_tower
+from fedrsclip_core.clip.tokens import tokenize_prompts, tokenize_templates
+from fedrsclip_core.clip.zero_shot import template_features
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.data.names import words_for
+from fedrsclip_core.learning.evaluation import text_features
+from fedrsclip_core.learning.prompts import ClientState
+
+
+def new_accuracies(config: Config, new: list[str], prompt: Path | None) -> dict[str, float | None]:
+    """Classify the test images of new classes.
+
+    Parameters
+    ----------
+    config : Config
+        The run's, with site keys, and with all classes, the new ones last.
+    new : list[str]
+        The new classes.
+    prompt : Path or None
+        The run's ``shared_prompt.safetensors``; ``None`` for a method without one.
+
+    Returns
+    -------
+    dict[str, float | None]
+        The fraction of right answers by mode.
+    """
+    torch.set_num_threads(config.optimizer.threads)
+    files = find_clip(config.model, Path(config.model.path) if config.model.path else None)
+    first = len(config.data.class_names) - len(new)
+    clients = clients_features(config, files, parts=("test",), first_class=first)
+    data = joined([client["test"] for client in clients])
+    words = words_for(new, config.data.class_words)
+    texts = _texts(config, files, words, prompt)
+    return {
+        mode: float(((data.features @ text.T).argmax(axis=1) == data.labels - first).mean())
+        for mode, text in texts.items()
+    }
+
+
+def _texts(
+    config: Config, files: ClipFiles, words: list[str], prompt: Path | None
+) -> dict[str, NDArray[np.float32]]:
+    """Return the classes' unit text features ``(n_cls, dim)`` by mode."""
+    from safetensors.numpy import load_file
+
+    shared = None if prompt is None else load_file(prompt)["shared_prompt"]  # (n_ctx, width)
+    device = config.federation.device or "cpu"
+    prompts = tokenize_prompts(files, words, config.prompt.n_ctx)
+    templates = tokenize_templates(files, words, config.prompt.templates)
+    ids = {*prompts.ids, *(token for tokens in templates for token in tokens.ids)}
+    tower = load_text_tower(files, sorted(ids), device=device)
+    texts = {"zero_shot": template_features(tower, templates)}
+    if shared is not None:
+        encoder = PackedTextEncoder(tower, prompts)
+        found = text_features(encoder, shared, ClientState(None), config.prompt)
+        texts["global"] = found["global"]
+    return texts

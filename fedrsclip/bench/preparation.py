@@ -1,0 +1,117 @@
+"""What is settled before the first cell starts: images, CLIP, environment, order."""
+
+import json
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from fedrsclip.bench.cells import Cell, merged
+from fedrsclip.bench.description import Description
+from fedrsclip.bench.schedule import Job
+from fedrsclip.bench.workers import gpu_environments
+from fedrsclip.run import preflight
+from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.machine import available_cpus
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """How the cells that are missing will be run.
+
+    Attributes
+    ----------
+    jobs : list[Job]
+        In order.
+    environments : list[dict[str, str]]
+        One per worker.
+    """
+
+    jobs: list[Job]
+    environments: list[dict[str, str]]
+
+
+def with_classes(description: Description, cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells with the class names that only the images tell, as `fedrsclip run` does.
+
+    Raises
+    ------
+    FedRSCLIPError
+        If there are no images to read them from.
+    """
+    known: dict[str, list[str]] = {}
+    filled = []
+    for cell in cells:
+        if cell.setting not in known:
+            known[cell.setting] = _missing_classes(description, cell)
+        filled.append(replace(cell, overrides=merged(cell.overrides, known[cell.setting])))
+    return filled
+
+
+def prepare(
+    description: Description, missing: Sequence[Cell], done: Mapping[Cell, Mapping[str, Any]]
+) -> Prepared:
+    """Check each setting's data and model, and share the machine out.
+
+    Parameters
+    ----------
+    description : Description
+        The benchmark.
+    missing : Sequence[Cell]
+        The cells to run.
+    done : Mapping[Cell, Mapping[str, Any]]
+        The others with their results.
+
+    Raises
+    ------
+    FedRSCLIPError
+        If a cell could not run, or others were run with another CLIP.
+    """
+    for setting in dict.fromkeys(cell.setting for cell in missing):
+        first = next(cell for cell in missing if cell.setting == setting)
+        own = [f"data.path={first.data_path}"] if first.data_path else []
+        here = preflight.compose_here([*first.overrides, *description.site, *own])
+        preflight.check_for_simulation(here)
+        _check_clip(here, {c: results for c, results in done.items() if c.setting == setting})
+    jobs = [Job(cell, _images(cell)) for cell in missing]
+    # Who encodes for all must have all images.
+    jobs.sort(key=lambda job: -(job.cell.config.data.shots or math.inf))
+    return Prepared(jobs, _environments(description, here))
+
+
+def _missing_classes(description: Description, cell: Cell) -> list[str]:
+    data = cell.config.data
+    if data.class_names or data.name == "demo_scenes":
+        return []
+    here = preflight.compose_here([*cell.overrides, *description.site])
+    listed = ",".join(map(configuration.quote, preflight.check_data(here)[0]))
+    return [f"data.class_names=[{listed}]"]
+
+
+def _images(cell: Cell) -> Hashable:
+    """Name the images and the encoder of a cell."""
+    config = cell.config
+    # The scenes of the demo are others for each seed.
+    seed = config.seed if config.data.name == "demo_scenes" else None
+    return json.dumps([asdict(replace(config.data, shots=None)), asdict(config.model), seed])
+
+
+def _check_clip(here: Config, done: Mapping[Cell, Mapping[str, Any]]) -> None:
+    digest = preflight.check_model(here).digest
+    for cell, results in done.items():
+        if results["digests"]["clip"] != digest:
+            raise ConfigError(
+                f"{cell.folder} was run with another CLIP than the one that is given now: give "
+                "the same, or another bench.name"
+            )
+
+
+def _environments(description: Description, here: Config) -> list[dict[str, str]]:
+    # A simulation without federation.client_gpus computes on the CPU, too.
+    here.federation.device = here.federation.device or "cpu"
+    site = preflight.site_environment(here)
+    if not here.federation.device.startswith("cuda"):
+        return [site] * (description.bench.jobs or available_cpus())
+    return [site | own for own in gpu_environments(description.bench.jobs)]

@@ -1,0 +1,142 @@
+"""Runs the cells of a benchmark that are missing, in processes beside this one."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from fedrsclip.bench.cells import Cell
+from fedrsclip.bench.description import Description
+from fedrsclip.bench.figures import Row
+from fedrsclip.bench.found import completed, lost_replies
+from fedrsclip.bench.preparation import Prepared, prepare, with_classes
+from fedrsclip.bench.progress import Progress
+from fedrsclip.bench.results import Extras, ResultFiles
+from fedrsclip.bench.schedule import Done, Job, Schedule, carry_out
+from fedrsclip.bench.tables import STANDARD, Layout, markdown
+from fedrsclip.bench.workers import Worker
+from fedrsclip_core.errors import RunError
+from fedrsclip_core.runs import run_folder as runs
+
+Echo = Callable[[str], None]
+Failures = dict[str, str]
+"""Why cells failed, by name."""
+
+_LOCK_PATIENCE = 10.0
+
+
+def no_extras(cell: Cell, results: Mapping[str, Any]) -> Row:
+    """Add no figures to a cell's row."""
+    return {}
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What a protocol runs its cells with.
+
+    Attributes
+    ----------
+    description : Description
+        The benchmark.
+    lock : IO[bytes]
+        Held as long as a worker lives.
+    echo : Callable[[str], None]
+        Receives lines for a person.
+    """
+
+    description: Description
+    lock: IO[bytes]
+    echo: Echo
+
+    def run(
+        self, cells: Sequence[Cell], layout: Layout = STANDARD, extras: Extras = no_extras
+    ) -> tuple[list[Row], Failures]:
+        """Run the cells that are missing, and keep the results on disk up to date.
+
+        Returns
+        -------
+        tuple[list[Row], Failures]
+            A row per cell, and which cells failed.
+        """
+        cells = with_classes(self.description, cells)
+        done = {cell: results for cell in cells if (results := completed(cell)) is not None}
+        missing = [cell for cell in cells if cell not in done]
+        prepared = prepare(self.description, missing, done) if missing else None
+        self.echo(f"{len(cells)} cells, {len(done)} of them are completed")
+        files = ResultFiles(self.description, cells, layout, extras)
+        failed: Failures = {}
+        for cell, results in done.items():
+            if problem := lost_replies(cell, results):
+                failed[cell.name] = problem
+            else:
+                files.enter(cell, results)
+        files.write()
+        for cell, error in self._ended(prepared, set(failed)) if prepared else ():
+            found = None if error else completed(cell)
+            if found is None:
+                failed[cell.name] = error or "it left no results"
+            else:
+                files.enter(cell, found)
+                files.write()
+        if self.description.bench.probe:
+            self._probe(cells, files)
+        self.echo("")
+        self.echo(markdown(files.tables, files.caption))
+        return files.rows, failed
+
+    def _probe(self, cells: Sequence[Cell], files: ResultFiles) -> None:
+        """Enter a linear probe on the images of each setting and seed that a cell has used."""
+        from fedrsclip.bench.probe import probe_row
+
+        splits = {
+            (cell.setting, cell.seed): (cell, results["digests"]["split"])
+            for cell in reversed(cells)
+            if (results := completed(cell)) is not None
+        }
+        for cell, digest in splits.values():
+            files.enter_row(probe_row(self.description, cell, digest))
+            files.write()
+
+    def _ended(self, prepared: Prepared, failed: set[str]) -> Iterator[tuple[Cell, str]]:
+        """Run jobs and yield each cell that ended, with the reason if it failed."""
+        count = min(len(prepared.environments), len(prepared.jobs))
+        workers = [
+            Worker(site, self.description.folder / f"worker-{number}.log", [self.lock.fileno()])
+            for number, site in enumerate(prepared.environments[:count])
+        ]
+        progress = Progress([job.cell for job in prepared.jobs], count)
+        schedule = Schedule(prepared.jobs, failed)
+        try:
+            for done in carry_out(schedule, [partial(_timed, worker) for worker in workers]):
+                outcome = f"FAILED ({done.error})" if done.error else "completed"
+                self.echo(progress.line(done.job.cell, done.seconds, outcome))
+                yield done.job.cell, done.error
+        finally:
+            for worker in workers:
+                worker.end()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[IO[bytes]]:
+    """Hold the benchmark's folder; workers of a killed runner hold it for a moment longer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = runs.hold(folder, patience=_LOCK_PATIENCE)
+    except BlockingIOError:
+        raise RunError(
+            f"the benchmark {folder.name} is going on in another process: wait for it, or give "
+            "this one another bench.name"
+        ) from None
+    with lock:
+        yield lock
+
+
+def _timed(worker: Worker, job: Job) -> Done:
+    start = time.monotonic()
+    error = worker.run(job.cell.job)
+    if not error and (results := completed(job.cell)) is not None:
+        error = lost_replies(job.cell, results)
+    return Done(job, error, time.monotonic() - start)

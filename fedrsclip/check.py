@@ -1,0 +1,178 @@
+"""`fedrsclip check`: what is wrong with this machine or configuration, a line each."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+from fedrsclip.deploy.clock import SERVER_VARIABLE, inspect_clock
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.errors import ConfigError, FedRSCLIPError, RunError
+from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.fileio import write_text
+
+_MIN_FREE_GIB = 1.0
+
+
+def check(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
+    """Print a line per finding; return 1 if one of them is a problem."""
+    problems = 0
+    for name, inspect in _inspections(overrides):
+        try:
+            echo(f"ok       {name}: {inspect()}")
+        except (FedRSCLIPError, ImportError) as error:
+            problems += 1
+            echo(f"problem  {name}: {error}")
+    if problems:
+        echo(f"{problems} problem{'s' if problems > 1 else ''} found")
+    return 1 if problems else 0
+
+
+def _inspections(overrides: Sequence[str]) -> Iterator[tuple[str, Callable[[], str]]]:
+    yield "python", _python
+    yield "packages", inspect_packages
+    yield "home", _home
+    # Only a site has a server elsewhere; and it simulates nobody.
+    site = SERVER_VARIABLE in os.environ
+    if site:
+        yield "clock", inspect_clock
+    composed: list[Config] = []
+    yield "configuration", lambda: _configuration(overrides, composed)
+    if composed:
+        config = composed[0]
+        if not site:
+            yield "resources", lambda: _resources(config)
+        yield "model", lambda: _model(config)
+        yield "data", lambda: _data(config)
+        yield "prompts", lambda: _prompts(config)
+
+
+def _python() -> str:
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        raise RunError(f"this is Python {sys.version.split()[0]}: use 3.11, 3.12 or 3.13")
+    return f"{sys.version.split()[0]} in {sys.prefix}"
+
+
+def installed_version(package: str) -> str | None:
+    """Return a package's installed version, ``None`` if it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def inspect_packages(version: Callable[[str], str | None] = installed_version) -> str:
+    """Return the versions that matter.
+
+    Parameters
+    ----------
+    version : Callable[[str], str or None]
+        Finds a package's installed version.
+
+    Raises
+    ------
+    RunError
+        If a package is missing, or Flower's version is one that is not known to work.
+    """
+    needed = _requirements()
+    missing = [name for name in needed if version(name) is None]
+    if missing:
+        raise RunError(
+            f"{', '.join(missing)} not installed: install fedrsclip with pip; `uv pip install` "
+            "and `uv sync` install no dependencies of this project, because Flower would "
+            "otherwise download them again for every run"
+        )
+    flower, wanted = version("flwr") or "", needed["flwr"]
+    if not wanted.specifier.contains(flower, prereleases=True):
+        raise RunError(
+            f"flwr is {flower} but must be {wanted.specifier}: pip install '{wanted}', the same "
+            "minor version on all machines of a federation"
+        )
+    if version("ray") is None:
+        raise RunError("ray is not installed: pip install 'flwr[simulation]' in this Python")
+    shown = ("flwr", "ray", "torch", "transformers")
+    return ", ".join(f"{name} {version(name)}" for name in shown)
+
+
+def _requirements() -> dict[str, Requirement]:
+    """Return what this package requires without extras, by name."""
+    try:
+        lines = metadata.requires("fedrsclip") or []
+    except metadata.PackageNotFoundError as error:
+        raise RunError("fedrsclip itself is not installed: run pip install -e .") from error
+    found = [Requirement(line) for line in lines]
+    return {one.name: one for one in found if one.marker is None or one.marker.evaluate()}
+
+
+def _home() -> str:
+    home = paths.home()
+    probe = home / ".writable"
+    try:
+        write_text(probe, "")
+        probe.unlink()
+        free = shutil.disk_usage(home).free / 2**30
+    except OSError as error:
+        raise RunError(
+            f"{home} cannot be written ({error.strerror}): set FEDRSCLIP_HOME to a folder that can"
+        ) from error
+    if free < _MIN_FREE_GIB:
+        raise RunError(f"{home} has {free:.1f} GiB left: at least {_MIN_FREE_GIB:g} is needed")
+    return f"{home} is writable, {free:.1f} GiB free"
+
+
+def _configuration(overrides: Sequence[str], composed: list[Config]) -> str:
+    from fedrsclip.run.preflight import compose_here
+
+    config = compose_here(overrides)
+    composed.append(config)
+    return f"{config.method}, {config.model.name}, {config.partition.name}"
+
+
+def _resources(config: Config) -> str:
+    from fedrsclip_core import machine
+
+    federation = config.federation
+    machine.check_resources(federation)
+    machine.check_tensorboard(config.run)
+    for program in ("flwr", "flower-superlink"):
+        machine.program(program)
+    at_once = min(federation.num_clients, machine.available_cpus() // federation.client_cpus)
+    return f"{at_once} of {federation.num_clients} clients at once"
+
+
+def _model(config: Config) -> str:
+    from fedrsclip.run.preflight import check_model, found_model_revision
+
+    files = check_model(config)
+    found = f"{files.folder}, text width {files.width}, context {files.max_positions}"
+    return found + _unpinned("model.revision", found_model_revision(config))
+
+
+def _data(config: Config) -> str:
+    from fedrsclip.run.preflight import check_data, found_data_revision
+
+    class_names, counts = check_data(config)
+    smallest = min(range(len(counts)), key=counts.__getitem__)
+    return (
+        f"{sum(counts)} images in {len(class_names)} classes, fewest in "
+        f"{class_names[smallest]} ({counts[smallest]})"
+    ) + _unpinned("data.hub_revision", found_data_revision(config))
+
+
+def _unpinned(key: str, commit: str | None) -> str:
+    """Say how to pin what comes from the hub."""
+    return f"; {key} is not set: {key}={commit} pins what is here now" if commit else ""
+
+
+def _prompts(config: Config) -> str:
+    from fedrsclip.run.preflight import check_data, check_model, check_prompts
+
+    try:
+        files, (class_names, _) = check_model(config), check_data(config)
+    except FedRSCLIPError as error:
+        raise ConfigError("cannot be checked without model and data") from error
+    check_prompts(config, files, class_names)
+    return f"{config.prompt.n_ctx} context vectors and each class name fit"

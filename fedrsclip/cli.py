@@ -1,0 +1,182 @@
+"""The ``fedrsclip`` command."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from fedrsclip_core import __version__
+from fedrsclip_core.errors import FedRSCLIPError
+
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse the command line, do it, return the exit status."""
+    parser, _ = _parsers()
+    options = parser.parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options.overrides)
+    except (FedRSCLIPError, OSError) as error:
+        print(f"fedrsclip: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("fedrsclip: interrupted, everything was stopped", file=sys.stderr)
+        return _INTERRUPTED
+
+
+def _run(overrides: Sequence[str]) -> int:
+    from fedrsclip.run.launch import run
+
+    # A closed terminal or a `kill` must not leave a federation behind either.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return run(overrides, echo=_say)
+
+
+def _bench(arguments: Sequence[str]) -> int:
+    from fedrsclip.bench.command import bench
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return bench(arguments, echo=_say)
+
+
+def _config(overrides: Sequence[str]) -> int:
+    from fedrsclip_core.config.compose import compose, to_yaml
+
+    print(to_yaml(compose(overrides), site_keys=True), end="")
+    return 0
+
+
+def _check(overrides: Sequence[str]) -> int:
+    from fedrsclip.check import check
+
+    return check(overrides, echo=_say)
+
+
+def _clock(overrides: Sequence[str]) -> int:
+    from fedrsclip.deploy.clock import clock
+
+    return clock(echo=_say)
+
+
+def _status(arguments: Sequence[str]) -> int:
+    from fedrsclip.status import status
+
+    return status(arguments, echo=_say)
+
+
+def _watch(arguments: Sequence[str]) -> int:
+    from fedrsclip.watch.command import watch
+
+    # A `kill` must leave the terminal as it was.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return watch(arguments, echo=_say)
+
+
+def _report(arguments: Sequence[str]) -> int:
+    from fedrsclip.report.command import report
+
+    return report(arguments, echo=_say)
+
+
+def _data(arguments: Sequence[str]) -> int:
+    from fedrsclip.data.command import data
+
+    return data(arguments, echo=_say)
+
+
+def _deploy(arguments: Sequence[str]) -> int:
+    from fedrsclip.deploy.command import deploy
+
+    return deploy(arguments, echo=_say)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _interrupt(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def parsers() -> dict[str, argparse.ArgumentParser]:
+    """Return the parser of each command and sub-command, by its words after ``fedrsclip``."""
+    from fedrsclip.data.command import parsers as data_parsers
+    from fedrsclip.report.command import parser as report_parser
+
+    _, commands = _parsers()
+    inner = {f"data {name}": parser for name, parser in data_parsers()[1].items()}
+    found = {**commands, "report": report_parser(), **inner}
+    return {name: found[name] for name in sorted(found) if name != "data"}
+
+
+def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser and, by name, those of the commands."""
+    parser = argparse.ArgumentParser(
+        prog="fedrsclip",
+        description="Federated vision-language learning on remote-sensing imagery.",
+    )
+    parser.add_argument("--version", action="version", version=f"fedrsclip {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    by_name = {}
+    for name, text in _HELP.items():
+        if name in _OWN_PARSERS:
+            # Here nothing that begins with - is an option.
+            by_name[name] = commands.add_parser(name, help=text, add_help=False, prefix_chars="+")
+            by_name[name].add_argument("overrides", nargs="*")
+            continue
+        command = by_name[name] = commands.add_parser(name, help=text, description=text)
+        if name == "clock":
+            command.set_defaults(overrides=[])
+            continue
+        metavar, explained = _ARGUMENTS.get(name, ("key=value", _OVERRIDES))
+        command.add_argument("overrides", nargs="*", metavar=metavar, help=explained)
+    return parser, by_name
+
+
+_OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
+_ARGUMENTS = {
+    "status": ("key=value", "run=NAME superlink=NAME"),
+    "watch": ("RUN", "the name of a run or benchmark of this machine, or its folder"),
+}
+_OWN_PARSERS = ("data", "report")
+_COMMANDS = {
+    "run": _run,
+    "bench": _bench,
+    "config": _config,
+    "check": _check,
+    "clock": _clock,
+    "status": _status,
+    "watch": _watch,
+    "report": _report,
+    "data": _data,
+    "deploy": _deploy,
+}
+_HELP = {
+    "run": "simulate a federation on this machine and print its results; resume=RUN goes on with "
+    "an interrupted one",
+    "bench": "run a grid of methods, settings and seeds and make its tables (bench=NAME, "
+    "bench.key=value, overrides of every cell); the same command goes on with it",
+    "config": "print the composed configuration",
+    "check": "say what is wrong with this machine or configuration",
+    "clock": "say at a site whether its clock is near enough to the server's "
+    "(FEDRSCLIP_SERVER=host:port and, with TLS, FEDRSCLIP_CA=file in the environment)",
+    "status": "say how a run goes (run=NAME, by default the newest) and who is connected "
+    "(superlink=NAME, a connection of Flower's configuration); at the server",
+    "watch": "show live how a run or benchmark goes until it ends (its name or folder, by default "
+    "the newest run) and renew its report.html; status 0 if it completed, else 1; Ctrl-C leaves "
+    "it alone",
+    "report": "write a page about a run or a benchmark that opens without a network: "
+    "report RUN_OR_BENCH_DIR [--open] [--images PATH]",
+    "data": "list the known data sets, prepare or check one on disk, or record a split: "
+    "data list | prepare | check | split, each with --help",
+    "deploy": "render what each host of a federation needs into out=DIR; "
+    "`deploy certs out=DIR [days=N] [rotate=NAME]` makes keys and certificates",
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

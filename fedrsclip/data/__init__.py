@@ -1,0 +1,1 @@
+"""`fedrsclip data`: find, lay out and check the images of the benchmark."""

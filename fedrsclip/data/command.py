@@ -1,0 +1,156 @@
+"""`fedrsclip data list | prepare | check | split`."""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fedrsclip.data.specs import SPEC_NAMES, find_spec
+from fedrsclip_core.errors import ConfigError, DataError
+
+Echo = Callable[[str], None]
+
+_HUB = "hub"
+_OVERRIDES = "[key=value ...]"
+
+
+def data(arguments: Sequence[str], *, echo: Echo = print) -> int:
+    """Do what the arguments say; return the exit status.
+
+    Raises
+    ------
+    FedRSCLIPError
+        With the sentence to show.
+    """
+    parser, _ = parsers()
+    # Options and overrides may come in any order, which argparse's own positionals do not allow.
+    options, overrides = parser.parse_known_args(arguments)
+    stray = [word for word in overrides if word.startswith("-")]
+    if stray or (overrides and options.command in ("list", "prepare")):
+        parser.error(f"{(stray or overrides)[0]!r} is not understood")
+    if options.command == "list":
+        return _list(options.path, echo)
+    if options.command == "prepare":
+        return _prepare(options.name, options.source, options.target, echo)
+    if options.command == "check":
+        return _check(options.name, options.path, options.sheet, overrides, echo)
+    return _split(options.out, overrides, echo)
+
+
+def _list(path: Path | None, echo: Echo) -> int:
+    rows: list[tuple[str, ...]] = [
+        ("name", "data set", "classes", "per class", "images", "licence")
+    ]
+    for name in SPEC_NAMES:
+        spec = find_spec(name)
+        counts = len(spec.class_names), spec.images_per_class, spec.num_images
+        rows.append((name, spec.title, *(str(count) for count in counts), spec.licence))
+    if path is not None:
+        path = path.expanduser()
+        if not path.is_dir():
+            raise ConfigError(f"there is no folder {path}: correct --path")
+        rows = [(row[0], _found(row[0], path), *row[1:]) for row in rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = zip(row, widths, strict=True)
+        echo("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
+    return 0
+
+
+def _found(name: str, path: Path) -> str:
+    from fedrsclip.data.layout import deviations, find_layout
+
+    if name not in SPEC_NAMES:
+        return "found"
+    spec = find_spec(name)
+    try:
+        layout = find_layout(spec, path)
+    except DataError:
+        return "no"
+    return "incomplete" if deviations(spec, layout) else str(layout.root.relative_to(path))
+
+
+def _prepare(name: str, source: str, target: Path, echo: Echo) -> int:
+    from fedrsclip.data.prepare import prepare_folder, prepare_hub
+
+    spec, target = find_spec(name), target.expanduser().resolve()
+    if source == _HUB:
+        commit = prepare_hub(spec, target)
+        how = f"from {spec.hub_id}, commit {commit or 'unknown'}"
+    else:
+        copied = prepare_folder(spec, Path(source).expanduser(), target)
+        how = f"{copied} copied, {spec.num_images - copied} linked"
+    echo(f"{spec.num_images} images in {len(spec.class_names)} classes in {target} ({how})")
+    echo(f"licence: {spec.licence}")
+    echo(f"cite: {spec.cite}")
+    echo(f"next: fedrsclip data check {name} --path {target}")
+    return 0
+
+
+def _check(
+    name: str, path: Path | None, sheet: Path | None, overrides: Sequence[str], echo: Echo
+) -> int:
+    from fedrsclip.data.inspection import inspect
+    from fedrsclip.run.preflight import compose_data
+
+    spec = find_spec(name)
+    given = [] if path is None else [f"data.path={path}"]
+    config = compose_data([f"data={name}", *given, *overrides])
+    return inspect(spec, config, sheet, echo)
+
+
+def _split(out: Path | None, overrides: Sequence[str], echo: Echo) -> int:
+    from fedrsclip.data.split_record import split_record
+    from fedrsclip.run.preflight import compose_data
+    from fedrsclip_core.runs.fileio import write_json
+
+    record = split_record(compose_data(overrides))
+    if out is None:
+        echo(json.dumps(record, indent=2))
+    else:
+        write_json(out, record)
+        echo(f"split {record['digest']} in {out}")
+    return 0
+
+
+def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Return the parser and, by name, those of the sub-commands."""
+    parser = argparse.ArgumentParser(prog="fedrsclip data", description="Data sets on disk.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    text = "list the known data sets"
+    listing = commands.add_parser("list", help=text, description=text, allow_abbrev=False)
+    listing.add_argument("--path", type=Path, help="say which of them are below this folder")
+
+    text = "make DIR/<class>/<file> of a data set"
+    prepare = commands.add_parser("prepare", help=text, description=text, allow_abbrev=False)
+    prepare.add_argument("name", help=", ".join(SPEC_NAMES))
+    source = f"the unpacked archive, or {_HUB}: a copy on the HuggingFace hub"
+    prepare.add_argument("--from", dest="source", required=True, metavar="PATH", help=source)
+    target = "new or empty folder; files are linked where possible"
+    prepare.add_argument(
+        "--to", dest="target", type=Path, required=True, metavar="DIR", help=target
+    )
+
+    text = "compare a data set with what is known of it: counts, files, near-duplicates"
+    check = commands.add_parser(
+        "check",
+        help=text,
+        description=text,
+        allow_abbrev=False,
+        usage=f"fedrsclip data check NAME [--path DIR] [--sheet FILE] {_OVERRIDES}",
+    )
+    check.add_argument("name", help=", ".join(SPEC_NAMES))
+    check.add_argument("--path", type=Path, help="its folder; the same as data.path=DIR")
+    check.add_argument("--sheet", type=Path, help="PNG to write, with a row of images per class")
+
+    text = "record the split of a configuration: counts and digests per part and client"
+    split = commands.add_parser(
+        "split",
+        help=text,
+        description=text,
+        allow_abbrev=False,
+        usage=f"fedrsclip data split [--out FILE] {_OVERRIDES}",
+    )
+    split.add_argument("--out", type=Path, help="JSON to write instead of printing it")
+    return parser, {"list": listing, "prepare": prepare, "check": check, "split": split}

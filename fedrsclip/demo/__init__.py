@@ -1,0 +1,1 @@
+"""How the demo CLIP was made, and a sheet of the scenes that it was made for."""

@@ -1,0 +1,76 @@
+"""`fedrsclip deploy` and `fedrsclip deploy certs`."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fedrsclip.deploy.description import Description, describe, notes
+from fedrsclip.deploy.folder import claim, known_overrides
+from fedrsclip_core.errors import ConfigError
+
+_CERTS = "certs"
+
+
+def deploy(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
+    """Render a federation's hosts, or make their keys if the first argument is ``certs``.
+
+    Raises
+    ------
+    FedRSCLIPError
+        With the sentence to show.
+    """
+    certs = list(arguments[:1]) == [_CERTS]
+    overrides, options = _split(arguments[1:] if certs else arguments, certs)
+    if "out" not in options:
+        raise ConfigError("out is not set: give the folder to write to, as in out=sites")
+    folder = Path(options["out"]).expanduser().resolve()
+    return (
+        _make_keys(folder, overrides, options, echo) if certs else _render(folder, overrides, echo)
+    )
+
+
+def _render(folder: Path, overrides: list[str], echo: Callable[[str], None]) -> int:
+    from fedrsclip.deploy.render import render
+
+    description = describe(overrides)
+    claim(folder, description.federation.name, overrides)
+    render(description, folder)
+    for note in notes(description.config):
+        echo(f"note: {note}")
+    for stale in _stale(folder, description):
+        echo(f"note: {stale} is no client of this federation any more: delete it by hand")
+    echo(f"rendered {len(description.clients)} clients and the server into {folder}")
+    echo(f"next: fedrsclip deploy certs out={folder}; then read {folder / 'README.md'}")
+    return 0
+
+
+def _make_keys(
+    folder: Path, overrides: list[str], options: dict[str, str], echo: Callable[[str], None]
+) -> int:
+    from fedrsclip.deploy.certs import DEFAULT_DAYS, make_keys
+
+    description = describe(overrides or (known_overrides(folder) if folder.is_dir() else []))
+    claim(folder, description.federation.name, description.overrides)
+    days = options.get("days", str(DEFAULT_DAYS))
+    if not days.isdecimal() or not 0 < int(days) <= 36500:
+        raise ConfigError(f"days is {days!r}: give a number of days from 1 to 36500")
+    make_keys(description, folder, days=int(days), rotate=options.get("rotate"), echo=echo)
+    return 0
+
+
+def _split(arguments: Sequence[str], certs: bool) -> tuple[list[str], dict[str, str]]:
+    """Part Hydra's overrides from this command's own options."""
+    names = ("out", "days", "rotate") if certs else ("out",)
+    overrides: list[str] = []
+    options: dict[str, str] = {}
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if equals and name in names and value:
+            options[name] = value
+        else:
+            overrides.append(argument)
+    return overrides, options
+
+
+def _stale(folder: Path, description: Description) -> list[Path]:
+    found = (path for path in (folder / "clients").iterdir() if path.is_dir())
+    return sorted(path for path in found if path.name not in description.clients)

@@ -1,0 +1,32 @@
+"""Reports of runs and benchmarks: lines of text, and a page that opens without a network."""
+
+from pathlib import Path
+
+from fedrsclip_core.runs.lines import STOPPED, final_table, round_line
+
+__all__ = ["STOPPED", "final_table", "round_line", "write_report"]
+
+
+def write_report(folder: Path, *, images: Path | None = None) -> Path:
+    """Write ``<folder>/report.html`` and return its path.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of a run or of a benchmark, also of one that is going on or was interrupted.
+    images : Path or None
+        Images of this machine, ``<class>/<image>``: small copies of a few go into the page.
+
+    Raises
+    ------
+    ReportError
+        If the folder is neither.
+    DataError
+        If ``images`` holds no images.
+    OSError
+        If the page cannot be written.
+    """
+    # The figures need matplotlib, which takes a second to import.
+    from fedrsclip.report.write import write
+
+    return write(folder, images=images)

@@ -1,0 +1,267 @@
+"""How good a run is: from zero-shot to personalized, over rounds, and for each client."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fedrsclip.report.axes import HALF, curve, legend, plain, rounds
+from fedrsclip.report.files import Json
+from fedrsclip.report.palette import BLUE, GREY, INK, MUTED, SURFACE, VERMILLION
+from fedrsclip.report.panel import Drawn, Table
+from fedrsclip.report.run_folder import Run
+from fedrsclip.report.svg import canvas
+from fedrsclip_core.runs.units import percent
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NOTHING = "Nothing was evaluated yet."
+_LABELS = (("left", (6, 11)), ("left", (9, -21)), ("right", (-8, 11)))
+_NUMBERED = 24
+"""Up to so many clients carry their number in their dot."""
+
+
+def zero_shot(run: Run) -> float | None:
+    """Return the zero-shot accuracy on test images, which no round changes."""
+    found = [record["test"].get("zero_shot") for record in run.evaluated]
+    return next((value for value in found if value is not None), None)
+
+
+def steps(run: Run) -> Drawn | str:
+    """Draw the way from zero-shot over global to personalized, with each client's part of it."""
+    if not run.evaluated:
+        return NOTHING
+    test = run.evaluated[-1]["test"]
+    personal = test["personalized"] or {}
+    means = (zero_shot(run), test["global"], personal.get("mean"))
+    known = [(place, value) for place, value in enumerate(means) if value is not None]
+    if not known:
+        return "There are no test images."
+    drawn = canvas(*HALF)
+    axes = plain(drawn.axes(), y="test accuracy, %")
+    _clients_of_steps(axes, drawn, run)
+    if personal:
+        _worst(axes, drawn, personal["worst"])
+    line = curve(axes, *_points(known), INK, "o", linewidth=2.5, markersize=10, zorder=5)
+    names = ("zero-shot", "global", "personalized")
+    drawn.name(line, "steps", [f"{names[place]}: {percent(value)} %" for place, value in known])
+    for place, value in known:
+        align, offset = _LABELS[place]
+        _say(axes, percent(value), (place, 100 * value), offset, align, size=15)
+    axes.set_xticks(range(3), names, color=INK, fontsize=12)
+    axes.set(xlim=(-0.2, 2.25), ylim=(0, 100))
+    rows = [(names[place], percent(value)) for place, value in known]
+    rows += [("worst client, personalized", percent(personal.get("worst")))] if personal else []
+    spoken = ", ".join(f"{name} {value} %" for name, value in rows)
+    return Drawn(
+        drawn,
+        f"Test accuracy in round {run.evaluated[-1]['round']}: {spoken}.",
+        Table(("test accuracy", "%"), rows),
+        "Thick: all clients together, personalized as their mean. Thin: each client, from the "
+        "shared prompt alone to shared and private prompt together.",
+        HALF,
+    )
+
+
+def over_rounds(run: Run) -> Drawn | str:
+    """Draw each mode's test accuracy over rounds, and the span of the clients."""
+    if not run.evaluated:
+        return NOTHING
+    drawn = canvas(*HALF)
+    axes = plain(drawn.axes(), x="round", y="test accuracy, %")
+    shown = [(r["round"], r["test"]) for r in run.evaluated]
+    personal = [(number, t["personalized"]) for number, t in shown if t["personalized"]]
+    if personal:
+        x = [number for number, _ in personal]
+        low, high = ([100 * p[key] for _, p in personal] for key in ("worst", "best"))
+        band = axes.fill_between(
+            x, low, high, color=VERMILLION, alpha=0.14, linewidth=0, label="worst to best client"
+        )
+        band.set_gid("span")
+    base = zero_shot(run)
+    if base is not None:
+        line = axes.axhline(100 * base, color=GREY, linestyle=(0, (5, 3)), linewidth=2)
+        line.set_gid("zero-shot")
+        line.set_label("zero-shot")
+    known = [(number, t["global"]) for number, t in shown if t["global"] is not None]
+    _mode(axes, drawn, known, "global", BLUE, "s")
+    _mode(axes, drawn, [(n, p["mean"]) for n, p in personal], "personalized", VERMILLION, "o")
+    rounds(axes, 0, max(int(run.config.get("federation.num_rounds", 1)), shown[-1][0], 1))
+    axes.set_ylim(0, 100)
+    legend(axes, 2)
+    return Drawn(
+        drawn,
+        _spoken(known, personal),
+        _accuracy_table(run),
+        "The shaded band reaches from the worst to the best client."
+        + (" Rounds that only sampled clients evaluated show those." if _sampled(run) else ""),
+        HALF,
+    )
+
+
+def clients(run: Run) -> Drawn | str:
+    """Draw a dot per client: global against personalized, as large as it has images."""
+    if run.results is None:
+        return "The clients' own figures come with the last evaluation, at the end of a run."
+    known = [c for c in run.results["clients"] if _pair(c) is not None]
+    if not known:
+        return "The method has only one of global and personalized, or no client was evaluated."
+    drawn = canvas(*HALF)
+    axes = plain(drawn.axes(), x="global, % of own test images", y="personalized, %", grid="both")
+    axes.plot([0, 100], [0, 100], color=GREY, linestyle=(0, (5, 3)), linewidth=1.5, zorder=1)
+    axes.annotate("equal", (84, 84), (8, -10), textcoords="offset points", color=MUTED, fontsize=11)
+    most = max(c["num_train"] for c in known) or 1
+    pairs = [_pair(c) or (0.0, 0.0) for c in known]
+    dots = axes.scatter(
+        [100 * p[0] for p in pairs],
+        [100 * p[1] for p in pairs],
+        s=[80 + 420 * c["num_train"] / most for c in known],
+        color=VERMILLION,
+        alpha=0.8,
+        edgecolor=SURFACE,
+        linewidth=1.5,
+        zorder=3,
+    )
+    drawn.name(dots, "clients", [_tip(c) for c in known])
+    if len(known) <= _NUMBERED:
+        for client, (x, y) in zip(known, pairs, strict=True):
+            axes.annotate(
+                str(client["partition_id"]),
+                (100 * x, 100 * y),
+                color=SURFACE,
+                zorder=4,
+                fontsize=10,
+                fontweight="bold",
+                ha="center",
+                va="center",
+            )
+    axes.set(xlim=(-3, 103), ylim=(-3, 106))
+    gained = sum(p[1] > p[0] for p in pairs)
+    return Drawn(
+        drawn,
+        f"One dot per client; personalized is above global for {gained} of {len(known)}.",
+        _client_table(run.results["clients"]),
+        "Above the dashed line the private prompt helps. The larger a dot, the more training "
+        "images; its number is the client's.",
+        HALF,
+    )
+
+
+def _points(known: Sequence[tuple[int, float]]) -> tuple[list[float], list[float]]:
+    return [place for place, _ in known], [100 * value for _, value in known]
+
+
+def _clients_of_steps(axes: "Axes", drawn: Any, run: Run) -> None:
+    pairs = [(c["name"], _pair(c)) for c in (run.results or {}).get("clients", ())]
+    known = [(name, pair) for name, pair in pairs if pair is not None]
+    for _, (before, after) in known:
+        axes.plot([1, 2], [100 * before, 100 * after], color=VERMILLION, alpha=0.3, linewidth=1.5)
+    if known:
+        dots = axes.scatter(
+            [place for _ in known for place in (1, 2)],
+            [100 * value for _, pair in known for value in pair],
+            s=22,
+            color=VERMILLION,
+            alpha=0.45,
+            linewidth=0,
+            zorder=2,
+        )
+        drawn.name(
+            dots,
+            "clients",
+            [
+                f"{name}, {mode}: {percent(value)} %"
+                for name, pair in known
+                for mode, value in zip(("global", "personalized"), pair, strict=True)
+            ],
+        )
+
+
+def _worst(axes: "Axes", drawn: Any, value: float) -> None:
+    line = curve(axes, [2], [100 * value], VERMILLION, "v", markersize=10, zorder=5)
+    drawn.name(line, "worst", [f"worst client: {percent(value)} %"])
+    _say(axes, f"worst {percent(value)}", (2, 100 * value), (12, -22), "right", size=12)
+
+
+def _say(
+    axes: "Axes",
+    text: str,
+    place: tuple[float, float],
+    offset: tuple[float, float],
+    align: str,
+    size: float,
+) -> None:
+    """Write beside a point; the page gives such texts a rim where lines cross them."""
+    note = axes.annotate(
+        text,
+        place,
+        offset,
+        textcoords="offset points",
+        ha=align,
+        color=INK,
+        fontsize=size,
+        fontweight="bold",
+        zorder=6,
+    )
+    note.set_gid(f"rim-{text.replace(' ', '-')}")
+
+
+def _mode(
+    axes: "Axes", drawn: Any, known: Sequence[tuple[int, float]], name: str, color: str, marker: str
+) -> None:
+    if known:
+        line = curve(axes, *_points(known), color, marker, label=name, zorder=4)
+        drawn.name(line, name, [f"round {n}, {name}: {percent(value)} %" for n, value in known])
+
+
+def _sampled(run: Run) -> bool:
+    return any(record.get("sampled") for record in run.evaluated)
+
+
+def _spoken(known: Sequence[tuple[int, float]], personal: Sequence[tuple[int, Json]]) -> str:
+    parts = []
+    series = (("global", known), ("personalized", [(n, p["mean"]) for n, p in personal]))
+    for name, values in series:
+        if values:
+            (first, start), (last, end) = values[0], values[-1]
+            parts.append(
+                f"{name} from {percent(start)} % in round {first} to {percent(end)} % in {last}"
+            )
+    return "Test accuracy over rounds: " + ("; ".join(parts) or "zero-shot alone") + "."
+
+
+def _accuracy_table(run: Run) -> Table:
+    header = ("round", "global", "personalized", "deviation", "worst", "best", "own classes")
+    rows = []
+    for record in run.evaluated:
+        personal, own = record["test"]["personalized"] or {}, record["test"]["personalized_own"]
+        figures = [personal.get(key) for key in ("mean", "std", "worst", "best")]
+        figures = [record["test"]["global"], *figures, (own or {}).get("mean")]
+        number = f"{record['round']}{' (sampled)' if record.get('sampled') else ''}"
+        rows.append((number, *map(percent, figures)))
+    return Table(header, rows)
+
+
+def _pair(client: Json) -> tuple[float, float] | None:
+    test = (client["last"] or {}).get("test") or {}
+    before, after = test.get("global"), test.get("personalized")
+    return None if before is None or after is None else (before, after)
+
+
+def _tip(client: Json) -> str:
+    before, after = _pair(client) or (None, None)
+    return (
+        f"{client['name']}: global {percent(before)} %, personalized {percent(after)} %, "
+        f"{client['num_train']} training images"
+    )
+
+
+def _client_table(found: Sequence[Json]) -> Table:
+    header = ("client", "number", "train", "val", "test", "global", "personalized", "own classes")
+    rows = []
+    for client in found:
+        test = (client["last"] or {}).get("test") or {}
+        modes = [test.get(mode) for mode in ("global", "personalized", "personalized_own")]
+        sizes = [client[f"num_{part}"] for part in ("train", "val", "test")]
+        who = (client["name"], client["partition_id"], *sizes)
+        rows.append((*map(str, who), *map(percent, modes)))
+    return Table(header, rows)

@@ -1,0 +1,1 @@
+"""`fedrsclip run`: one simulated federation from overrides to results."""

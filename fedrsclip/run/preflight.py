@@ -1,0 +1,169 @@
+"""What can be known to be wrong before anything is started."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedrsclip_core.clip.files import ClipFiles, find_clip
+from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.runs import paths
+
+SITE_VARIABLES = {
+    "data.path": "FEDRSCLIP_DATA_PATH",
+    "model.path": "FEDRSCLIP_MODEL_PATH",
+    "federation.device": "FEDRSCLIP_DEVICE",
+}
+"""The environment variables from which a client takes its site keys."""
+
+
+def compose_here(overrides: Sequence[str]) -> Config:
+    """Compose with this machine's site keys: overrides first, then the environment.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong or a site key that it needs is missing.
+    """
+    config = compose_data(overrides)
+    if config.model.name == "local" and config.model.path is None:
+        raise ConfigError(
+            "model.path is not set: give it a folder with a HuggingFace CLIPModel, or choose "
+            "model=clip_vit_b16"
+        )
+    return config
+
+
+def compose_data(overrides: Sequence[str]) -> Config:
+    """Compose as :func:`compose_here` for somebody who needs the images and no model.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong or the images' site key is missing.
+    """
+    _, site = configuration.split_site_overrides(overrides)
+    config = configuration.compose(overrides)
+    for key, variable in SITE_VARIABLES.items():
+        value = configuration.get_value(config, key)
+        if value is None and key not in site:
+            value = os.environ.get(variable) or None
+        if value is not None and key.endswith(".path"):
+            value = str(Path(str(value)).expanduser().resolve())
+        configuration.set_value(config, key, value)
+    configuration.validate(config)
+    if config.data.name == "folder" and config.data.path is None:
+        raise ConfigError("data.path is not set: give it the folder with the images")
+    if config.data.name == "hub" and config.data.path is None and config.data.hub_id is None:
+        raise ConfigError("data.hub_id is not set: name a data set of the hub, or give data.path")
+    return config
+
+
+def site_environment(config: Config) -> dict[str, str]:
+    """Return the environment by which clients started here learn this site's keys."""
+    environment = {"FEDRSCLIP_HOME": str(paths.home().resolve())}
+    for key, variable in SITE_VARIABLES.items():
+        environment[variable] = str(configuration.get_value(config, key) or "")
+    return environment
+
+
+def check_for_simulation(config: Config) -> list[str]:
+    """Check model, data and partition together; return the class names.
+
+    Raises
+    ------
+    ConfigError, DataError, ModelError
+        Naming what is wrong.
+    """
+    if config.partition.name == "site" and config.data.name != "demo_scenes":
+        raise ConfigError(
+            "partition=site belongs to a real federation, where each client has its own "
+            "data.path: in a simulation choose uniform, heterogeneous or dirichlet"
+        )
+    files = check_model(config)
+    class_names, _ = check_data(config)
+    check_prompts(config, files, class_names)
+    return class_names
+
+
+def check_model(config: Config) -> ClipFiles:
+    """Find the CLIP.
+
+    Raises
+    ------
+    ModelError
+        If there is none.
+    """
+    return find_clip(config.model, _path(config.model.path))
+
+
+def found_model_revision(config: Config) -> str | None:
+    """Return the commit of a model that is taken from the hub without saying which.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be found.
+    """
+    if config.model.hub_id is None or config.model.revision is not None:
+        return None
+    return check_model(config).commit
+
+
+def found_data_revision(config: Config) -> str | None:
+    """Return the commit of a data set that is taken from the hub without saying which.
+
+    Raises
+    ------
+    DataError
+        If it cannot be found.
+    """
+    from fedrsclip_core.data.hub_index import find_index
+    from fedrsclip_core.data.sources import hub_spec
+
+    if config.data.name != "hub" or config.data.hub_revision is not None:
+        return None
+    return find_index(hub_spec(config.data, _path(config.data.path))).commit
+
+
+def check_data(config: Config) -> tuple[list[str], list[int]]:
+    """Open the images, split and partition them; return class names and images per class.
+
+    Raises
+    ------
+    DataError
+        If there are none, too few in a class, or fewer than the clients need.
+    """
+    import numpy as np
+
+    from fedrsclip_core.data.federated import open_client_data
+
+    data = open_client_data(
+        config,
+        _path(config.data.path),
+        partition_id=0,
+        num_partitions=config.federation.num_clients,
+    )
+    counts = np.bincount(data.source.labels, minlength=len(data.class_names))
+    return list(data.class_names), [int(count) for count in counts]
+
+
+def check_prompts(config: Config, files: ClipFiles, class_names: Sequence[str]) -> None:
+    """Check that ``n_ctx`` vectors and the longest class name fit the text encoder.
+
+    Raises
+    ------
+    ConfigError
+        Saying by how much they do not.
+    """
+    from fedrsclip_core.clip.tokens import tokenize_prompts, tokenize_templates
+    from fedrsclip_core.data.names import words_for
+
+    words = words_for(class_names, config.data.class_words)
+    tokenize_prompts(files, words, config.prompt.n_ctx)
+    tokenize_templates(files, words, config.prompt.templates)
+
+
+def _path(value: str | None) -> Path | None:
+    return Path(value) if value else None

@@ -1,0 +1,1 @@
+"""The frozen CLIP: its files, its text path and its image path."""

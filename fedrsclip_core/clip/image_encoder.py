@@ -1,0 +1,91 @@
+"""The frozen image tower, loaded through transformers only when an image has no feature yet."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip_core.clip.files import ClipFiles, unreadable
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+
+class ImageEncoder:
+    """The frozen image tower with its own preprocessing.
+
+    Parameters
+    ----------
+    files : ClipFiles
+        Which CLIP.
+    device : str
+        Where it runs.
+
+    Raises
+    ------
+    ModelError
+        If the weights cannot be read.
+    """
+
+    def __init__(self, files: ClipFiles, device: str) -> None:
+        import torch
+        from safetensors import SafetensorError
+        from transformers import CLIPImageProcessorPil, CLIPModel
+        from transformers.activations import QuickGELUActivation
+        from transformers.utils import logging
+
+        from fedrsclip_core.clip.quick_gelu import QuickGelu
+
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        self._device, self._dtype = device, getattr(torch, files.dtype)
+        # Not the torchvision one, which some sites have and whose pixels differ.
+        self._processor = CLIPImageProcessorPil.from_pretrained(files.folder)
+        try:
+            model: Any = CLIPModel.from_pretrained(files.folder, dtype=self._dtype)
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            raise unreadable(files.folder, error) from error
+        del model.text_model
+        for layer in model.vision_model.encoder.layers:
+            if isinstance(layer.mlp.activation_fn, QuickGELUActivation):
+                layer.mlp.activation_fn = QuickGelu()
+        self._model = model.requires_grad_(False).to(device).eval()
+
+    def prepare(self, image: "Image") -> "torch.Tensor":
+        """Return the pixels ``(3, size, size)`` that the tower takes; may be called in threads."""
+        pixels = self._processor(images=image, return_tensors="pt")["pixel_values"]
+        return cast("torch.Tensor", pixels)[0]
+
+    def encode(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
+        """Return unit image features ``(len(prepared), dim)``."""
+        import torch
+
+        with torch.inference_mode():
+            output = self._model.get_image_features(pixel_values=self._batch(prepared))
+            embeds = output.pooler_output.float().cpu().numpy()  # (N, dim)
+        return np.asarray(embeds / np.linalg.norm(embeds, axis=1, keepdims=True), dtype=np.float32)
+
+    def encode_patches(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
+        """Return unit features of the patches ``(len(prepared), V, dim)``, row by row of the image.
+
+        CLIP projects only the class token. As in FedOTP, the patch tokens of the last layer go
+        the class token's way: last LayerNorm, then the projection into the space of the texts.
+        """
+        import torch
+
+        with torch.inference_mode():
+            output = self._model.vision_model(pixel_values=self._batch(prepared))
+            tokens = output.last_hidden_state[:, 1:]  # (N, V, vision width)
+            tokens = self._model.vision_model.post_layernorm(tokens)
+            embeds = self._model.visual_projection(tokens).float().cpu().numpy()  # (N, V, dim)
+        return np.asarray(embeds / np.linalg.norm(embeds, axis=2, keepdims=True), dtype=np.float32)
+
+    def _batch(self, prepared: "Sequence[torch.Tensor]") -> "torch.Tensor":
+        import torch
+
+        pixels = torch.stack(list(prepared))  # (N, 3, size, size)
+        if self._device.startswith("cuda"):
+            # From pinned memory the copy runs beside what the GPU computes.
+            return pixels.pin_memory().to(self._device, self._dtype, non_blocking=True)
+        return pixels.to(self._device, self._dtype)

@@ -1,0 +1,147 @@
+"""Class names as tokens of a CLIP's own vocabulary, without importing transformers if possible."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedrsclip_core.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from fedrsclip_core.clip.files import ClipFiles
+
+_LEGACY_EOS = 2
+"""OpenAI's first configurations say 2; transformers then pools at the highest id, which is EOS."""
+
+
+@dataclass(frozen=True)
+class PromptTokens:
+    """The frozen tokens around ``n_ctx`` learned vectors: ``[SOS] ctx suffix_c`` per class.
+
+    Attributes
+    ----------
+    n_ctx : int
+        Learned vectors between ``[SOS]`` and the class name.
+    sos : int
+        Token id of the start.
+    suffixes : tuple[tuple[int, ...], ...]
+        Per class: class name tokens, full stop, end token.
+    """
+
+    n_ctx: int
+    sos: int
+    suffixes: tuple[tuple[int, ...], ...]
+
+    @property
+    def ids(self) -> list[int]:
+        """Every token id that occurs, sorted."""
+        return sorted({self.sos, *(i for suffix in self.suffixes for i in suffix)})
+
+
+def token_ids(files: "ClipFiles", text: str) -> list[int]:
+    """Token ids of ``text`` without start and end."""
+    return list(_encoder(files.folder)(text)[1:-1])
+
+
+def special_ids(files: "ClipFiles") -> tuple[int, int]:
+    """Return the tokenizer's start and end ids (configurations of older CLIPs name wrong ones).
+
+    Raises
+    ------
+    ModelError
+        If the tokenizer does not frame a text as ``[SOS] ... [EOS]``, or the configuration pools
+        at another id.
+    """
+    ids = _encoder(files.folder)("")
+    pooled_at = files.text_config.get("eos_token_id", _LEGACY_EOS)
+    if len(ids) != 2 or pooled_at not in (_LEGACY_EOS, ids[1]):
+        raise ModelError(
+            f"the tokenizer in {files.folder} frames a text as {ids} but its config.json pools at "
+            f"eos_token_id {pooled_at}: the files are not of one CLIP"
+        )
+    return ids[0], ids[1]
+
+
+def tokenize_prompts(files: "ClipFiles", words: Sequence[str], n_ctx: int) -> PromptTokens:
+    """Tokenize ``[SOS] <n_ctx vectors> words . [EOS]`` for each class.
+
+    Parameters
+    ----------
+    files : ClipFiles
+        Whose tokenizer and context length count.
+    words : Sequence[str]
+        Class names as words.
+    n_ctx : int
+        Learned vectors.
+
+    Raises
+    ------
+    ConfigError
+        If a prompt does not fit the text encoder's context.
+    """
+    tokens = _framed(files, [f"{name}." for name in words], n_ctx)
+    length, name = _longest(tokens, words)
+    if length > files.max_positions:
+        raise ConfigError(
+            f"prompt.n_ctx={n_ctx} is too long: with class {name!r} a prompt has {length} tokens, "
+            f"this CLIP's context has {files.max_positions}; use "
+            f"prompt.n_ctx={max(n_ctx - length + files.max_positions, 0)} or less"
+        )
+    return tokens
+
+
+def tokenize_templates(
+    files: "ClipFiles", words: Sequence[str], templates: Sequence[str]
+) -> list[PromptTokens]:
+    """Tokenize hand-written templates such as ``"a photo of a {}."``, each for all classes.
+
+    Raises
+    ------
+    ConfigError
+        If a text does not fit the text encoder's context.
+    """
+    found = []
+    for template in templates:
+        tokens = _framed(files, [template.format(name) for name in words], 0)
+        length, name = _longest(tokens, words)
+        if length > files.max_positions:
+            raise ConfigError(
+                f"prompt.templates has {template!r}, which is too long: with class {name!r} it has "
+                f"{length} tokens, this CLIP's context has {files.max_positions}"
+            )
+        found.append(tokens)
+    return found
+
+
+def _framed(files: "ClipFiles", texts: Sequence[str], n_ctx: int) -> PromptTokens:
+    sos, eos = special_ids(files)
+    return PromptTokens(n_ctx, sos, tuple((*token_ids(files, text), eos) for text in texts))
+
+
+def _longest(tokens: PromptTokens, words: Sequence[str]) -> tuple[int, str]:
+    """Return the longest text's number of tokens, and its class."""
+    lengths = [1 + tokens.n_ctx + len(suffix) for suffix in tokens.suffixes]
+    return max(zip(lengths, words, strict=True))
+
+
+@lru_cache(maxsize=4)
+def _encoder(folder: Path) -> Any:
+    """Return a function text -> framed ids, without transformers where the folder allows it."""
+    if (folder / "tokenizer.json").is_file():
+        from tokenizers import Tokenizer
+
+        fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        fast.no_truncation()
+        fast.no_padding()
+        return lambda text: fast.encode(text).ids
+    from transformers import CLIPTokenizer
+
+    try:
+        slow = CLIPTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"model folder {folder} has no usable CLIP tokenizer (tokenizer.json, or vocab.json "
+            "with merges.txt): copy the tokenizer files there"
+        ) from error
+    return lambda text: slow(text)["input_ids"]

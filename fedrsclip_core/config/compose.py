@@ -1,0 +1,375 @@
+"""Compose, check and print the configuration; the only module that knows Hydra and OmegaConf.
+
+Overrides may arrive over the network. So nothing in them is evaluated: no interpolation, however
+it is escaped, no object paths; a name is looked up in a closed table.
+"""
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+
+from fedrsclip_core.config.quoting import quote as quote
+from fedrsclip_core.config.quoting import unquoted
+from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.config.validation import validate as validate
+from fedrsclip_core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+T = TypeVar("T")
+
+RUN_CONFIG_KEY = "hydra-overrides"
+_REFUSED = ("${", "_target_", "oc.env")
+_MAPPINGS = ("data.class_words.", "data.class_aliases.")
+_SHARE_COUNTS = "privacy.share_label_counts"
+_RECIPES = ("experiment", "method", "tuned")
+"""Groups whose options set values in other groups."""
+_SITE_SOURCES = {
+    "data.path": "node configuration (data-path) or FEDRSCLIP_DATA_PATH",
+    "model.path": "node configuration (model-path) or FEDRSCLIP_MODEL_PATH",
+    "federation.device": "node configuration (device) or FEDRSCLIP_DEVICE",
+}
+_TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
+
+
+def conf_dir() -> Path:
+    """Return the folder of the yaml files: inside the package in a wheel, else beside it."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "conf"
+    return inside if inside.is_dir() else package.parent / "conf"
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """Compose and check a configuration.
+
+    Parameters
+    ----------
+    overrides : Sequence[str]
+        Hydra overrides: ``group=option`` or ``key=value``; site keys are taken literally.
+
+    Raises
+    ------
+    ConfigError
+        One sentence naming the key that is wrong.
+    """
+    from omegaconf.errors import OmegaConfBaseException
+
+    travelling, site = split_site_overrides(overrides)
+    composed = _compose(travelling)[0]
+    try:
+        config = _merge(composed, Config)
+    except OmegaConfBaseException as error:
+        raise _translated(error) from error
+    for key, value in site.items():
+        set_value(config, key, value)
+    validate(config)
+    return config
+
+
+def compose_file(file: Path, overrides: Sequence[str], schema: type[T]) -> T:
+    """Compose a description that is no run's configuration and never travels.
+
+    Raises
+    ------
+    ConfigError
+        One sentence naming the key that is wrong.
+    """
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return _merge(_composed(file.parent, file.stem, list(overrides)), schema)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or "a key"
+        raise ConfigError(f"{key} of {file.name} is wrong: {_first_line(error)}") from error
+
+
+def choices(overrides: Sequence[str]) -> dict[str, str]:
+    """Return the option chosen in each group, e.g. ``{"data": "uc_merced", ...}``."""
+    return _compose(split_site_overrides(overrides)[0])[1]
+
+
+def for_simulation(overrides: Sequence[str]) -> list[str]:
+    """Add what a simulation does unless it is told otherwise: its clients have no secrets.
+
+    Their images are this machine's, so their counts per class may be drawn.
+    """
+    privacy = ("privacy", _SHARE_COUNTS)
+    if any(text.partition("=")[0].strip().lstrip("+") in privacy for text in overrides):
+        return list(overrides)
+    return [f"{_SHARE_COUNTS}=true", *overrides]
+
+
+def from_run_config(run_config: Mapping[str, object]) -> Config:
+    """Compose the configuration that a submitted run describes, at the server or a client.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`compose`, and if a site key travels; its value is not repeated.
+    """
+    text = str(run_config.get(RUN_CONFIG_KEY, ""))
+    try:
+        overrides = shlex.split(text)
+    except ValueError as error:
+        raise ConfigError(f"{RUN_CONFIG_KEY} has an unbalanced quote") from error
+    _, site = split_site_overrides(overrides)
+    for key in site:
+        raise ConfigError(
+            f"{key} belongs to a site and must not travel in {RUN_CONFIG_KEY}: "
+            f"set it there, by {_SITE_SOURCES[key]}"
+        )
+    return compose(overrides)
+
+
+def join_overrides(overrides: Sequence[str]) -> str:
+    """Join overrides into the one string that :func:`from_run_config` splits again."""
+    return shlex.join(overrides)
+
+
+def split_site_overrides(overrides: Sequence[str]) -> tuple[list[str], dict[str, str | None]]:
+    """Separate what travels from what belongs to this site.
+
+    Returns
+    -------
+    tuple[list[str], dict[str, str | None]]
+        The overrides without site keys, and the site keys' literal values.
+    """
+    travelling: list[str] = []
+    site: dict[str, str | None] = {}
+    for override in overrides:
+        name, equals, value = override.partition("=")
+        key = name.strip().lstrip("+")
+        _refuse_evaluation(override, key)
+        if key in SITE_KEYS and equals:
+            site[key] = None if value in ("", "null") else unquoted(value)
+        else:
+            travelling.append(override)
+    return travelling, site
+
+
+def to_yaml(config: Config, *, site_keys: bool) -> str:
+    """Return the configuration as YAML, with or without the site keys."""
+    from omegaconf import OmegaConf
+
+    values = asdict(config)
+    if not site_keys:
+        for key in SITE_KEYS:
+            section, name = key.split(".")
+            del values[section][name]
+    return OmegaConf.to_yaml(OmegaConf.create(values))
+
+
+def get_value(config: Config, key: str) -> object:
+    """Return the value at a dotted key."""
+    value: object = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value
+
+
+def set_value(config: Config, key: str, value: object) -> None:
+    """Set the value at a dotted key."""
+    section, _, name = key.rpartition(".")
+    setattr(get_value(config, section) if section else config, name, value)
+
+
+def _compose(overrides: Sequence[str]) -> tuple[Any, dict[str, str]]:
+    checked = [text for override in overrides if (text := _checked(override))]
+    composed = _composed(conf_dir(), "config", checked)
+    _keep_what_is_named(composed, checked)
+    return composed, _chosen(composed)
+
+
+def _chosen(composed: Any) -> dict[str, str]:
+    return {name: str(option) for name, option in composed.hydra.runtime.choices.items()}
+
+
+def _keep_what_is_named(composed: Any, overrides: Sequence[str]) -> None:
+    """Take back what a recipe or its tuning set for an option in whose place another is named."""
+    from omegaconf import open_dict
+
+    chosen = _chosen(composed)
+    named = [key for text in overrides if (key := text.partition("=")[0]) in _groups()]
+    options = [group for group in named if group not in _RECIPES]
+    if not options or all(chosen.get(g) not in _groups()[g] for g in ("experiment", "tuned")):
+        return
+    unnamed = [text for text in overrides if text.partition("=")[0] not in options]
+    recipe = _chosen(_composed(conf_dir(), "config", unnamed))
+    replaced = [group for group in options if recipe[group] != chosen[group]]
+    if not replaced:
+        return
+    values = [text for text in overrides if text.partition("=")[0] not in (*named, "~tuned")]
+    kept = [f"{g}={chosen[g]}" for g in _groups() if g not in ("experiment", "tuned")]
+    plain = _composed(conf_dir(), "config", [*kept, "~tuned", *values])
+    with open_dict(composed):
+        for group in replaced:
+            composed[group] = plain[group]
+
+
+def _composed(folder: Path, name: str, overrides: list[str]) -> Any:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    # A process that serves several messages may still hold the previous composition.
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(config_dir=str(folder), version_base="1.3"):
+            return hydra_compose(name, overrides=overrides, return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"the configuration cannot be composed: {_first_line(error)}") from error
+
+
+def _merge(composed: Any, schema: type[T]) -> T:
+    from omegaconf import OmegaConf, open_dict
+
+    with open_dict(composed):
+        del composed["hydra"]
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), composed))
+    assert isinstance(config, schema)
+    return config
+
+
+def _checked(text: str) -> str:
+    """Return the override as Hydra takes it, empty if it changes nothing; or say what is wrong."""
+    override = _parsed(text)
+    key = override.key_or_group
+    if override.is_delete() or override.package is not None:
+        raise ConfigError(f"override {text!r} is not of the form key=value")
+    if override.is_sweep_override():
+        raise ConfigError(
+            f"{key} has several values: a run takes one, start a run for each "
+            "(or put quotes around a text with a comma)"
+        )
+    # As Hydra stores it: the text before may have hidden an interpolation by escapes.
+    for part in _texts(override.value()):
+        _refuse_evaluation(part, key)
+    value = text.partition("=")[2]
+    if key in _groups():
+        _check_option(key, override.value())
+        if override.value() is None:
+            return "~tuned" if key == "tuned" else ""
+        return f"{key}={value}"
+    if key.startswith(_MAPPINGS):
+        return f"++{key}={value}"
+    if key not in _keys():
+        raise ConfigError(_unknown_key(key))
+    container = get_origin(_keys()[key])
+    if isinstance(override.value(), list | dict) and not isinstance(
+        override.value(), container if isinstance(container, type) else ()
+    ):
+        raise ConfigError(f"{key} must be {_type_name(_keys()[key])}")
+    return f"{key}={value}"
+
+
+def _parsed(text: str) -> "Override":
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        name, equals, _ = text.partition("=")
+        if not equals:
+            raise ConfigError(f"override {text!r} is not of the form key=value") from error
+        raise ConfigError(
+            f"the value of {name.lstrip('+')} cannot be read: put single quotes around it inside "
+            f"the argument, as in \"{name}='...'\""
+        ) from error
+
+
+def _check_option(group: str, value: object) -> None:
+    options = _groups()[group]
+    if value is None and group in ("experiment", "tuned"):
+        return
+    if value not in options:
+        raise ConfigError(
+            f"{group}={value} does not exist{_suggestion(str(value), options)}: "
+            f"choose one of {', '.join(options)}"
+        )
+
+
+def _unknown_key(key: str) -> str:
+    known = [*_keys(), *_groups()]
+    hint = _suggestion(key, known)
+    if not hint:
+        last = key.rpartition(".")[2]
+        hint = _hint(name for name in _keys() if name.rpartition(".")[2] == last)
+    return f"{key} is not a key of the configuration{hint}: `fedrsclip config` prints all keys"
+
+
+def _suggestion(name: str, known: Sequence[str]) -> str:
+    return _hint(get_close_matches(name, known, n=1, cutoff=0.6))
+
+
+def _hint(names: Iterable[str]) -> str:
+    return next((f" (did you mean {name}?)" for name in names), "")
+
+
+def _refuse_evaluation(override: str, key: str) -> None:
+    for pattern in _REFUSED:
+        if pattern in override:
+            raise ConfigError(f"the override of {key} holds {pattern}: only plain values are taken")
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for pair in value.items():
+            yield from _texts(pair)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _texts(item)
+    else:
+        yield str(value)
+
+
+def _translated(error: Exception) -> ConfigError:
+    key = str(getattr(error, "full_key", None) or "")
+    kinds = _keys()
+    if key not in kinds:
+        section = key.split("[")[0]
+        if section in kinds:
+            return ConfigError(f"{section} must be {_type_name(kinds[section])}")
+        return ConfigError(_unknown_key(key) if key else _first_line(error))
+    return ConfigError(f"{key} must be {_type_name(kinds[key])}: {_first_line(error)}")
+
+
+def _type_name(hint: Any) -> str:
+    inner = [kind for kind in get_args(hint) if kind is not type(None)]
+    if hint in _TYPE_NAMES:
+        return _TYPE_NAMES[hint]
+    if type(None) in get_args(hint):
+        return f"{_type_name(inner[0])} or null"
+    return "a list of texts" if len(inner) == 1 else "a mapping from text to text"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")
+
+
+@cache
+def _keys() -> dict[str, Any]:
+    return dict(_walk(Config, ""))
+
+
+def _walk(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        hint = hints[item.name]
+        if is_dataclass(hint):
+            yield from _walk(hint, f"{prefix}{item.name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{item.name}", hint
+
+
+@cache
+def _groups() -> dict[str, list[str]]:
+    folders = [folder for folder in conf_dir().iterdir() if folder.is_dir()]
+    return {folder.name: sorted(p.stem for p in folder.glob("*.yaml")) for folder in folders}

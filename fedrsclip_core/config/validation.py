@@ -1,0 +1,286 @@
+"""What a configuration may hold: closed names, ranges and combinations."""
+
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
+from fedrsclip_core.config.addresses import check_hosts
+from fedrsclip_core.config.schema import DTYPES, Config
+from fedrsclip_core.config.validation_prompts import check_prompts
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.learning.prompts import TRANSPORT
+from fedrsclip_core.runs import paths
+
+STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
+    "fedavg": (),
+    "fedprox": ("proximal_mu",),
+    "fedavgm": ("server_learning_rate", "server_momentum"),
+    "fedadagrad": ("eta", "eta_l", "tau"),
+    "fedadam": ("eta", "eta_l", "beta_1", "beta_2", "tau"),
+    "fedyogi": ("eta", "eta_l", "beta_1", "beta_2", "tau"),
+    "fedmedian": (),
+    "fedtrimmedavg": ("beta",),
+    "krum": ("num_malicious_nodes",),
+    "multikrum": ("num_malicious_nodes", "num_nodes_to_select"),
+    "bulyan": ("num_malicious_nodes",),
+}
+"""Flower's aggregators by name and which keys of ``strategy`` each one reads."""
+
+_NAMES = {
+    "model.dtype": DTYPES,
+    "prompt.fusion": ("fixed", "gate", "class_gate", "class_weight", TRANSPORT),
+    "loss.dpac_anchor": ("local", "received"),
+    "loss.shared_labels": ("all", "own"),
+    "optimizer.name": ("sgd", "adam", "adamw"),
+    "optimizer.schedule": ("constant", "cosine"),
+    "data.name": ("demo_scenes", "folder", "hub"),
+    "partition.name": ("uniform", "heterogeneous", "dirichlet", "by_dataset", "site"),
+    "strategy.name": tuple(STRATEGY_PARAMETERS),
+}
+
+_AT_LEAST = {
+    "optimizer.lr": 0,
+    "seed": 0,
+    "prompt.n_ctx": 1,
+    "prompt.private_rank": 1,
+    # Less leaves float32: exp(-2 / eps) is the smallest factor of a transport plan.
+    "prompt.transport_eps": 0.03,
+    "prompt.finetune_epochs": 0,
+    "loss.lambda_fused": 0,
+    "loss.lambda_shared": 0,
+    "loss.lambda_private": 0,
+    "loss.lambda_dpac": 0,
+    "loss.lambda_cmfac": 0,
+    "loss.lambda_contrast": 0,
+    "optimizer.weight_decay": 0,
+    "optimizer.batch_size": 1,
+    "optimizer.local_epochs": 1,
+    "optimizer.threads": 1,
+    "data.images_per_class": 3,
+    "data.shots": 1,
+    "partition.num_classes_per_partition": 1,
+    "federation.num_rounds": 0,
+    "federation.num_clients": 1,
+    "federation.min_clients": 1,
+    "federation.min_replies": 1,
+    "federation.max_failed_rounds": 1,
+    "federation.eval_every": 1,
+    "federation.client_cpus": 1,
+    "federation.client_gpus": 0,
+    "strategy.proximal_mu": 0,
+    "strategy.num_malicious_nodes": 0,
+    "strategy.num_nodes_to_select": 1,
+}
+
+_ABOVE_ZERO = (
+    "prompt.init_std",
+    "prompt.finetune_lr",
+    "loss.contrast_temperature",
+    "optimizer.private_lr",
+    "partition.alpha",
+    "federation.max_prompt_norm",
+    "federation.connect_timeout",
+    "federation.prepare_timeout",
+    "federation.round_timeout",
+    "strategy.server_learning_rate",
+    "strategy.eta",
+    "strategy.eta_l",
+    "strategy.tau",
+)
+
+_INTERVALS = {
+    "seed": "[0, 4294967295]",
+    "prompt.beta": "[0, 1]",
+    "prompt.transport_mass": "(0, 1]",
+    "optimizer.momentum": "[0, 1)",
+    "data.val_fraction": "[0, 1)",
+    "data.test_fraction": "[0, 1)",
+    "data.max_unreadable": "[0, 1]",
+    "federation.fraction_train": "(0, 1]",
+    "federation.port": "[1, 65535]",
+    "federation.superlink_port": "[1, 65535]",
+    "strategy.server_momentum": "[0, 1)",
+    "strategy.beta_1": "[0, 1)",
+    "strategy.beta_2": "[0, 1)",
+    "strategy.beta": "[0, 0.5)",
+}
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
+
+
+def validate(config: Config) -> None:
+    """Check names, ranges and combinations.
+
+    Raises
+    ------
+    ConfigError
+        One sentence that names the key.
+    """
+    values = dict(flattened(config))
+    _check_numbers(values)
+    for key, names in _NAMES.items():
+        if values[key] not in names:
+            raise ConfigError(f"{key} is {values[key]!r}: choose one of {', '.join(names)}")
+    _check_texts(config, values)
+    check_prompts(config)
+    _check_data(config)
+    _check_by_dataset(config)
+    _check_federation(config)
+    _check_strategy(config)
+
+
+def flattened(section: object, prefix: str = "") -> Iterator[tuple[str, object]]:
+    """Yield every key of a configuration with its value, ``group.key`` by ``group.key``."""
+    for item in fields(section):  # type: ignore[arg-type]
+        value = getattr(section, item.name)
+        if is_dataclass(value):
+            yield from flattened(value, f"{prefix}{item.name}.")
+        else:
+            yield f"{prefix}{item.name}", value
+
+
+def _check_numbers(values: dict[str, object]) -> None:
+    numbers = {
+        key: value
+        for key, value in values.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    for key, value in numbers.items():
+        if not math.isfinite(value):
+            raise ConfigError(f"{key} is {value}: it must be a finite number")
+        if key in _AT_LEAST and value < _AT_LEAST[key]:
+            raise ConfigError(f"{key} is {value}: it must be at least {_AT_LEAST[key]}")
+        if key in _ABOVE_ZERO and value <= 0:
+            raise ConfigError(f"{key} is {value}: it must be above 0")
+        if key in _INTERVALS and not _inside(value, _INTERVALS[key]):
+            raise ConfigError(f"{key} is {value}: it must lie in {_INTERVALS[key]}")
+
+
+def _inside(value: float, interval: str) -> bool:
+    low, high = (float(end) for end in interval[1:-1].split(","))
+    above = value > low or (value == low and interval[0] == "[")
+    below = value < high or (value == high and interval[-1] == "]")
+    return above and below
+
+
+def _check_texts(config: Config, values: dict[str, object]) -> None:
+    for key in (
+        "run.name",
+        "run.shared_init_from",
+        "run.private_init_from",
+        "federation.name",
+        "method",
+    ):
+        if values[key] is not None:
+            paths.safe_name(str(values[key]), key)
+    for key in ("model.hub_id", "data.hub_id"):
+        if values[key] is not None and not _HUB_ID.fullmatch(str(values[key])):
+            raise ConfigError(f"{key} must be a name on the hub such as owner/name, not a path")
+    device = config.federation.device
+    if device is not None and not _DEVICE.fullmatch(device):
+        raise ConfigError(f"federation.device is {device!r}: choose cpu, cuda, cuda:<n> or mps")
+    if not config.prompt.templates:
+        raise ConfigError("prompt.templates is empty: give at least one template")
+    for template in config.prompt.templates:
+        if template.count("{}") != 1 or set(template.replace("{}", "")) & {"{", "}"}:
+            raise ConfigError(
+                f"prompt.templates has {template!r}: it must hold {{}} once, where the class "
+                "name goes, and no other brace"
+            )
+    for key in ("prompt.shared_init", "prompt.private_init"):
+        if not str(values[key]).strip():
+            raise ConfigError(f"{key} is empty: give it words, or random")
+
+
+def _check_data(config: Config) -> None:
+    data, partition = config.data, config.partition
+    if data.val_fraction + data.test_fraction >= 1:
+        raise ConfigError(
+            f"data.val_fraction + data.test_fraction is "
+            f"{data.val_fraction + data.test_fraction:g}: nothing is left to train on"
+        )
+    names = data.class_names
+    if len(set(names)) < len(names):
+        double = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"data.class_names has {double!r} twice")
+    if any(not name.strip() for name in names):
+        raise ConfigError("data.class_names has an empty name")
+    unknown = sorted(set(data.class_words) - set(names)) if names else []
+    if unknown:
+        raise ConfigError(f"data.class_words has {unknown[0]!r}, which is not in data.class_names")
+    for alias, name in data.class_aliases.items():
+        if names and (alias in names or name not in names):
+            raise ConfigError(
+                f"data.class_aliases takes {alias!r} for {name!r}: the first must not be in "
+                "data.class_names and the second must"
+            )
+    if partition.name == "site" and data.name != "demo_scenes" and not names:
+        raise ConfigError(
+            "partition=site needs data.class_names: the federation's class list cannot come from "
+            "one site's folder"
+        )
+    if partition.name == "heterogeneous" and names:
+        _check_classes_per_partition(config, len(names))
+
+
+def _check_classes_per_partition(config: Config, num_classes: int) -> None:
+    per_client = config.partition.num_classes_per_partition
+    if per_client is None:
+        return
+    num_clients = config.federation.num_clients
+    if per_client > num_classes:
+        raise ConfigError(
+            f"partition.num_classes_per_partition is {per_client} but there are {num_classes} "
+            "classes"
+        )
+    if per_client * num_clients < num_classes:
+        raise ConfigError(
+            f"partition.num_classes_per_partition is {per_client}: {num_clients} clients x "
+            f"{per_client} classes cannot hold all {num_classes} classes"
+        )
+
+
+def _check_by_dataset(config: Config) -> None:
+    if config.partition.name != "by_dataset":
+        return
+    datasets = config.partition.datasets
+    if config.data.name != "folder":
+        raise ConfigError(
+            f"partition=by_dataset needs folders on disk, but data.name is {config.data.name}: "
+            "choose data=union or data=folder"
+        )
+    if not datasets or len(set(datasets)) < len(datasets):
+        raise ConfigError("partition.datasets must name at least one folder, and none twice")
+    for name in datasets:
+        paths.safe_name(name, "partition.datasets")
+
+
+def _check_federation(config: Config) -> None:
+    federation = config.federation
+    for name in ("min_clients", "min_replies"):
+        if getattr(federation, name) > federation.num_clients:
+            raise ConfigError(
+                f"federation.{name} is {getattr(federation, name)} but federation.num_clients "
+                f"is {federation.num_clients}"
+            )
+    if federation.client_gpus > 1 and federation.client_gpus != int(federation.client_gpus):
+        raise ConfigError(
+            f"federation.client_gpus is {federation.client_gpus:g}: above 1 it must be whole"
+        )
+    check_hosts(federation)
+
+
+def _check_strategy(config: Config) -> None:
+    strategy = config.strategy
+    read = STRATEGY_PARAMETERS[strategy.name]
+    for item in fields(strategy):
+        value = getattr(strategy, item.name)
+        if item.name == "name" or item.name in read or value in (None, 0.0):
+            continue
+        users = [name for name, keys in STRATEGY_PARAMETERS.items() if item.name in keys]
+        raise ConfigError(
+            f"strategy.{item.name} means nothing to {strategy.name}: it is read by "
+            f"{', '.join(users)}"
+        )

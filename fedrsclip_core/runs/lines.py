@@ -1,0 +1,115 @@
+"""A run's figures as plain text: one line per round and a table at the end."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fedrsclip_core.runs.units import percent, size
+
+STOPPED = "the run was stopped"
+"""The reason of a run that was ended from outside; nothing inside it knows by whom."""
+
+_HEADER = ("test accuracy, %", "zero-shot", "global", "personalized", "worst client", "own classes")
+
+
+def round_line(record: Mapping[str, Any]) -> str:
+    """Return one line about a round, from its record in ``metrics.jsonl``."""
+    clients = record["clients"]
+    parts = [f"round {record['round']:>3}"]
+    if clients["asked"]:
+        parts.append(f"{clients['valid']}/{clients['asked']} clients")
+        loss = (record["loss"] or {}).get("loss")
+        parts.append(f"loss {loss:.3f}" if loss is not None else "no loss")
+    parts.append(_accuracy(record) + (" (sampled)" if record["sampled"] else ""))
+    sizes = record["bytes"]
+    if sizes["clients"]:
+        down, up = (sizes[d]["message"] / len(sizes["clients"]) for d in ("down", "up"))
+        parts.append(f"{size(down)} down, {size(up)} up per client")
+    parts.append(f"{record['seconds'] + (record['eval_seconds'] or 0.0):.1f} s")
+    if record["failure"]:
+        parts.append("failed")
+    return " | ".join(parts)
+
+
+def final_table(results: Mapping[str, Any]) -> str:
+    """Return the summary of a run, from its ``results.json``."""
+    lines = [
+        f"{results['method']}: {results['rounds']} rounds, {results['num_clients']} clients, "
+        f"seed {results['seed']}, run {results['run']}"
+    ]
+    if results["status"] != "completed":
+        lines.append(f"FAILED: {results['reason']}")
+    zero_shot = results["zero_shot"]["test"]
+    rows = [_row(title, results[key], zero_shot) for title, key in _ROWS if results[key]]
+    if rows:
+        lines += ["", *_table([_HEADER, *rows])]
+    lines += ["", *_costs(results)]
+    dropped = results["dropped"]["total"]
+    if dropped:
+        lines.append(f"dropped replies: {dropped}")
+    if results["refused"]:
+        lines.append(f"refused clients: {', '.join(results['refused'])}")
+    return "\n".join(lines)
+
+
+def _costs(results: Mapping[str, Any]) -> list[str]:
+    traffic = results["bytes"]
+    mean = traffic["per_client_round"]
+    lines = [f"time: {results['seconds']:.1f} s"]
+    if mean["down"] is not None:
+        lines.append(
+            f"bytes per client and round: {mean['down']:.0f} down, {mean['up']:.0f} up; in all "
+            f"{size(traffic['down']['message'])} down, {size(traffic['up']['message'])} up, of "
+            f"which shared prompts {size(traffic['down']['payload'])} and "
+            f"{size(traffic['up']['payload'])}"
+        )
+    return lines
+
+
+_ROWS = (("start", "initial"), ("last round", "last"), ("best on validation", "val_best"))
+
+
+def _accuracy(record: Mapping[str, Any]) -> str:
+    figures = record["test"]
+    if figures is None:
+        return "not evaluated"
+    # No round changes zero-shot accuracy.
+    shown = ["global"] if record["round"] else ["zero_shot", "global"]
+    known = [
+        f"{mode.replace('_', '-')} {percent(figures[mode])}"
+        for mode in shown
+        if figures[mode] is not None
+    ]
+    personal = figures["personalized"]
+    if personal is not None:
+        known.append(
+            f"personalized {percent(personal['mean'])} (worst {percent(personal['worst'])})"
+        )
+    return "test: " + (", ".join(known) if known else "no test images")
+
+
+def _row(title: str, record: Mapping[str, Any], zero_shot: float | None) -> tuple[str, ...]:
+    test = record["test"]
+    personal, own = test["personalized"], test["personalized_own"]
+    mean = "-"
+    if personal is not None:
+        mean = f"{percent(personal['mean'])} ± {percent(personal['std'])}"
+    sampled = ", sampled" if record["sampled"] else ""
+    return (
+        f"{title} ({record['round']}{sampled})",
+        percent(zero_shot),
+        percent(test["global"]),
+        mean,
+        percent(personal["worst"] if personal else None),
+        percent(own["mean"] if own else None),
+    )
+
+
+def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

@@ -1,0 +1,79 @@
+"""Digests by which server and clients find out that they do not run the same thing."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.runs.fileio import sha256_of
+
+PACKAGES = ("server_app", "client_app", "fedrsclip_core")
+
+
+def app_files() -> dict[str, Path]:
+    """Return the app's files as loaded, by their name inside the app, sorted.
+
+    Raises
+    ------
+    ConfigError
+        If one of the packages is not importable.
+    """
+    files: dict[str, Path] = {}
+    for package in PACKAGES:
+        folder = package_folder(package)
+        files |= {f"{package}/{_name(folder, path)}": path for path in folder.rglob("*.py")}
+    conf = configuration.conf_dir()
+    files |= {f"conf/{_name(conf, path)}": path for path in conf.rglob("*.yaml")}
+    return dict(sorted(files.items()))
+
+
+def package_folder(package: str) -> Path:
+    """Return the folder from which ``package`` is, or would be, imported."""
+    loaded = getattr(sys.modules.get(package), "__file__", None)
+    if loaded is None:
+        spec = find_spec(package)
+        loaded = spec.origin if spec is not None else None
+    if loaded is None:
+        raise ConfigError(
+            f"the package {package} cannot be imported: install fedrsclip with pip, or submit "
+            "the whole app with `flwr run`"
+        )
+    return Path(loaded).resolve().parent
+
+
+@cache
+def code_digest() -> str:
+    """sha256 over this process's code, read once: an edited file changes no loaded module."""
+    return files_digest(app_files())
+
+
+def files_digest(files: Mapping[str, Path]) -> str:
+    """sha256 over names and bytes of files."""
+    parts: list[bytes | str] = []
+    for name, path in files.items():
+        parts += [name, path.read_bytes()]
+    return sha256_of(*parts)
+
+
+def config_digest(config: Config) -> str:
+    """sha256 over the configuration without site keys."""
+    values = asdict(config)
+    for key in SITE_KEYS:
+        section, name = key.split(".")
+        del values[section][name]
+    return sha256_of(json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False))
+
+
+def class_digest(class_names: Sequence[str], words: Sequence[str]) -> str:
+    """sha256 over the class names, in order, and the words that the text encoder reads."""
+    return sha256_of(json.dumps([list(class_names), list(words)], ensure_ascii=True))
+
+
+def _name(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix()
