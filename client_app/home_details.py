@@ -1,13 +1,12 @@
 """Keep the details of a final evaluation on the client's own disk."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from client_app.runtime import Runtime
 from client_app.site_log import SiteLog
-from fedrsclip_core.learning.diagnostics import FORMAT
-from fedrsclip_core.runs import fileio, paths
+from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.evaluations import FORMAT, Evaluation, write_evaluation
 from fedrsclip_core.wire.messages import RoundRequest
 
 
@@ -20,15 +19,15 @@ def keep_details(
     """
     name = runtime.site.client_name
     folder = paths.evaluations_dir(runtime.config.federation.name, request.run_name)
-    found = {
+    found: Evaluation = {
         "format": FORMAT,
         "run": request.run_name,
         "client": name,
         "round": request.server_round,
         "class_names": list(runtime.class_names),
-        "parts": parts,
+        "parts": dict(parts),
     }
     try:
-        fileio.write_text(folder / f"{name}.json", json.dumps(found) + "\n", mode=0o600)
+        write_evaluation(folder, found)
     except OSError as error:
         log.write(f"the details of the evaluation were not kept in {folder}: {error.strerror}")

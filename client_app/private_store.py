@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from client_app.private_format import PrivateFormat, state_of, tensors_of
 from fedrsclip_core.errors import PrivateStoreError
 from fedrsclip_core.learning.prompts import ClientState
-from fedrsclip_core.runs import paths
-from fedrsclip_core.runs import run_folder as runs
+from fedrsclip_core.runs import lock, paths
 from fedrsclip_core.runs.sealed import DamagedFileError, read_sealed, write_sealed
 
 FORMAT = "1"
@@ -189,13 +188,13 @@ def open_store(
     folder = paths.private_dir(federation, run_name, client_name)
     _make_private(folder)
     try:
-        lock = runs.hold(folder)
+        held = lock.hold(folder)
     except BlockingIOError:
         raise PrivateStoreError(
             f"{folder} is in use by another process: two clients have the name "
             f"{client_name!r}; give each its own client-name or partition-id"
         ) from None
-    with lock:
+    with held:
         # The lock is ours, so a temporary file is of a process that was killed.
         for leftover in folder.glob(".round-*.tmp"):
             leftover.unlink(missing_ok=True)

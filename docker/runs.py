@@ -15,13 +15,13 @@ from typing import Any
 
 import tomli_w
 
-from fedrsclip import report
 from fedrsclip.deploy.description import describe, travelling
 from fedrsclip.run.staging import stage_app
 from fedrsclip_core.config.compose import RUN_CONFIG_KEY, join_overrides
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.runs import paths
-from fedrsclip_core.runs.watch import RunFolder
+from fedrsclip_core.runs.lines import final_table, round_line
+from fedrsclip_core.runs.run_folder import Follower, RunFolder
 
 KEYS = Path("/keys")
 _ADDRESS = "superlink:8000"
@@ -61,17 +61,17 @@ def submit(overrides: Sequence[str]) -> int:
     given = {RUN_CONFIG_KEY: join_overrides(travelling(description))}
     settings.write_text(tomli_w.dumps(given), encoding="utf-8")
     # Looked at first: what a run of this name left earlier is not reported as new.
-    folder = RunFolder(paths.runs_dir() / name)
+    follower = Follower(RunFolder(paths.runs_dir() / name))
     done = _flwr("run", str(app), _CONNECTION, "-c", str(settings), "--format", "json")
     run_id = str(_json(done.stdout).get("run-id") or "")
     if not run_id:
         raise RunError(f"Flower took no run: {done.stdout.strip()}")
     print(f"run {name} is submitted (Flower's id: {run_id})")
-    return follow(run_id, folder)
+    return follow(run_id, follower)
 
 
 def follow(
-    run_id: str, folder: RunFolder, *, ask_every: float = _ASK_SECONDS, patience: float = _PATIENCE
+    run_id: str, follower: Follower, *, ask_every: float = _ASK_SECONDS, patience: float = _PATIENCE
 ) -> int:
     """Print a run's rounds until it is over and return its exit status.
 
@@ -82,12 +82,12 @@ def follow(
     """
     asked = heard = time.monotonic()
     while True:
-        for record in folder.new_rounds():
-            print(report.round_line(record), flush=True)
-        if folder.has_results() or time.monotonic() - asked > ask_every:
+        for record in follower.new_rounds():
+            print(round_line(record), flush=True)
+        if follower.has_results() or time.monotonic() - asked > ask_every:
             status = _status(run_id)
             if status.startswith("finished:"):
-                return _end(run_id, status, folder)
+                return _end(run_id, status, follower)
             asked = time.monotonic()
             heard = asked if status else heard
             if asked - heard >= patience:
@@ -98,12 +98,12 @@ def follow(
         time.sleep(_LOOK_SECONDS)
 
 
-def _end(run_id: str, status: str, folder: RunFolder) -> int:
-    for record in folder.new_rounds():
-        print(report.round_line(record))
-    results = folder.results()
+def _end(run_id: str, status: str, follower: Follower) -> int:
+    for record in follower.new_rounds():
+        print(round_line(record))
+    results = follower.results()
     if results is not None:
-        print(f"\n{report.final_table(results)}\n")
+        print(f"\n{final_table(results)}\n")
     else:
         # It ended before it had a folder: what it said is all there is.
         print(_flwr("log", run_id, _CONNECTION, "--show").stdout)

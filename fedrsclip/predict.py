@@ -5,9 +5,7 @@
 >>> print(classifier.predict("scene.jpg"))  # doctest: +SKIP
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,12 @@ from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config.schema import DTYPES, ModelConfig, PromptConfig
 from fedrsclip_core.data.images import decode, to_rgb
 from fedrsclip_core.errors import DataError, ModelError
-from fedrsclip_core.learning.prompts import SHARED_PROMPT_FORMAT, ClientState
+from fedrsclip_core.learning.prompts import ClientState
+from fedrsclip_core.runs.shared_prompt import (
+    NoSharedPromptError,
+    SharedPrompt,
+    read_shared_prompt,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,36 +112,15 @@ def load_classifier(
     return SceneClassifier(saved.class_names, text, logit_scale, ImageEncoder(files, device))
 
 
-@dataclass(frozen=True)
-class _SavedPrompt:
-    """What the file holds."""
-
-    shared: NDArray[np.float32]  # (n_ctx, width)
-    class_names: list[str]
-    words: list[str]
-    model: ModelConfig
-    clip: str
-
-
-def _read(file: Path) -> _SavedPrompt:
-    from safetensors import SafetensorError, safe_open
-
-    if not file.is_file():
-        raise ModelError(f"there is no shared prompt at {file}")
+def _read(file: Path) -> SharedPrompt:
     try:
-        with safe_open(file, framework="np") as opened:
-            metadata: dict[str, str] = opened.metadata() or {}
-            if metadata.get("format") != SHARED_PROMPT_FORMAT:
-                raise ModelError(
-                    f"{file} is not a shared prompt of a run: give the shared_prompt.safetensors "
-                    "of a run's folder"
-                )
-            saved = _saved(opened.get_tensor("shared_prompt"), metadata)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(
-            f"{file} is damaged ({type(error).__name__}: {error}): copy it from the run's folder "
-            "anew"
-        ) from error
+        saved = read_shared_prompt(file)
+    except FileNotFoundError:
+        raise ModelError(f"there is no shared prompt at {file}") from None
+    except NoSharedPromptError as error:
+        raise ModelError(f"{file} {error}") from error
+    if saved.dtype not in DTYPES:
+        raise ModelError(f"{file} is damaged (the towers' dtype is {saved.dtype})")
     if not saved.class_names:
         raise ModelError(
             f"{file} names no classes, for the run's server did not know them: train with "
@@ -147,36 +129,19 @@ def _read(file: Path) -> _SavedPrompt:
     return saved
 
 
-def _saved(shared: NDArray[np.float32], metadata: Mapping[str, str]) -> _SavedPrompt:
-    """Check the content; whatever is wrong raises KeyError, TypeError or ValueError."""
-    class_names, words = (
-        [str(name) for name in json.loads(metadata[key])] for key in ("class_names", "words")
-    )
-    if len(words) != len(class_names):
-        raise ValueError(f"{len(class_names)} classes but words for {len(words)}")
-    if shared.ndim != 2 or shared.dtype != np.float32 or not np.isfinite(shared).all():
-        raise ValueError("the prompt is not a finite float32 matrix")
+def _find_clip(saved: SharedPrompt, path: Path | None) -> ClipFiles:
     model = ModelConfig(
-        name=metadata["model"],
-        hub_id=metadata["hub_id"] or None,
-        revision=metadata["revision"] or None,
-        dtype=metadata.get("dtype", ModelConfig.dtype),
+        saved.model, saved.hub_id or None, saved.revision or None, dtype=saved.dtype
     )
-    if model.dtype not in DTYPES:
-        raise ValueError(f"the towers' dtype is {model.dtype}")
-    return _SavedPrompt(shared, class_names, words, model, metadata["clip"])
-
-
-def _find_clip(saved: _SavedPrompt, path: Path | None) -> ClipFiles:
-    if path is None and saved.model.hub_id is None and saved.model.name != ModelConfig.name:
+    if path is None and model.hub_id is None and model.name != ModelConfig.name:
         raise ModelError(
             f"the prompt was trained for a CLIP in the clients' own folders (model "
-            f"{saved.model.name!r}): give model_path the folder of that CLIP"
+            f"{model.name!r}): give model_path the folder of that CLIP"
         )
-    files = find_clip(saved.model, path)
+    files = find_clip(model, path)
     if files.digest != saved.clip:
         raise ModelError(
-            f"the prompt was trained for another CLIP (model {saved.model.name!r}, digest "
+            f"the prompt was trained for another CLIP (model {model.name!r}, digest "
             f"{saved.clip[:12]}) than the one in {files.folder} ({files.digest[:12]}): give "
             "model_path the folder of that CLIP"
         )
@@ -184,7 +149,7 @@ def _find_clip(saved: _SavedPrompt, path: Path | None) -> ClipFiles:
 
 
 def _text_features(
-    saved: _SavedPrompt, files: ClipFiles, device: str
+    saved: SharedPrompt, files: ClipFiles, device: str
 ) -> tuple[NDArray[np.float32], float]:
     """Return the classes' unit text features ``(n_cls, dim)`` and the inverse temperature."""
     from fedrsclip_core.clip.text_encoder import PackedTextEncoder

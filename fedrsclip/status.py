@@ -4,14 +4,14 @@ import json
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from fedrsclip import report
 from fedrsclip_core import machine
 from fedrsclip_core.errors import ConfigError, RunError
-from fedrsclip_core.runs import run_folder as runs
+from fedrsclip_core.runs.lines import round_line
+from fedrsclip_core.runs.records import RoundRecord
+from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.units import duration
 
 _KEYS = ("run", "superlink")
@@ -31,7 +31,9 @@ def status(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> 
         If Flower does not answer.
     """
     asked = _arguments(arguments)
-    folder = runs.named(asked["run"]) if "run" in asked else runs.newest()
+    folder = RunFolder.named(asked["run"]) if "run" in asked else RunFolder.newest()
+    if not folder.has_begun():
+        raise ConfigError(f"there is no run {folder.name} in {folder.path.parent}")
     for line in _run_lines(folder):
         echo(line)
     if "superlink" in asked:
@@ -49,42 +51,27 @@ def _arguments(arguments: Sequence[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-def _run_lines(folder: Path) -> list[str]:
-    records = _records(folder / "metrics.jsonl")
-    lines = [f"run {folder.name}: {_state(folder)}", f"  folder: {folder}"]
-    if not records:
+def _run_lines(folder: RunFolder) -> list[str]:
+    state, log, about = folder.state(), folder.rounds(), folder.description()
+    records, written = log.read(), folder.written()
+    why = f": {state.reason}" if state.reason else ""
+    lines = [f"run {folder.name}: {state.word}{why}", f"  folder: {folder.path}"]
+    if not records or about is None or written is None:
         return [*lines, "  no round is complete yet"]
-    total = json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]
-    age = time.time() - (folder / "metrics.jsonl").stat().st_mtime
     lines += [
-        f"  round {records[-1]['round']} of {total['federation.num_rounds']}, "
-        f"complete {duration(age)} ago",
-        f"  {report.round_line(records[-1])}",
+        f"  round {records[-1]['round']} of {about['config']['federation.num_rounds']}, "
+        f"complete {duration(time.time() - written[1])} ago",
+        f"  {round_line(records[-1])}",
         *_client_lines(records),
     ]
-    failed = [str(record["round"]) for record in records if record["failure"]]
+    failed = [record for record in records if record["failure"]]
     if failed:
-        lines.append(f"  failed rounds: {', '.join(failed)}; the last: {_last_failure(records)}")
+        numbers = ", ".join(str(record["round"]) for record in failed)
+        lines.append(f"  failed rounds: {numbers}; the last: {failed[-1]['failure']}")
     return lines
 
 
-def _state(folder: Path) -> str:
-    """Say whether a process works on the run, and how it ended if none does."""
-    if runs.is_held(folder):
-        return "going on"
-    results = folder / "results.json"
-    if not results.is_file():
-        return (
-            f"interrupted: go on with it by fedrsclip run resume={folder.name}, or submit it "
-            "again with run.resume=true"
-        )
-    summary = json.loads(results.read_text(encoding="utf-8"))
-    if summary["status"] == "completed":
-        return "completed"
-    return f"failed: {summary['reason']}"
-
-
-def _client_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
+def _client_lines(records: Sequence[RoundRecord]) -> list[str]:
     """Say of each client when it last answered, and why its other replies were dropped."""
     answered: dict[str, int] = {}
     reasons: dict[str, Counter[str]] = {}
@@ -107,17 +94,6 @@ def _client_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
         lost = ", ".join(f"{reason} x {number}" for reason, number in counts)
         lines.append(f"  client {name}: {seen}" + (f"; dropped: {lost}" if lost else ""))
     return lines
-
-
-def _last_failure(records: Sequence[Mapping[str, Any]]) -> str:
-    return str([record["failure"] for record in records if record["failure"]][-1])
-
-
-def _records(metrics: Path) -> list[dict[str, Any]]:
-    if not metrics.is_file():
-        return []
-    whole = metrics.read_bytes().rpartition(b"\n")[0]  # the last line may be half written
-    return [dict(json.loads(line)) for line in whole.splitlines()]
 
 
 def _node_lines(superlink: str) -> list[str]:

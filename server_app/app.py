@@ -11,10 +11,13 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedrsclip_core import machine
-from fedrsclip_core.config.compose import RUN_CONFIG_KEY, from_run_config
+from fedrsclip_core.config.compose import RUN_CONFIG_KEY, from_run_config, to_yaml
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import FedRSCLIPError, RunError
-from fedrsclip_core.runs import fileio, lines
+from fedrsclip_core.runs import lines
+from fedrsclip_core.runs.records import Results, RoundRecord
+from fedrsclip_core.runs.run_folder import STOPPED, RunFolder
+from fedrsclip_core.runs.shared_prompt import write_shared_prompt
 from fedrsclip_core.wire import digests
 from server_app import pictures, results, roster
 from server_app.admission import Standard
@@ -22,8 +25,8 @@ from server_app.attempts import Attempt, Echo, keep_digests, open_attempt
 from server_app.checkpoint import Checkpoint, write_checkpoint
 from server_app.exchange import Exchange
 from server_app.flower_internals import called_at_exit, is_simulation
-from server_app.phase import Progress, Record
-from server_app.results import Results, RunState
+from server_app.phase import Progress
+from server_app.results import RunState
 from server_app.room import Room
 from server_app.start import initial_shared
 from server_app.strategy import Prompt, SharedPromptStrategy
@@ -88,17 +91,17 @@ def run(
     try:
         with open_attempt(config, run_id, overrides, echo) as attempt:
             if attempt.finished is not None:
-                echo(f"run {attempt.run_name} is completed: {attempt.folder}")
-                return RunOutcome(attempt.folder, dict(attempt.finished))
+                echo(f"run {attempt.folder.name} is completed: {attempt.folder.path}")
+                return RunOutcome(attempt.folder.path, attempt.finished)
             return _carry_out(grid, config, attempt, echo)
     except OSError as error:
         raise _as_run_error(error) from None
 
 
 def _carry_out(grid: Grid, config: Config, attempt: Attempt, echo: Echo) -> RunOutcome:
-    state = RunState(config, attempt.run_name, records=attempt.records)
+    state = RunState(config, attempt.folder.name, records=attempt.records)
     folder = attempt.folder
-    results.write_config(folder, config)
+    folder.write_config(to_yaml(config, site_keys=False))
     ending = _Ending(folder, state, attempt.seconds, echo)
     with called_at_exit(ending.stop):
         try:
@@ -113,8 +116,8 @@ def _carry_out(grid: Grid, config: Config, attempt: Attempt, echo: Echo) -> RunO
             if failure is error:
                 raise
             raise failure from None
-    echo(f"figures and pictures: {folder}")
-    return RunOutcome(folder, summary, state.shared)
+    echo(f"figures and pictures: {folder.path}")
+    return RunOutcome(folder.path, summary, state.shared)
 
 
 def _federate(
@@ -125,7 +128,7 @@ def _federate(
     echo: Echo,
 ) -> None:
     config, federation, folder = state.config, state.config.federation, attempt.folder
-    write_event = event_writer(config.run, folder, attempt.records)
+    write_event = event_writer(config.run, folder.path, attempt.records)
     simulation = is_simulation(exchange.grid)
     state.own_digests = {
         "code": digests.code_digest(),
@@ -155,21 +158,19 @@ def _federate(
     train, val, test = (sum(column) for column in zip(*counts, strict=True))
     echo(f"images: {train} train, {val} val, {test} test")
     keep_digests(folder, state.digests(), attempt.checkpoint, echo)
-    pictures.attempt(pictures.draw_partition, folder / "partition.png", state, echo)
+    pictures.attempt(pictures.draw_partition, folder.path / "partition.png", state, echo)
 
-    def on_record(record: Record) -> None:
+    def on_record(record: RoundRecord) -> None:
         state.records.append(record)
-        room.write(lambda: results.append_record(folder, record))
+        room.write(lambda: folder.append_round(record))
         room.write(lambda: write_event(record))
         echo(lines.round_line(record))
 
     def on_progress(progress: Progress) -> None:
         state.shared, state.server_round = progress.shared, progress.server_round
-        shared = folder / "shared_prompt.safetensors"
-        room.write(lambda: results.write_shared_prompt(shared, state))
-        size = (folder / "metrics.jsonl").stat().st_size
-        checkpoint = Checkpoint(progress, size, seconds())
-        room.write(lambda: write_checkpoint(folder / "checkpoint", state.run_name, checkpoint))
+        room.write(lambda: _write_shared_prompt(folder, state))
+        checkpoint = Checkpoint(progress, folder.rounds_size(), seconds())
+        room.write(lambda: write_checkpoint(folder.checkpoints, state.run_name, checkpoint))
 
     strategy = SharedPromptStrategy(
         exchange,
@@ -191,6 +192,12 @@ def _federate(
     state.final = strategy.final
 
 
+def _write_shared_prompt(folder: RunFolder, state: RunState) -> None:
+    prompt = results.shared_prompt(state)
+    if prompt is not None:
+        write_shared_prompt(folder.shared_prompt, prompt)
+
+
 def _exchange(grid: Grid) -> Exchange:
     """Send to all sites at once; to simulated clients as many as keep their processes busy."""
     busy = max(_LEAST_AT_ONCE, _AT_ONCE_PER_CPU * machine.available_cpus())
@@ -200,7 +207,7 @@ def _exchange(grid: Grid) -> Exchange:
 class _Ending:
     """Writes how a run ended, once: the first to know decides."""
 
-    def __init__(self, folder: Path, state: RunState, seconds: float, echo: Echo) -> None:
+    def __init__(self, folder: RunFolder, state: RunState, seconds: float, echo: Echo) -> None:
         self._folder = folder
         self._state = state
         self._echo = echo
@@ -221,18 +228,20 @@ class _Ending:
 
     def stop(self) -> None:
         """Write that the run was stopped, unless it has ended."""
-        self.write(lines.STOPPED)
+        self.write(STOPPED)
 
     def _write(self, reason: str | None) -> Results:
         folder, state = self._folder, self._state
-        results.write_shared_prompt(folder / "shared_prompt.safetensors", state)
+        _write_shared_prompt(folder, state)
         state.seconds = self.seconds()
         summary = results.summary(state, reason=reason)
         # Whoever stops a run kills it a moment later: no time for pictures then.
-        if state.records and reason != lines.STOPPED:
-            pictures.attempt(pictures.draw_accuracy, folder / "accuracy.png", state, self._echo)
+        if state.records and reason != STOPPED:
+            pictures.attempt(
+                pictures.draw_accuracy, folder.path / "accuracy.png", state, self._echo
+            )
             self._echo(lines.final_table(summary))
-        fileio.write_json(folder / "results.json", summary)
+        folder.write_results(summary)
         return summary
 
 
@@ -250,5 +259,5 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, FedRSCLIPError):
         return str(error)
     if not isinstance(error, Exception):  # an interrupt, or Flower's own sign that it was stopped
-        return lines.STOPPED
+        return STOPPED
     return f"an internal error of the server ({type(error).__name__}): see the run's log"

@@ -1,17 +1,14 @@
 """From clients' counts to the figures of a round."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from fedrsclip_core.runs.records import Accuracies, Evaluated, Spread
 from fedrsclip_core.wire.messages import EVAL_PARTS, LOSS_TERMS, RoundReply
 
-Figures = dict[str, Any]
-"""Plain data for JSON; accuracies are fractions, a mode without a meaning is ``None``."""
 
-
-def accuracies(replies: Mapping[str, RoundReply], num_clients: int) -> Figures:
+def accuracies(replies: Mapping[str, RoundReply], num_clients: int) -> Evaluated:
     """Summarise one evaluation.
 
     Parameters
@@ -21,24 +18,20 @@ def accuracies(replies: Mapping[str, RoundReply], num_clients: int) -> Figures:
     num_clients : int
         Clients of the federation; ``sampled`` says that fewer have answered.
     """
-    figures: Figures = {
+    given = list(replies.values())
+    return {
         "sampled": len(replies) < num_clients,
         "clients_evaluated": len(replies),
         "clients_without_images": {
             part: sum(not reply.total.get(part) for reply in replies.values())
             for part in EVAL_PARTS
         },
+        "val": _part("val", given),
+        "test": _part("test", given),
     }
-    return figures | {part: _part(part, list(replies.values())) for part in EVAL_PARTS}
 
 
-def no_accuracies() -> Figures:
-    """Return the figures of a round that nobody evaluated."""
-    unknown = {"sampled": None, "clients_evaluated": 0, "clients_without_images": None}
-    return unknown | dict.fromkeys(EVAL_PARTS)
-
-
-def client_accuracies(reply: RoundReply) -> Figures:
+def client_accuracies(reply: RoundReply) -> dict[str, dict[str, float | None]]:
     """Return one client's accuracies by part and mode."""
     return {
         part: {
@@ -61,7 +54,7 @@ def mean_losses(replies: Sequence[RoundReply]) -> dict[str, float | None]:
     return means
 
 
-def _part(part: str, replies: Sequence[RoundReply]) -> Figures:
+def _part(part: str, replies: Sequence[RoundReply]) -> Accuracies:
     return {
         "images": sum(reply.total.get(part, 0) for reply in replies),
         "zero_shot": _pooled(part, "zero-shot", replies),
@@ -77,7 +70,7 @@ def _pooled(part: str, mode: str, replies: Sequence[RoundReply]) -> float | None
     return _ratio(correct, sum(reply.total[part] for reply in known))
 
 
-def _over_clients(part: str, mode: str, replies: Sequence[RoundReply]) -> Figures | None:
+def _over_clients(part: str, mode: str, replies: Sequence[RoundReply]) -> Spread | None:
     """Mean, deviation and worst over the clients that have images; pooled over all images."""
     known = [reply for reply in replies if (part, mode) in reply.correct and reply.total[part]]
     if not known:

@@ -7,14 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.runs.records import WAYS, RoundRecord, Traffic
 from fedrsclip_core.wire.messages import RoundReply
 from server_app import metrics
 from server_app.admission import Client
-
-Record = dict[str, Any]
-"""A line of ``metrics.jsonl``."""
-
-_NO_BYTES = {"payload": 0, "message": 0}
 
 
 @dataclass(frozen=True)
@@ -49,12 +45,12 @@ class Progress:
 
     server_round: int
     shared: NDArray[np.float32] | None
-    record: Record | None = None
+    record: RoundRecord | None = None
     failed_rounds: int = 0
     aggregator: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
-def new_record(server_round: int) -> Record:
+def new_record(server_round: int) -> RoundRecord:
     """Return a record in which nothing is known yet; every record has the same keys."""
     return {
         "round": server_round,
@@ -66,12 +62,20 @@ def new_record(server_round: int) -> Record:
         "eval_dropped": {},
         "num_examples": 0,
         "loss": None,
-        "bytes": {"down": dict(_NO_BYTES), "up": dict(_NO_BYTES), "clients": {}},
-        **metrics.no_accuracies(),
+        "bytes": {
+            "down": {"payload": 0, "message": 0},
+            "up": {"payload": 0, "message": 0},
+            "clients": {},
+        },
+        "sampled": None,
+        "clients_evaluated": 0,
+        "clients_without_images": None,
+        "val": None,
+        "test": None,
     }
 
 
-def trained(record: Record, phase: Phase) -> Record:
+def trained(record: RoundRecord, phase: Phase) -> RoundRecord:
     """Enter what a train message brought."""
     replies = list(phase.valid.values())
     record["seconds"] = phase.seconds
@@ -86,9 +90,9 @@ def trained(record: Record, phase: Phase) -> Record:
     return record
 
 
-def add_traffic(total: Record, phase: Phase) -> None:
+def add_traffic(total: Traffic, phase: Phase) -> None:
     """Add a phase's bytes to a record's ``bytes``."""
-    for index, direction in enumerate(("down", "up")):
+    for index, direction in enumerate(WAYS):
         total[direction]["payload"] += phase.payload[index]
         for name, sizes in phase.traffic.items():
             total[direction]["message"] += sizes[index]

@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.runs import fileio
 from server_app.labels import class_names
-from server_app.phase import Record
 from server_app.results import RunState
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Values = NDArray[np.float64]
+Record = dict[str, Any]
 
 _BLUE, _ORANGE, _GREY = "#2166ac", "#d95f02", "#666666"
 
@@ -47,7 +47,7 @@ def draw_accuracy(state: RunState) -> "Figure":
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = _figure(7.2, 4.2)
-    records = [record for record in state.records if record["test"] is not None]
+    records: list[Record] = [dict(one) for one in state.records if one["test"] is not None]
     _global_curve(axes, records)
     _personalized_curve(axes, records)
     if any(record["sampled"] for record in records):

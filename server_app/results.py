@@ -1,31 +1,31 @@
-"""The folder of a run: what is written there and how the summary is made."""
+"""What is known of a run, and the summary and the shared prompt that are made of it."""
 
-import json
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-from safetensors.numpy import save
-
-from fedrsclip_core.config.compose import to_yaml
 from fedrsclip_core.config.schema import Config
-from fedrsclip_core.learning.prompts import SHARED_PROMPT_FORMAT
-from fedrsclip_core.runs import fileio
-from fedrsclip_core.wire.messages import EVAL_PARTS
-from fedrsclip_core.wire.records import SHARED_PROMPT
+from fedrsclip_core.runs.records import (
+    WAYS,
+    ClientResult,
+    ClientVolume,
+    Dropped,
+    Results,
+    RoundRecord,
+    TotalTraffic,
+    Volume,
+    Way,
+)
+from fedrsclip_core.runs.run_folder import COMPLETED, FAILED
+from fedrsclip_core.runs.shared_prompt import SharedPrompt
 from server_app.admission import Client
 from server_app.labels import class_names, class_words
 from server_app.metrics import client_accuracies
-from server_app.phase import Phase, Record
+from server_app.phase import Phase
 from server_app.roster import Roster
 from server_app.strategy import Prompt
-
-Results = dict[str, Any]
 
 _PACKAGES = ("fedrsclip", "flwr", "numpy", "torch", "transformers", "datasets", "hydra-core")
 
@@ -37,7 +37,7 @@ class RunState:
     config: Config
     run_name: str
     roster: Roster = field(default_factory=lambda: Roster(()))
-    records: list[Record] = field(default_factory=list)
+    records: list[RoundRecord] = field(default_factory=list)
     shared: Prompt = None
     server_round: int = 0
     seconds: float = 0.0
@@ -53,37 +53,24 @@ class RunState:
         return values
 
 
-def write_shared_prompt(path: Path, state: RunState) -> None:
-    """Write the shared prompt ``(n_ctx, width)``; its metadata is enough to predict with it."""
+def shared_prompt(state: RunState) -> SharedPrompt | None:
+    """Return the shared prompt with what is needed to predict with it, if the run has one."""
     if state.shared is None:
-        return
+        return None
     config = state.config
-    metadata = {
-        "format": SHARED_PROMPT_FORMAT,
-        "class_names": json.dumps(class_names(config.data)),
-        "words": json.dumps(class_words(config.data)),
-        "model": config.model.name,
-        "hub_id": config.model.hub_id or "",
-        "revision": config.model.revision or "",
-        "dtype": config.model.dtype,
-        "clip": state.digests()["clip"] or "",
-        "n_ctx": str(config.prompt.n_ctx),
-        "templates": json.dumps(list(config.prompt.templates)),
-        "run": state.run_name,
-        "round": str(state.server_round),
-    }
-    shared = np.ascontiguousarray(state.shared)
-    fileio.write_bytes(path, save({SHARED_PROMPT: shared}, metadata=metadata))
-
-
-def write_config(folder: Path, config: Config) -> None:
-    """Write ``config.yaml``, without site keys."""
-    fileio.write_text(folder / "config.yaml", to_yaml(config, site_keys=False))
-
-
-def append_record(folder: Path, record: Record) -> None:
-    """Append a line to ``metrics.jsonl``."""
-    fileio.append_line(folder / "metrics.jsonl", json.dumps(record))
+    return SharedPrompt(
+        shared=state.shared,
+        class_names=tuple(class_names(config.data)),
+        words=tuple(class_words(config.data)),
+        model=config.model.name,
+        hub_id=config.model.hub_id or "",
+        revision=config.model.revision or "",
+        dtype=config.model.dtype,
+        clip=state.digests()["clip"] or "",
+        templates=tuple(config.prompt.templates),
+        run=state.run_name,
+        server_round=state.server_round,
+    )
 
 
 def summary(state: RunState, *, reason: str | None) -> Results:
@@ -94,8 +81,9 @@ def summary(state: RunState, *, reason: str | None) -> Results:
     finetuned = state.config.prompt.finetune_epochs > 0
     comparable = [record for record in evaluated if record["final"] or not finetuned]
     start = next((record for record in evaluated if record["round"] == 0), None)
+    val, test = (start["val"], start["test"]) if start else (None, None)
     return {
-        "status": "completed" if reason is None else "failed",
+        "status": COMPLETED if reason is None else FAILED,
         "reason": reason,
         "method": state.config.method,
         "seed": state.config.seed,
@@ -103,7 +91,10 @@ def summary(state: RunState, *, reason: str | None) -> Results:
         "num_rounds": state.config.federation.num_rounds,
         "rounds": max((record["round"] for record in records), default=0),
         "num_clients": len(state.roster.clients),
-        "zero_shot": {p: start[p]["zero_shot"] if start else None for p in EVAL_PARTS},
+        "zero_shot": {
+            "val": val["zero_shot"] if val else None,
+            "test": test["zero_shot"] if test else None,
+        },
         "initial": start,
         "last": evaluated[-1] if evaluated else None,
         "val_best": val_best(comparable),
@@ -118,7 +109,7 @@ def summary(state: RunState, *, reason: str | None) -> Results:
     }
 
 
-def val_best(evaluated: Sequence[Record]) -> Record | None:
+def val_best(evaluated: Sequence[RoundRecord]) -> RoundRecord | None:
     """Return the round that is best on validation images; test images have no say.
 
     Compared is the pooled personalized accuracy; where there is none the global one, and for
@@ -132,8 +123,10 @@ def val_best(evaluated: Sequence[Record]) -> Record | None:
     return max(scored, key=lambda item: (item[0], -item[1]["round"]))[1]
 
 
-def _val_score(record: Record) -> float | None:
+def _val_score(record: RoundRecord) -> float | None:
     val = record["val"]
+    if val is None:
+        return None
     personalized = val["personalized"]
     score = personalized["pooled"] if personalized else val["global"]
     if score is None:
@@ -141,7 +134,7 @@ def _val_score(record: Record) -> float | None:
     return None if score is None else float(score)
 
 
-def _client(client: Client, final: Phase | None) -> Results:
+def _client(client: Client, final: Phase | None) -> ClientResult:
     identity = client.identity
     reply = final.valid.get(client.name) if final else None
     return {
@@ -155,7 +148,7 @@ def _client(client: Client, final: Phase | None) -> Results:
     }
 
 
-def _dropped(records: Sequence[Record]) -> Results:
+def _dropped(records: Sequence[RoundRecord]) -> Dropped:
     reasons: dict[str, Counter[str]] = {}
     for record in records:
         for found in (record["clients"]["dropped"], record["eval_dropped"]):
@@ -165,26 +158,35 @@ def _dropped(records: Sequence[Record]) -> Results:
     return {"total": total, "clients": {name: dict(c) for name, c in reasons.items()}}
 
 
-def _bytes(records: Sequence[Record]) -> Results:
-    totals: Results = {
-        direction: {
-            kind: sum(record["bytes"][direction][kind] for record in records)
-            for kind in ("payload", "message")
-        }
-        for direction in ("down", "up")
-    }
-    clients: dict[str, dict[str, int]] = {}
+def _bytes(records: Sequence[RoundRecord]) -> TotalTraffic:
+    clients: dict[str, ClientVolume] = {}
     for record in records:
         for name, sizes in record["bytes"]["clients"].items():
             client = clients.setdefault(name, {"down": 0, "up": 0})
-            for direction, size in sizes.items():
-                client[direction] += size
+            for way in WAYS:
+                client[way] += sizes[way]
+    down, up = (_volume(records, way) for way in WAYS)
     exchanges = sum(len(record["bytes"]["clients"]) for record in records)
-    mean = {d: totals[d]["message"] / exchanges if exchanges else None for d in totals}
-    return totals | {"clients": clients, "per_client_round": mean}
+    return {
+        "down": down,
+        "up": up,
+        "clients": clients,
+        "per_client_round": {
+            "down": down["message"] / exchanges if exchanges else None,
+            "up": up["message"] / exchanges if exchanges else None,
+        },
+    }
 
 
-def _versions() -> Mapping[str, str | None]:
+def _volume(records: Sequence[RoundRecord], way: Way) -> Volume:
+    sizes = [record["bytes"][way] for record in records]
+    return {
+        "payload": sum(size["payload"] for size in sizes),
+        "message": sum(size["message"] for size in sizes),
+    }
+
+
+def _versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

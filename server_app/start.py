@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import RunError, WireError
 from fedrsclip_core.learning.prompts import RANDOM_INIT, random_prompt
-from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.run_folder import RunFolder
+from fedrsclip_core.runs.shared_prompt import NoSharedPromptError, read_shared_prompt
 from fedrsclip_core.wire.messages import QUERY_INIT
-from fedrsclip_core.wire.records import SHARED_PROMPT, pack_identity_request, unpack_init
+from fedrsclip_core.wire.records import pack_identity_request, unpack_init
 from server_app.admission import Client, Standard
 from server_app.exchange import Exchange, new_messages
 
@@ -61,23 +62,21 @@ def initial_shared(
 
 def _of_run(name: str, shape: tuple[int, int], digests: Mapping[str, str]) -> NDArray[np.float32]:
     """Read the shared prompt that a run at this server ended with."""
-    from safetensors import SafetensorError, safe_open
-
-    path = paths.runs_dir() / name / "shared_prompt.safetensors"
+    path = RunFolder.named(name).shared_prompt
     refused = f"run.shared_init_from is {name} but {path}"
-    if not path.is_file():
-        raise RunError(f"{refused} is not there: name a run whose method has a shared prompt")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            shared = file.get_tensor(SHARED_PROMPT)
-    except (SafetensorError, OSError) as error:
-        raise RunError(f"{refused} is damaged ({error})") from error
-    if metadata.get("clip") != digests["clip"]:
+        found = read_shared_prompt(path)
+    except FileNotFoundError:
+        raise RunError(
+            f"{refused} is not there: name a run whose method has a shared prompt"
+        ) from None
+    except NoSharedPromptError as error:
+        raise RunError(f"{refused} {error}") from error
+    if found.clip != digests["clip"]:
         raise RunError(f"{refused} was trained for another CLIP: give model.path that one")
-    if shared.shape != shape or shared.dtype != np.float32 or not np.isfinite(shared).all():
-        raise RunError(f"{refused} holds {shared.dtype} {shared.shape}, expected float32 {shape}")
-    return np.ascontiguousarray(shared)
+    if found.shared.shape != shape:
+        raise RunError(f"{refused} holds float32 {found.shared.shape}, expected float32 {shape}")
+    return found.shared
 
 
 def _agreed(starts: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import RunError, WireError
+from fedrsclip_core.runs.records import RoundRecord
 from fedrsclip_core.wire.messages import EVALUATE, TRAIN, RoundReply, RoundRequest
 from fedrsclip_core.wire.records import pack_round_request, unpack_round_reply
 from server_app import metrics
@@ -16,7 +17,7 @@ from server_app.admission import Client, Standard
 from server_app.aggregation import Aggregator, build
 from server_app.exchange import Exchange, Reply, new_messages
 from server_app.newcomers import Newcomers
-from server_app.phase import Phase, Progress, Record, add_traffic, new_record, trained
+from server_app.phase import Phase, Progress, add_traffic, new_record, trained
 from server_app.replies import check_reply
 from server_app.sampling import sample
 
@@ -43,7 +44,7 @@ class SharedPromptStrategy:
         What a client that returns under another node id is compared with.
     nodes : Iterable[int]
         Nodes that were asked who they are, also those that were refused.
-    on_record : Callable[[Record], None]
+    on_record : Callable[[RoundRecord], None]
         Receives each round's record once its evaluation is known.
     on_progress : Callable[[Progress], None]
         Receives the state after each round.
@@ -59,7 +60,7 @@ class SharedPromptStrategy:
         standard: Standard,
         *,
         nodes: Iterable[int],
-        on_record: Callable[[Record], None],
+        on_record: Callable[[RoundRecord], None],
         on_progress: Callable[[Progress], None],
         echo: Callable[[str], None],
     ) -> None:
@@ -73,7 +74,7 @@ class SharedPromptStrategy:
         self._on_progress = on_progress
         self._echo = echo
         self._aggregator = Aggregator(build(config.strategy)) if config.prompt.shared else None
-        self._open: Record | None = None
+        self._open: RoundRecord | None = None
         self._failed_rounds = 0
         self.final: Phase | None = None
 
@@ -132,7 +133,7 @@ class SharedPromptStrategy:
         chosen = self._chosen(server_round)
         phase = self._exchange_round(TRAIN, server_round, shared, chosen)
         if self._open is not None and phase.valid:
-            self._open |= metrics.accuracies(phase.valid, len(self._clients))
+            self._open = {**self._open, **metrics.accuracies(phase.valid, len(self._clients))}
         self._close()
         self._open = trained(new_record(server_round), phase)
         shared = self._aggregated(server_round, shared, phase)
@@ -205,7 +206,7 @@ class SharedPromptStrategy:
         if failure and (final or server_round == 0):
             raise RunError(f"the evaluation of round {server_round} failed: {failure}")
         if phase.valid:
-            self._open |= metrics.accuracies(phase.valid, len(self._clients))
+            self._open = {**self._open, **metrics.accuracies(phase.valid, len(self._clients))}
         self._open["eval_seconds"] = phase.seconds
         self._open["eval_dropped"] = dict(phase.dropped)
         self._open["final"] = final

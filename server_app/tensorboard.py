@@ -11,16 +11,15 @@ from typing import Any
 from fedrsclip_core import machine
 from fedrsclip_core.config.schema import RunConfig
 from fedrsclip_core.runs import fileio
-from fedrsclip_core.wire.messages import EVAL_PARTS
-from server_app.phase import Record
+from fedrsclip_core.runs.records import PARTS, WAYS, RoundRecord
 
 # Later versions of the format have the restarts that TensorBoard looks for.
 _FILE_VERSION = "brain.Event:2"
 
 
 def event_writer(
-    run: RunConfig, folder: Path, records: Sequence[Record]
-) -> Callable[[Record], None]:
+    run: RunConfig, folder: Path, records: Sequence[RoundRecord]
+) -> Callable[[RoundRecord], None]:
     """Return what writes a round's event: nothing, unless ``run.tensorboard``.
 
     Parameters
@@ -29,7 +28,7 @@ def event_writer(
         Says whether events are wanted.
     folder : Path
         The run's folder.
-    records : Sequence[Record]
+    records : Sequence[RoundRecord]
         The rounds that earlier attempts have left: later ones of theirs are repeated now.
 
     Raises
@@ -47,7 +46,7 @@ def event_writer(
     name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}"
     waiting = _head(first) + b"".join(map(_event, untold))
 
-    def write(record: Record) -> None:
+    def write(record: RoundRecord) -> None:
         nonlocal waiting
         fileio.append_bytes(target / name, waiting + _event(record))
         waiting = b""
@@ -55,15 +54,15 @@ def event_writer(
     return write
 
 
-def figures(record: Record) -> Iterator[tuple[str, float]]:
+def figures(record: RoundRecord) -> Iterator[tuple[str, float]]:
     """Yield a round's numbers, named by their keys in ``metrics.jsonl``, as in ``test/global``."""
     clients, traffic = record["clients"], record["bytes"]
-    chosen = {
-        **{part: record[part] for part in EVAL_PARTS},
+    chosen: dict[str, Any] = {
+        **{part: record[part] for part in PARTS},
         "loss": record["loss"],
         "clients": {**clients, "dropped": len(clients["dropped"])},
         "eval_dropped": len(record["eval_dropped"]),
-        "bytes": {direction: traffic[direction] for direction in ("down", "up")},
+        "bytes": {way: traffic[way] for way in WAYS},
         "seconds": record["seconds"],
         "eval_seconds": record["eval_seconds"],
     }
@@ -90,7 +89,7 @@ def _head(first: int) -> bytes:
     return _framed(version) + _framed(Event(wall_time=time.time(), step=first, session_log=start))
 
 
-def _event(record: Record) -> bytes:
+def _event(record: RoundRecord) -> bytes:
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 

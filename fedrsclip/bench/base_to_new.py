@@ -20,6 +20,7 @@ from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import fileio
+from fedrsclip_core.runs.run_folder import RunFolder
 
 LAYOUT = Layout(
     "test images of base classes over base names, of new ones over new names",
@@ -140,7 +141,7 @@ def _measured(
     from fedrsclip.bench.new_classes import new_accuracies
 
     kept = description.folder / "new" / f"{cell.name}.json"
-    prompt = cell.folder / "shared_prompt.safetensors"
+    prompt = RunFolder(cell.folder).shared_prompt
     key = fileio.sha256_of_file(prompt) if prompt.is_file() else ""
     if kept.is_file():
         known = json.loads(kept.read_text(encoding="utf-8"))

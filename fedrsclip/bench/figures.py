@@ -1,26 +1,22 @@
 """From what a cell left to one row of figures; what is not known stays ``None``."""
 
-import json
-from collections.abc import Mapping
 from typing import Any
 
 from fedrsclip.bench.cells import Cell, repeat_command
 from fedrsclip_core.learning.diagnostics import (
-    FORMAT,
     Tally,
     calibration_error,
     from_json,
     macro_f1,
 )
-from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.evaluations import Evaluation, read_evaluation
+from fedrsclip_core.runs.records import WAYS, Accuracies, Part, Results, UnreadableError
+from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.wire.messages import EVAL_MODES
 
 Row = dict[str, Any]
 
-PARTS = ("test", "val")
-_MOMENTS = {"last": "", "val_best": "best_"}
-_PERSONAL = {"personalized": "personalized", "personalized_own": "own"}
-_OF_CLIENTS = {"mean": "", "std": "_std", "worst": "_worst", "pooled": "_pooled"}
+PARTS: tuple[Part, ...] = ("test", "val")
 _MODES = dict(zip(EVAL_MODES, ("zero_shot", "global", "personalized", "own"), strict=True))
 _DIGESTS = ("split", "classes", "clip", "config", "code")
 
@@ -38,41 +34,40 @@ def identity(cell: Cell) -> Row:
     }
 
 
-def row_of(cell: Cell, results: Mapping[str, Any] | None) -> Row:
+def row_of(cell: Cell, results: Results | None) -> Row:
     """Return a cell's row; accuracies, F1 and calibration errors are percentages.
 
     Parameters
     ----------
     cell : Cell
         The cell.
-    results : Mapping[str, Any] or None
+    results : Results or None
         Its ``results.json``; ``None`` as long as it is not completed.
     """
     row = identity(cell)
     if results is None:
         return row
-    for moment, prefix in _MOMENTS.items():
-        record = results[moment] or {}
-        row[f"{prefix}round"] = record.get("round")
+    for prefix, record in (("", results["last"]), ("best_", results["val_best"])):
+        row[f"{prefix}round"] = record["round"] if record else None
         for part in PARTS:
-            start = f"{prefix}{part}"
-            row |= {f"{start}_{key}": v for key, v in _accuracies(record.get(part)).items()}
+            found = _accuracies(record[part] if record else None)
+            row |= {f"{prefix}{part}_{key}": value for key, value in found.items()}
     # No round changes this one, and the rounds in between do not have it.
     for part in PARTS:
         row[f"{part}_zero_shot"] = _percent(results["zero_shot"][part])
-    found = tallies(cell, results)
+    pooled = tallies(cell, results)
     for name in _MODES.values():
-        one = found.get(name)
+        one = pooled.get(name)
         row[f"test_{name}_f1"] = _percent(macro_f1(one.confusion)) if one else None
         row[f"test_{name}_ece"] = _percent(calibration_error(one.calibration)) if one else None
-    row |= {f"bytes_{way}": results["bytes"][way]["message"] for way in ("down", "up")}
+    row |= {f"bytes_{way}": results["bytes"][way]["message"] for way in WAYS}
     row |= {"clients": results["num_clients"], "seconds": results["seconds"]}
     row |= {f"{part}_digest": results["digests"][part] for part in _DIGESTS}
     row["partitions"] = " ".join(map(str, cell.partitions))
     return row | {"repeat": repeat_command(cell)}
 
 
-def tallies(cell: Cell, results: Mapping[str, Any]) -> Tallies:
+def tallies(cell: Cell, results: Results) -> Tallies:
     """Sum up what all clients kept of the final evaluation; empty unless each one did."""
     found: list[Tallies] = []
     for kept in _kept(cell, results):
@@ -81,7 +76,7 @@ def tallies(cell: Cell, results: Mapping[str, Any]) -> Tallies:
     return _pooled(found)
 
 
-def class_rows(cell: Cell, results: Mapping[str, Any]) -> list[Row]:
+def class_rows(cell: Cell, results: Results) -> list[Row]:
     """Return a row per mode and class: images and correct answers, over all clients."""
     names: list[str] = next((kept["class_names"] for kept in _kept(cell, results)), [])
     return [
@@ -95,18 +90,20 @@ def class_rows(cell: Cell, results: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def _kept(cell: Cell, results: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _kept(cell: Cell, results: Results) -> list[Evaluation]:
     """Read what the clients kept; empty if one kept nothing or something of another evaluation."""
-    about = json.loads((cell.folder / "run.json").read_text(encoding="utf-8"))
-    folder = paths.evaluations_dir(about["config"]["federation.name"], cell.name)
-    wanted = (FORMAT, cell.name, (results["last"] or {}).get("round"))
+    folder, last = RunFolder(cell.folder), results["last"]
+    about = folder.description()
+    if about is None:
+        return []
+    home = folder.evaluations(about["config"]["federation.name"])
     found = []
     for client in results["clients"]:
         try:
-            kept = json.loads((folder / f"{client['name']}.json").read_text(encoding="utf-8"))
-            if (kept["format"], kept["run"], kept["round"]) != wanted:
-                return []
-        except (OSError, ValueError, KeyError):
+            kept = read_evaluation(home, client["name"], cell.name, last["round"] if last else None)
+        except UnreadableError:
+            return []
+        if kept is None:
             return []
         found.append(kept)
     return found
@@ -123,12 +120,16 @@ def _pooled(found: list[Tallies]) -> Tallies:
     return pooled
 
 
-def _accuracies(figures: Mapping[str, Any] | None) -> Row:
-    figures = figures or {}
-    row = {"global": _percent(figures.get("global"))}
-    for mode, name in _PERSONAL.items():
-        values = figures.get(mode) or {}
-        row |= {f"{name}{end}": _percent(values.get(key)) for key, end in _OF_CLIENTS.items()}
+def _accuracies(figures: Accuracies | None) -> Row:
+    row: Row = {"global": _percent(figures["global"] if figures else None)}
+    for name, values in (
+        ("personalized", figures["personalized"] if figures else None),
+        ("own", figures["personalized_own"] if figures else None),
+    ):
+        row[name] = _percent(values["mean"] if values else None)
+        row[f"{name}_std"] = _percent(values["std"] if values else None)
+        row[f"{name}_worst"] = _percent(values["worst"] if values else None)
+        row[f"{name}_pooled"] = _percent(values["pooled"] if values else None)
     return row
 
 

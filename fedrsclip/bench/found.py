@@ -1,20 +1,24 @@
 """What is there of a cell already."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import TypeVar
 
 from fedrsclip.bench.cells import Cell
 from fedrsclip_core.config.compose import join_overrides
 from fedrsclip_core.config.schema import SITE_KEYS
 from fedrsclip_core.config.validation import flattened
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.runs.records import Description, Results, UnreadableError
+from fedrsclip_core.runs.run_folder import COMPLETED, RunFolder
 from fedrsclip_core.wire.digests import code_digest
+
+T = TypeVar("T")
 
 _NOT_LEARNED = {*SITE_KEYS, "run.resume"}
 
 
-def completed(cell: Cell) -> Mapping[str, Any] | None:
+def completed(cell: Cell) -> Results | None:
     """Return the results of a cell that needs no run any more, else ``None``.
 
     Raises
@@ -22,22 +26,25 @@ def completed(cell: Cell) -> Mapping[str, Any] | None:
     ConfigError
         If another configuration was run under the cell's name.
     """
-    about = _read(cell, "run.json")
+    folder = RunFolder(cell.folder)
+    about = _read(folder.description, cell)
     if about is None:
         return None
-    results = _read(cell, "results.json") or {}
+    results = _read(folder.results, cell)
     _check_same(cell, about, results)
+    if results is None:
+        return None
     _check_clients(cell, results)
-    return results if results.get("status") == "completed" else None
+    return results if results["status"] == COMPLETED else None
 
 
-def lost_replies(cell: Cell, results: Mapping[str, Any]) -> str:
+def lost_replies(cell: Cell, results: Results) -> str:
     """Say whose replies a completed run went on without; empty if it had all of them.
 
     A federation goes on without a late client, as on a machine that slept in the meantime. A
     benchmark must not: it compares what all methods reach with the same clients.
     """
-    dropped = results.get("dropped") or {"total": 0}
+    dropped = results["dropped"]
     if not dropped["total"]:
         return ""
     lost = [
@@ -49,8 +56,8 @@ def lost_replies(cell: Cell, results: Mapping[str, Any]) -> str:
     )
 
 
-def _check_same(cell: Cell, about: Mapping[str, Any], results: Mapping[str, Any]) -> None:
-    code = (results.get("digests") or {}).get("code")
+def _check_same(cell: Cell, about: Description, results: Results | None) -> None:
+    code = results["digests"].get("code") if results else None
     if about["overrides"] == join_overrides(cell.submitted) and code == code_digest():
         return  # the same words to the same code: composing would take a second
     now = json.loads(json.dumps(dict(flattened(cell.config))))
@@ -63,8 +70,8 @@ def _check_same(cell: Cell, about: Mapping[str, Any], results: Mapping[str, Any]
             )
 
 
-def _check_clients(cell: Cell, results: Mapping[str, Any]) -> None:
-    took_part = [client["partition_id"] for client in results.get("clients", ())]
+def _check_clients(cell: Cell, results: Results) -> None:
+    took_part = [client["partition_id"] for client in results["clients"]]
     if cell.partitions and took_part and took_part != list(cell.partitions):
         raise ConfigError(
             f"{cell.folder} holds a run of the clients {took_part}, the benchmark now wants "
@@ -72,11 +79,10 @@ def _check_clients(cell: Cell, results: Mapping[str, Any]) -> None:
         )
 
 
-def _read(cell: Cell, name: str) -> dict[str, Any] | None:
-    path = cell.folder / name
+def _read(read: Callable[[], T | None], cell: Cell) -> T | None:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged: remove the folder to run the cell anew") from error
+        return read()
+    except UnreadableError as error:
+        raise ConfigError(
+            f"{cell.folder}: {error}; remove the folder to run the cell again"
+        ) from error

@@ -16,6 +16,7 @@ from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.learning.evaluation import text_features
 from fedrsclip_core.learning.prompts import ClientState
+from fedrsclip_core.runs.shared_prompt import read_shared_prompt
 
 
 def new_accuracies(config: Config, new: list[str], prompt: Path | None) -> dict[str, float | None]:
@@ -52,9 +53,7 @@ def _texts(
     config: Config, files: ClipFiles, words: list[str], prompt: Path | None
 ) -> dict[str, NDArray[np.float32]]:
     """Return the classes' unit text features ``(n_cls, dim)`` by mode."""
-    from safetensors.numpy import load_file
-
-    shared = None if prompt is None else load_file(prompt)["shared_prompt"]  # (n_ctx, width)
+    shared = None if prompt is None else read_shared_prompt(prompt).shared  # (n_ctx, width)
     device = config.federation.device or "cpu"
     prompts = tokenize_prompts(files, words, config.prompt.n_ctx)
     templates = tokenize_templates(files, words, config.prompt.templates)

@@ -1,18 +1,16 @@
 """The files of a benchmark, each whole at any moment: rewritten after every cell."""
 
-import csv
-import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from fedrsclip.bench.cells import Cell
 from fedrsclip.bench.description import Description
 from fedrsclip.bench.figures import Row, class_rows, row_of
+from fedrsclip.bench.folder import BenchFolder, csv_text
 from fedrsclip.bench.tables import Layout, Table, latex, markdown, sources, tables
 from fedrsclip_core.runs import fileio
+from fedrsclip_core.runs.records import Results
 
-Extras = Callable[[Cell, Mapping[str, Any]], Row]
+Extras = Callable[[Cell, Results], Row]
 
 
 class ResultFiles:
@@ -51,7 +49,7 @@ class ResultFiles:
         bench = self._description.bench
         return tables(self.rows, len(bench.seeds), bench.reference, self._layout)
 
-    def enter(self, cell: Cell, results: Mapping[str, Any]) -> None:
+    def enter(self, cell: Cell, results: Results) -> None:
         """Enter a completed cell, without writing."""
         self._rows[cell.name] = row_of(cell, results) | self._extras(cell, results)
         self._classes[cell.name] = class_rows(cell, results)
@@ -62,24 +60,16 @@ class ResultFiles:
 
     def write(self) -> None:
         """Replace the files."""
-        folder, made = self._description.folder, self.tables
-        fileio.write_json(folder / "bench.json", self._about())
-        fileio.write_text(folder / "results.csv", _csv(self.rows))
+        bench, made = self._description.bench, self.tables
+        folder = self._description.folder
+        shared = BenchFolder(folder)
+        shared.write_description(bench.reference, bench.seeds, self._layout)
+        shared.write_rows(self.rows)
         classes = [row for rows in self._classes.values() for row in rows]
-        fileio.write_text(folder / "classes.csv", _csv(classes))
+        fileio.write_text(folder / "classes.csv", csv_text(classes))
         fileio.write_text(folder / "table.md", markdown(made, self.caption))
         tex = latex(made, self.caption) + sources(self.rows)
         fileio.write_text(folder / "table.tex", tex)
-
-    def _about(self) -> dict[str, Any]:
-        """Return what the rows do not say: what is compared with which method."""
-        bench = self._description.bench
-        return {
-            "name": bench.name,
-            "reference": bench.reference,
-            "seeds": list(bench.seeds),
-            "layout": asdict(self._layout),
-        }
 
     @property
     def caption(self) -> str:
@@ -91,13 +81,3 @@ class ResultFiles:
         )
         versions = len({row["code_digest"] for row in known})
         return caption if versions < 2 else f"{caption}; from {versions} versions of the code"
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    """Return rows as CSV; the columns are those of all rows, what is unknown is empty."""
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    file = io.StringIO(newline="")
-    writer = csv.DictWriter(file, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()

@@ -19,7 +19,7 @@ from fedrsclip.bench.schedule import Done, Job, Schedule, carry_out
 from fedrsclip.bench.tables import STANDARD, Layout, markdown
 from fedrsclip.bench.workers import Worker
 from fedrsclip_core.errors import RunError
-from fedrsclip_core.runs import run_folder as runs
+from fedrsclip_core.runs import lock
 
 Echo = Callable[[str], None]
 Failures = dict[str, str]
@@ -92,7 +92,7 @@ class Runner:
         from fedrsclip.bench.probe import probe_row
 
         splits = {
-            (cell.setting, cell.seed): (cell, results["digests"]["split"])
+            (cell.setting, cell.seed): (cell, results["digests"]["split"] or "")
             for cell in reversed(cells)
             if (results := completed(cell)) is not None
         }
@@ -124,14 +124,14 @@ def locked(folder: Path) -> Iterator[IO[bytes]]:
     """Hold the benchmark's folder; workers of a killed runner hold it for a moment longer."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        lock = runs.hold(folder, patience=_LOCK_PATIENCE)
+        held = lock.hold(folder, patience=_LOCK_PATIENCE)
     except BlockingIOError:
         raise RunError(
             f"the benchmark {folder.name} is going on in another process: wait for it, or give "
             "this one another bench.name"
         ) from None
-    with lock:
-        yield lock
+    with held:
+        yield held
 
 
 def _timed(worker: Worker, job: Job) -> Done:

@@ -4,7 +4,6 @@ Counted is what really crossed, up and down and evaluations included; the others
 the model's configuration, once up and down per client and round for as many rounds.
 """
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,8 @@ from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.schema import ModelConfig
 from fedrsclip_core.errors import ModelError
+from fedrsclip_core.runs.records import WAYS, Results, RoundRecord
+from fedrsclip_core.runs.run_folder import RunFolder
 
 _RANK = 8
 _BYTES = 4  # float32
@@ -43,12 +44,11 @@ def traffic_layout(accuracies: Sequence[float]) -> Layout:
 def traffic_extras(description: Description) -> Extras:
     """Return what makes these figures of a completed cell."""
 
-    def extras(cell: Cell, results: Mapping[str, Any]) -> Row:
+    def extras(cell: Cell, results: Results) -> Row:
         row: Row = {}
         if not description.bench.accuracies:
             return row
-        lines = (cell.folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        records = [json.loads(line) for line in lines]
+        records = RunFolder(cell.folder).rounds().read()
         for target in description.bench.accuracies:
             reached = bytes_to(records, target / 100)
             if reached is None or not reached[0]:
@@ -62,13 +62,16 @@ def traffic_extras(description: Description) -> Extras:
     return extras
 
 
-def _sizes(description: Description, cell: Cell, results: Mapping[str, Any]) -> dict[str, int]:
+def _sizes(description: Description, cell: Cell, results: Results) -> dict[str, int]:
     """Return the numbers that others would send; none where the run's CLIP is not at hand."""
-    about = json.loads((cell.folder / "run.json").read_text(encoding="utf-8"))["config"]
+    about = RunFolder(cell.folder).description()
+    if about is None:
+        return {}
+    config = about["config"]
     _, site = configuration.split_site_overrides(description.site)
     variable = preflight.SITE_VARIABLES["model.path"]
     path = site.get("model.path") or os.environ.get(variable) or None
-    files = _clip(about["model.name"], about["model.hub_id"], about["model.revision"], path)
+    files = _clip(config["model.name"], config["model.hub_id"], config["model.revision"], path)
     if files is None or files.digest != results["digests"]["clip"]:
         return {}
     return {"lora": lora_parameters(files.config), "clip": clip_parameters(files.config)}
@@ -84,7 +87,7 @@ def _clip(
         return None
 
 
-def bytes_to(records: Sequence[Mapping[str, Any]], accuracy: float) -> tuple[int, int] | None:
+def bytes_to(records: Sequence[RoundRecord], accuracy: float) -> tuple[int, int] | None:
     """Return the training exchanges and bytes until test accuracy is reached, ``None`` if never.
 
     It is the personalized one, over all classes, where there is one, else the global one. Rounds
@@ -93,7 +96,7 @@ def bytes_to(records: Sequence[Mapping[str, Any]], accuracy: float) -> tuple[int
     exchanges = sent = 0
     for record in records:
         exchanges += record["clients"]["asked"]
-        sent += sum(record["bytes"][way]["message"] for way in ("down", "up"))
+        sent += sum(record["bytes"][way]["message"] for way in WAYS)
         test = record["test"]
         if test is None or record["sampled"]:
             continue

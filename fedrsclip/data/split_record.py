@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from fedrsclip_core.data.federated import deal, open_images, split_source
 from fedrsclip_core.data.sources import ImageSource, readable_hash
 from fedrsclip_core.data.splits import Indices, Split, split_digest
 from fedrsclip_core.runs.fileio import sha256_of
+from fedrsclip_core.runs.records import SplitPart, SplitRecord
 
 FORMAT = 1
 _UNREADABLE = "unreadable"
@@ -20,7 +20,7 @@ _UNREADABLE = "unreadable"
 
 def split_record(
     config: Config, hashes: Callable[[ImageSource], Sequence[str | None]] | None = None
-) -> dict[str, Any]:
+) -> SplitRecord:
     """Split and deal the images of a configuration.
 
     Parameters
@@ -33,7 +33,7 @@ def split_record(
 
     Returns
     -------
-    dict[str, Any]
+    SplitRecord
         ``digest`` is the ``split`` digest of a run, ``None`` for partition ``site``; ``images``
         is over the content of all image files in index order (of demo scenes, as the first
         client sees them); each part, of all clients together and of each client, has its counts
@@ -70,11 +70,11 @@ def split_record(
     }
 
 
-def _parts(split: Split, source: ImageSource) -> dict[str, Any]:
+def _parts(split: Split, source: ImageSource) -> dict[str, SplitPart]:
     return {name: _part(indices, source) for name, indices in split.parts.items()}
 
 
-def _part(indices: Indices, source: ImageSource) -> dict[str, Any]:
+def _part(indices: Indices, source: ImageSource) -> SplitPart:
     counts = np.bincount(source.labels[indices], minlength=len(source.class_names))
     return {
         "count": len(indices),

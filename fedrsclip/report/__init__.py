@@ -2,10 +2,6 @@
 
 from pathlib import Path
 
-from fedrsclip_core.runs.lines import STOPPED, final_table, round_line
-
-__all__ = ["STOPPED", "final_table", "round_line", "write_report"]
-
 
 def write_report(folder: Path, *, images: Path | None = None) -> Path:
     """Write ``<folder>/report.html`` and return its path.

@@ -1,22 +1,21 @@
 """What a benchmark's folder and its cells' run folders hold, as far as they can be read."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 
-from fedrsclip.bench.names import run_name
+from fedrsclip.bench.folder import BenchDescription, BenchFolder, CsvRow, is_cell, is_completed
 from fedrsclip.bench.tables import STANDARD, Layout, label
-from fedrsclip.report.files import Json, Needs, Reader
-from fedrsclip.report.state import State, state_of
-from fedrsclip_core.runs import run_folder as runs
+from fedrsclip.report.files import Json, without_paths
+from fedrsclip.report.state import State
+from fedrsclip_core.runs.records import UnreadableError
+from fedrsclip_core.runs.run_folder import COMPLETED, RUNNING, RunFolder
 
 Curve = tuple[tuple[int, float | None, float | None], ...]
 """Round, and its global and its mean personalized test accuracy in per cent."""
 
-_ROW = ("setting", "method", "variant", "seed")
-_ABOUT: Needs = {"reference": (str, type(None)), "seeds": list, "layout": dict}
+_TEXTS = ("setting", "method", "variant", "mode", "class", "partitions", "repeat")
 _NAMED = 3
 
 
@@ -29,7 +28,7 @@ class Bench:
     name : str
         Its name.
     state : State
-        Whether it goes on.
+        Whether it is running.
     rows : tuple of dict
         The lines of ``results.csv``.
     layout : Layout
@@ -74,122 +73,122 @@ class Bench:
         return methods
 
 
-def read_bench(folder: Path) -> Bench:
-    """Read the folder of a benchmark that is completed, going on, or was interrupted."""
-    reader = Reader(folder)
-    rows = _rows(reader)
-    about = _about(reader)
-    cells = [row for row in rows if _is_cell(row)]
-    done = [row for row in cells if row.get("code_digest")]
-    absent = [_run_of(row, folder.name) for row in cells if not row.get("code_digest")]
-    runs_dir = folder.parent.parent / "runs"
+def read_bench(path: Path) -> Bench:
+    """Read the folder of a benchmark that is completed, running, or was interrupted."""
+    folder, problems = BenchFolder(path), list[str]()
+    held, found = folder.is_held(), folder.rows()
+    if found.damage:
+        problems.append(f"results.csv {found.damage}: no figure is shown, or some are left out")
+    known = [row for row in found.rows if row["setting"] and row["method"] and _is_int(row["seed"])]
+    if len(known) < len(found.rows):
+        problems.append("results.csv is damaged: some cells are left out")
+    cells = [row for row in known if is_cell(row)]
+    absent = [folder.run_of(row) for row in cells if not is_completed(row)]
+    rows = tuple(_figures(row) for row in known)
+    about = _description(folder, problems)
     return Bench(
         name=folder.name,
-        state=_state(folder, len(absent)),
-        rows=tuple(rows),
+        state=_state(held, len(absent)),
+        rows=rows,
         layout=Layout(**about["layout"]) if about else STANDARD,
         reference=about["reference"] if about else None,
         num_seeds=len(about["seeds"] if about else {row["seed"] for row in rows}),
         num_cells=len(cells),
-        curves=_curves(reader, runs_dir, done),
-        missing=tuple((name, _state_of_cell(runs_dir / name)) for name in absent),
-        problems=tuple(reader.problems),
+        curves=_curves(folder, [row for row in cells if is_completed(row)], problems),
+        missing=tuple((run.name, _state_of_cell(run)) for run in absent),
+        problems=tuple(problems),
     )
 
 
-def _rows(reader: Reader) -> list[Json]:
-    rows = reader.rows("results.csv", meaning="no figure is shown", needs=_ROW)
-    whole = [r for r in rows if r["setting"] and r["method"] and isinstance(r["seed"], float)]
-    if len(whole) < len(rows):
-        reader.problems.append("results.csv is damaged: some cells are left out")
-    return [r | {"variant": r["variant"] or "", "seed": int(r["seed"])} for r in whole]
+def _is_int(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
-def _about(reader: Reader) -> Json | None:
+def _figures(row: CsvRow) -> Json:
+    """Return a row with its numbers as numbers; empty fields are ``None``."""
+    return {key: _value(key, text) for key, text in row.items()} | {
+        "variant": without_paths(row["variant"]),
+        "seed": int(row["seed"]),
+    }
+
+
+def _value(key: str, text: str) -> str | float | None:
+    if not text:
+        return None
+    if key in _TEXTS or key.endswith("_digest"):
+        return without_paths(text)
+    try:
+        return float(text)
+    except ValueError:
+        return without_paths(text)
+
+
+def _description(folder: BenchFolder, problems: list[str]) -> BenchDescription | None:
     meaning = (
-        "there are no differences to a reference; the same fedrsclip bench command writes it anew"
+        "there are no differences to a reference; the same fedrsclip bench command writes it again"
     )
-    about = reader.json("bench.json", meaning=meaning, needs=_ABOUT)
-    if about is None or _is_layout(about["layout"]):
-        return about
-    reader.problems.append(f"bench.json is damaged: {meaning}")
-    return None
+    try:
+        found = folder.description()
+    except UnreadableError as error:
+        problems.append(f"{error}: {meaning}")
+        return None
+    if found is None:
+        problems.append(f"bench.json is missing: {meaning}")
+    return without_paths(found)
 
 
-def _is_layout(value: Mapping[str, object]) -> bool:
-    main, compared = value.get("main"), value.get("compared")
-    return (
-        value.keys() == {field.name for field in fields(Layout)}
-        and isinstance(value["caption"], str)
-        and isinstance(value["more"], dict)
-        and isinstance(main, dict)
-        and isinstance(compared, list)
-        and set(compared) <= main.keys()
-    )
-
-
-def _is_cell(row: Json) -> bool:
-    """Whether a row is of a run; a linear probe has figures without one."""
-    return bool(row.get("code_digest")) or row.get("test_global") is None
-
-
-def _run_of(row: Json, bench: str) -> str:
-    return run_name(bench, row["setting"], row["method"], row["variant"], row["seed"])
-
-
-def _state(folder: Path, absent: int) -> State:
-    if runs.is_held(folder):
-        return State("going on", "This benchmark goes on; the cells that are completed are shown.")
+def _state(held: bool, absent: int) -> State:
+    if held:
+        return State(RUNNING, "This benchmark is running; the cells that are completed are shown.")
     if absent:
         return State(
             "incomplete",
-            f"{absent} cells have no results; the same fedrsclip bench command goes on with them.",
+            f"{absent} cells have no results; the same fedrsclip bench command resumes it.",
         )
-    return State("completed")
+    return State(COMPLETED)
 
 
-def _state_of_cell(folder: Path) -> str:
-    if not folder.is_dir():
-        return "not started"
-    try:
-        results = dict(json.loads((folder / "results.json").read_text(encoding="utf-8")))
-        return state_of(folder, results).word
-    except FileNotFoundError:
-        return state_of(folder, None).word
-    except (OSError, ValueError, KeyError):
-        return "results.json is damaged"
+def _state_of_cell(folder: RunFolder) -> str:
+    return folder.state().word if folder.path.is_dir() else "not started"
 
 
 def _curves(
-    reader: Reader, runs_dir: Path, cells: Sequence[Json]
+    folder: BenchFolder, cells: Sequence[CsvRow], problems: list[str]
 ) -> dict[tuple[str, str], list[Curve]]:
     found: dict[tuple[str, str], list[Curve]] = {}
     unread = []
     for cell in cells:
-        name = _run_of(cell, reader.folder.name)
-        try:
-            curve = _curve(runs_dir / name / "metrics.jsonl")
-        except (OSError, ValueError, KeyError, TypeError):
-            unread.append(name)
-            continue
-        found.setdefault((str(cell["setting"]), label(cell)), []).append(curve)
+        run = folder.run_of(cell)
+        curve = _curve(run)
+        if curve is None:
+            unread.append(run.name)
+        else:
+            found.setdefault((cell["setting"], label(cell)), []).append(curve)
     if unread:
         names = ", ".join(unread[:_NAMED]) + (" and others" if len(unread) > _NAMED else "")
-        reader.problems.append(
+        problems.append(
             f"metrics.jsonl of {len(unread)} cells cannot be read, their curves are left out: "
             f"{names}"
         )
     return found
 
 
-def _curve(path: Path) -> Curve:
+def _curve(folder: RunFolder) -> Curve | None:
+    """Return the curve of a completed cell, ``None`` if a round of it is missing."""
+    log = folder.rounds()
+    try:
+        records = log.read()
+    except UnreadableError:
+        return None
+    if log.damaged or log.cut or not records:
+        return None
     points = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
+    for record in records:
         test = record["test"]
         if test is not None:
-            personal = (test["personalized"] or {}).get("mean")
-            points.append((int(record["round"]), _percent(test["global"]), _percent(personal)))
+            personal = test["personalized"]
+            mean = personal["mean"] if personal else None
+            points.append((record["round"], _percent(test["global"]), _percent(mean)))
     return tuple(points)
 
 

@@ -1,6 +1,5 @@
 """The clients' own confusion matrices, which only a simulation has on the reader's machine."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,8 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip.report.files import Json, Reader, without_paths
-from fedrsclip_core.learning.diagnostics import FORMAT, from_json
+from fedrsclip.report.files import without_paths
+from fedrsclip_core.learning.diagnostics import from_json
+from fedrsclip_core.runs.evaluations import read_evaluation
+from fedrsclip_core.runs.records import Results, UnreadableError
+from fedrsclip_core.runs.run_folder import RunFolder
 
 _MODES = ("personalized", "global", "zero-shot")
 
@@ -33,7 +35,9 @@ class Answers:
     absent: str = ""
 
 
-def answers_at_home(reader: Reader, config: Mapping[str, Any], results: Json | None) -> Answers:
+def answers_at_home(
+    folder: RunFolder, config: Mapping[str, Any], results: Results | None, problems: list[str]
+) -> Answers:
     """Read what the clients of a simulation kept of the final evaluation.
 
     A server that shares a disk with a site must not look there: only what clients tell it may be
@@ -43,26 +47,25 @@ def answers_at_home(reader: Reader, config: Mapping[str, Any], results: Json | N
         return Answers(absent=_NOT_SHARED)
     if results is None:
         return Answers(absent="Clients keep their confusion matrices at the end of a run.")
-    run = reader.folder
-    if run.parent.name != "runs":
+    if folder.path.parent.name != "runs":
         return Answers(absent="The clients' own files lie elsewhere: this folder was moved.")
-    folder = run.parent.parent / "evaluations" / str(config.get("federation.name")) / run.name
-    if not folder.is_dir():
+    home = folder.evaluations(str(config.get("federation.name")))
+    if not home.is_dir():
         return Answers(absent="No client of this run keeps its confusion matrix on this machine.")
-    wanted = (FORMAT, run.name, (results["last"] or {}).get("round"))
+    last = results["last"]
     found = []
     for client in results["clients"]:
-        name = f"{client['name']}.json"
         try:
-            kept = json.loads((folder / name).read_text(encoding="utf-8"))
-            if (kept["format"], kept["run"], kept["round"]) != wanted:
-                raise ValueError
+            kept = read_evaluation(
+                home, client["name"], folder.name, last["round"] if last else None
+            )
+            if kept is None:
+                problems.append(f"evaluations of {client['name']} are missing: no confusions")
+                continue
             names = tuple(without_paths(kept["class_names"]))
             found.append((names, _confusions(kept["parts"]["test"])))
-        except FileNotFoundError:
-            reader.problems.append(f"evaluations of {client['name']} are missing: no confusions")
-        except (OSError, ValueError, KeyError, TypeError):
-            reader.problems.append(
+        except (UnreadableError, ValueError, KeyError, TypeError):
+            problems.append(
                 f"evaluations of {client['name']} are damaged or of another round: no confusions"
             )
     if len(found) < len(results["clients"]) or not found:

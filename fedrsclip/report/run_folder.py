@@ -1,34 +1,17 @@
 """What a run's folder holds, as far as it can be read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from fedrsclip.report.files import Json, Needs, Reader
+from fedrsclip.report.files import Json, without_paths
 from fedrsclip.report.private import Answers, answers_at_home
 from fedrsclip.report.state import State, state_of
+from fedrsclip_core.runs.records import Results, RoundRecord, UnreadableError
+from fedrsclip_core.runs.run_folder import RunFolder
 
-_MAYBE = (dict, type(None))
-_ABOUT: Needs = {"config": dict}
-_RECORD: Needs = {
-    "round": int,
-    "seconds": (int, float),
-    "eval_seconds": (int, float, type(None)),
-    "clients": dict,
-    "eval_dropped": dict,
-    "loss": _MAYBE,
-    "bytes": dict,
-    "test": _MAYBE,
-}
-_RESULTS: Needs = {
-    "status": str,
-    "reason": (str, type(None)),
-    "last": _MAYBE,
-    "clients": list,
-    "seconds": (int, float),
-}
-_CLIENT = {"name", "partition_id", "num_train", "num_val", "num_test", "label_counts", "last"}
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -40,14 +23,14 @@ class Run:
     name : str
         The run's name.
     state : State
-        Whether it goes on.
+        Whether it is running.
     config : Mapping[str, Any]
         By ``group.key``; empty if it is not known.
     overrides : str
         What was submitted.
-    records : tuple of dict
+    records : tuple of RoundRecord
         The lines of ``metrics.jsonl``.
-    results : dict or None
+    results : Results or None
         ``results.json``.
     digests : Mapping[str, Any]
         By part.
@@ -84,51 +67,55 @@ class Run:
         return bool(self.config.get("privacy.share_label_counts"))
 
 
-def read_run(folder: Path) -> Run:
-    """Read the folder of a run that is completed, going on, or was interrupted."""
-    reader = Reader(folder)
-    about = reader.json("run.json", meaning="settings and command are not shown", needs=_ABOUT)
-    config: Mapping[str, Any] = (about or {}).get("config") or {}
-    records = reader.lines("metrics.jsonl", meaning="no curve is shown", needs=_RECORD)
-    results = _results(reader)
-    names = _class_names(config)
-    counts = _label_counts(reader, config, results)
-    answers = answers_at_home(reader, config, results)
-    digests = (results or {}).get("digests") or _digests(reader)
+def read_run(path: Path) -> Run:
+    """Read the folder of a run that is completed, running, or was interrupted."""
+    folder, problems = RunFolder(path), list[str]()
+    about = _read(folder.description, "settings and command are not shown", problems)
+    if about is None and not problems:
+        problems.append("run.json is missing: settings and command are not shown")
+    config = about["config"] if about else {}
+    records = _records(folder, problems)
+    results = _read(folder.results, "the clients' figures are not shown", problems)
+    counts = _label_counts(folder, config, results, problems)
+    answers = answers_at_home(folder, config, results, problems)
+    digests = results["digests"] if results else None
+    if digests is None:
+        digests = _read(folder.digests, "digests are not shown", problems)
     return Run(
         name=folder.name,
-        state=state_of(folder, results),
+        state=state_of(folder.state()),
         config=config,
-        overrides=str((about or {}).get("overrides", "")),
-        records=tuple(records),
-        results=results,
-        digests=digests,
-        class_names=answers.class_names or tuple(names),
+        overrides=about["overrides"] if about else "",
+        records=tuple(dict(record) for record in records),
+        results=dict(results) if results else None,
+        digests=digests or {},
+        class_names=answers.class_names or tuple(_class_names(config)),
         label_counts=counts,
         answers=answers,
-        problems=tuple(reader.problems),
+        problems=tuple(problems),
     )
 
 
-def _results(reader: Reader) -> Json | None:
-    if not (reader.folder / "results.json").exists():
-        return None  # not a problem of the file: the state says that the run has not ended
-    meaning = "the clients' figures are not shown"
-    found = reader.json("results.json", meaning=meaning, needs=_RESULTS)
-    if found is None or all(_is_client(client) for client in found["clients"]):
-        return found
-    reader.problems.append(f"results.json is damaged: {meaning}")
-    return None
+def _read(read: Callable[[], T | None], meaning: str, problems: list[str]) -> T | None:
+    """Return a file's content without paths; ``meaning`` says what is lacking if it is damaged."""
+    try:
+        return without_paths(read())
+    except UnreadableError as error:
+        problems.append(f"{error.file} {error.what} ({error.why}): {meaning}")
+        return None
 
 
-def _is_client(value: object) -> bool:
-    return isinstance(value, dict) and value.keys() >= _CLIENT
-
-
-def _digests(reader: Reader) -> Json:
-    if not (reader.folder / "digests.json").exists():
-        return {}  # a run writes them when its clients have answered
-    return reader.json("digests.json", meaning="digests are not shown") or {}
+def _records(folder: RunFolder, problems: list[str]) -> list[RoundRecord]:
+    log = folder.rounds()
+    records = _read(log.read, "no curve is shown", problems) or []
+    if log.damaged:
+        numbers = ", ".join(map(str, log.damaged))
+        problems.append(f"metrics.jsonl is damaged in line {numbers}: these rounds are left out")
+    if log.cut:
+        problems.append("the last line of metrics.jsonl is cut off: its round is left out")
+    if not (records or log.damaged or log.cut):
+        problems.append("metrics.jsonl is missing: no curve is shown")
+    return records
 
 
 def _class_names(config: Mapping[str, Any]) -> list[str]:
@@ -140,7 +127,7 @@ def _class_names(config: Mapping[str, Any]) -> list[str]:
 
 
 def _label_counts(
-    reader: Reader, config: Mapping[str, Any], results: Json | None
+    folder: RunFolder, config: Mapping[str, Any], results: Results | None, problems: list[str]
 ) -> dict[str, list[int]]:
     """Return what the clients shared; of a simulation that has not ended, what was dealt."""
     if not config.get("privacy.share_label_counts"):
@@ -148,8 +135,8 @@ def _label_counts(
     if results is not None:
         known = {c["name"]: c["label_counts"] for c in results["clients"] if c["label_counts"]}
         return known if len(known) == len(results["clients"]) else {}
-    if config.get("partition.name") == "site" or not (reader.folder / "split.json").exists():
+    if config.get("partition.name") == "site":
         return {}
-    split = reader.json("split.json", meaning="who has which classes is not shown") or {}
-    dealt = split.get("clients", ())
+    split = _read(folder.split, "who has which classes is not shown", problems)
+    dealt = split["clients"] if split else []
     return {f"client-{number}": parts["train"]["per_class"] for number, parts in enumerate(dealt)}

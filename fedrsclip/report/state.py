@@ -1,11 +1,10 @@
-"""Whether a run goes on, and how it ended if it does not."""
+"""Whether a run is running, and how it ended if it is not, in a sentence for its page."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from fedrsclip_core.runs import run_folder as runs
+from fedrsclip.report.files import without_paths
+from fedrsclip_core.runs import run_folder
+from fedrsclip_core.runs.run_folder import FAILED, INTERRUPTED, RUNNING
 
 
 @dataclass(frozen=True)
@@ -16,17 +15,12 @@ class State:
     sentence: str = ""
 
 
-def state_of(folder: Path, results: Mapping[str, Any] | None) -> State:
-    """Return the state of the run in ``folder``; ``results`` is its ``results.json``."""
-    if runs.is_held(folder):
-        return State("going on", "This run goes on; the report shows it as far as it has come.")
-    if results is None:
-        return State(
-            "interrupted",
-            "This run was interrupted: the report shows the rounds that it completed. "
-            f"fedrsclip run resume={folder.name} goes on with it; in a deployment submit it again "
-            "with run.resume=true.",
-        )
-    if results["status"] == "completed":
-        return State("completed")
-    return State("failed", f"This run failed: {results['reason']}.")
+def state_of(state: run_folder.State) -> State:
+    """Return what the page says of a run's state."""
+    sentences = {
+        RUNNING: "This run is running; the report shows it as far as it has come.",
+        FAILED: f"This run failed: {without_paths(state.reason)}.",
+        INTERRUPTED: f"This run was interrupted: the report shows the rounds that it completed; "
+        f"{state.reason}.",
+    }
+    return State(state.word, sentences.get(state.word, ""))

@@ -6,9 +6,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fedrsclip.bench.folder import BenchFolder
 from fedrsclip_core import __version__
 from fedrsclip_core.errors import ReportError
 from fedrsclip_core.runs import fileio
+from fedrsclip_core.runs.run_folder import RunFolder
 
 NAME = "report.html"
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -46,11 +48,11 @@ def render(content: dict[str, Any]) -> str:
 
 
 def _content(folder: Path, images: Path | None) -> dict[str, Any]:
-    if (folder / "run.json").exists() or (folder / "metrics.jsonl").exists():
+    if RunFolder(folder).has_begun():
         from fedrsclip.report.run_page import run_page
 
         return run_page(folder, images)
-    if (folder / "results.csv").exists():
+    if BenchFolder(folder).is_there():
         from fedrsclip.report.bench_page import bench_page
 
         if images is not None:

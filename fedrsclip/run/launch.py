@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fedrsclip import report
 from fedrsclip.data.split_record import split_record
 from fedrsclip.run import preflight
 from fedrsclip.run.processes import undisturbed
-from fedrsclip.run.resume import can_be_resumed, with_resumed
+from fedrsclip.run.resume import with_resumed
+from fedrsclip.run.site_logs import SiteLogs
 from fedrsclip.run.staging import stage_app
 from fedrsclip.run.superlink import RunStatus, StatusQuestion, SuperLink, scratch_folder, tail
 from fedrsclip_core import machine
@@ -21,7 +20,9 @@ from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.features import FeatureCache
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import paths
-from fedrsclip_core.runs.watch import RunFolder, SiteLogs
+from fedrsclip_core.runs.lines import final_table, round_line
+from fedrsclip_core.runs.records import SplitRecord
+from fedrsclip_core.runs.run_folder import COMPLETED, STOPPED, Follower, RunFolder
 
 _TAIL_SECONDS = 0.2
 _SOONEST_QUESTION, _LATEST_QUESTION = 5.0, 30.0
@@ -34,7 +35,7 @@ class Submission:
     config: Config
     overrides: tuple[str, ...]
     environment: dict[str, str]
-    split: dict[str, Any]
+    split: SplitRecord
     found_revisions: dict[str, str]
 
 
@@ -91,6 +92,7 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
     config = submission.config
     assert config.run.name is not None
     folder = RunFolder(paths.runs_dir().resolve() / config.run.name)
+    follower = Follower(folder)
     logs = SiteLogs(paths.logs_dir().resolve())
     echo(_headline(config))
     for key, commit in submission.found_revisions.items():
@@ -106,17 +108,17 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
                 configuration.RUN_CONFIG_KEY: configuration.join_overrides(submission.overrides)
             }
             run_id = link.submit(app, run_config, _federation_config(config))
-            status = _follow(link, run_id, folder, submission.split, echo)
-            if status.status == "finished:completed" and _show_results(folder, echo):
+            status = _follow(link, run_id, follower, submission.split, echo)
+            if status.status == "finished:completed" and _show_results(follower, echo):
                 return 0
             log = _keep_log(config.run.name, link, run_id)
-            echo(f"the run failed: {_reason(status, folder, log)} (log: {log})")
+            echo(f"the run failed: {_reason(status, follower, log)} (log: {log})")
             for sentence in logs.failures():
                 echo(sentence)
-            _offer_resume(folder.folder, echo)
+            _offer_resume(folder, echo)
             return 1
         except KeyboardInterrupt:
-            _offer_resume(folder.folder, echo)
+            _offer_resume(folder, echo)
             raise
         finally:
             with undisturbed():
@@ -126,16 +128,16 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
                 link.end()
 
 
-def _offer_resume(folder: Path, echo: Callable[[str], None]) -> None:
-    if can_be_resumed(folder):
+def _offer_resume(folder: RunFolder, echo: Callable[[str], None]) -> None:
+    if folder.can_be_resumed():
         echo(f"go on with it: fedrsclip run resume={folder.name}")
 
 
 def _follow(
     link: SuperLink,
     run_id: str,
-    folder: RunFolder,
-    split: dict[str, Any],
+    follower: Follower,
+    split: SplitRecord,
     echo: Callable[[str], None],
 ) -> RunStatus:
     """Keep the split and print a line per round until Flower says that the run is over."""
@@ -143,14 +145,14 @@ def _follow(
     with StatusQuestion(link, run_id) as question:
         while True:
             status = question.answer()
-            for record in folder.new_rounds():
-                folder.keep_split(split)
-                echo(report.round_line(record))
+            for record in follower.new_rounds():
+                follower.folder.keep_split(split)
+                echo(round_line(record))
                 pace.round_came(time.monotonic())
             if status is not None and status.finished:
                 return status
             # After the results only Flower's own shutdown is left.
-            if pace.is_due(time.monotonic()) or folder.has_results():
+            if pace.is_due(time.monotonic()) or follower.has_results():
                 question.ask()
                 pace.asked(time.monotonic())
             if not link.running:
@@ -191,17 +193,17 @@ class QuestionPace:
         self._last_round, self._next = now, now + self._pause
 
 
-def _show_results(folder: RunFolder, echo: Callable[[str], None]) -> bool:
+def _show_results(follower: Follower, echo: Callable[[str], None]) -> bool:
     """Print table and pictures of a completed run; return whether it is one."""
-    results = folder.results()
-    if results is None or results.get("status") != "completed":
+    results = follower.results()
+    if results is None or results["status"] != COMPLETED:
         return False
     echo("")
-    echo(report.final_table(results))
+    echo(final_table(results))
     echo("")
-    for picture in folder.pictures():
+    for picture in follower.folder.pictures():
         echo(f"picture: {picture}")
-    echo(f"results: {folder.folder}")
+    echo(f"results: {follower.folder.path}")
     return True
 
 
@@ -215,10 +217,11 @@ def _keep_log(name: str, link: SuperLink, run_id: str) -> Path:
     return target
 
 
-def _reason(status: RunStatus, folder: RunFolder, log: Path) -> str:
+def _reason(status: RunStatus, follower: Follower, log: Path) -> str:
     details = status.details.removeprefix("Simulation failed with exception: ")
-    reason = (folder.results() or {}).get("reason")
-    if reason in (None, report.STOPPED):
+    results = follower.results()
+    reason = results["reason"] if results else None
+    if reason in (None, STOPPED):
         # Whatever ends a ServerApp looks like a stop from inside; Flower may know more.
         reason = details or reason or status.status
     # Flower hides this one behind a general sentence.

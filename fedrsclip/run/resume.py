@@ -1,12 +1,12 @@
 """``fedrsclip run resume=RUN``: the overrides of an interrupted run, submitted again."""
 
-import json
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.records import UnreadableError
+from fedrsclip_core.runs.run_folder import RunFolder
 
 _KEY = "resume"
 
@@ -25,23 +25,18 @@ def with_resumed(overrides: Sequence[str]) -> list[str]:
     name = paths.safe_name(asked[-1], _KEY)
     given = [text for text in overrides if _key(text) != _KEY]
     replaced = {_key(text) for text in given} | {"run.name", "run.resume"}
-    earlier = [text for text in _overrides_of(name) if _key(text) not in replaced]
+    earlier = [text for text in _overrides_of(RunFolder.named(name)) if _key(text) not in replaced]
     return [*earlier, *given, f"run.name={name}", "run.resume=true"]
 
 
-def can_be_resumed(folder: Path) -> bool:
-    """Whether a run's folder holds a checkpoint."""
-    return any(folder.glob("checkpoint/round-*.safetensors"))
-
-
-def _overrides_of(name: str) -> list[str]:
-    path = paths.runs_dir() / name / "run.json"
+def _overrides_of(folder: RunFolder) -> list[str]:
     try:
-        return shlex.split(str(json.loads(path.read_text(encoding="utf-8"))["overrides"]))
-    except FileNotFoundError:
-        raise ConfigError(f"there is no run {name} to resume in {paths.runs_dir()}") from None
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"{path} is damaged: start a new run") from error
+        description = folder.description()
+        if description is None:
+            raise ConfigError(f"there is no run {folder.name} to resume in {folder.path.parent}")
+        return shlex.split(description["overrides"])
+    except (UnreadableError, ValueError) as error:
+        raise ConfigError(f"{folder.path}: {error}; start a new run") from error
 
 
 def _key(override: str) -> str:

@@ -1,24 +1,18 @@
 """A benchmark as its folder shows it at one moment."""
 
-import csv
-import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fedrsclip.bench.estimates import Kind, expected_seconds
-from fedrsclip.bench.names import run_name
-from fedrsclip.watch.run import COMPLETED, FAILED, GOING_ON
-from fedrsclip_core.errors import RunError
-from fedrsclip_core.runs import run_folder as runs
+from fedrsclip.bench.folder import BenchFolder, CsvRow, is_cell, is_completed
+from fedrsclip_core.runs.run_folder import COMPLETED, FAILED, RUNNING, RunFolder
 from fedrsclip_core.runs.units import duration
 
 BEGUN = "begun"
 WAITING = "waiting"
 INCOMPLETE = "incomplete"
-
-_COLUMNS = {"setting", "method", "variant", "seed"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ class BenchView:
     name, folder : str, Path
         The benchmark.
     state : str
-        ``GOING_ON``, ``COMPLETED`` or ``INCOMPLETE``.
+        ``RUNNING``, ``COMPLETED`` or ``INCOMPLETE``.
     cells : Sequence[Cell]
         In the order of the grid.
     problems : Sequence[str]
@@ -71,7 +65,7 @@ class BenchView:
     @property
     def ended(self) -> bool:
         """Whether no process works on it any more."""
-        return self.state != GOING_ON
+        return self.state != RUNNING
 
     @property
     def status(self) -> int:
@@ -107,47 +101,27 @@ class BenchView:
 class BenchWatch:
     """Looks at a benchmark's folder again and again, without a trace there."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        # Both lie below one FEDRSCLIP_HOME, which need not be the one of this process.
-        self._runs = folder.parent.parent / "runs"
+    def __init__(self, path: Path) -> None:
+        self._folder = BenchFolder(path)
 
     def look(self) -> BenchView:
         """Return the benchmark as it is now."""
+        folder = self._folder
         # Asked first: what is written at the end is there once nobody holds it.
-        held = runs.is_held(self._folder)
-        problems: list[str] = []
-        cells = [self._cell(row) for row in self._rows(problems) if _is_cell(row)]
+        held, found = folder.is_held(), folder.rows()
+        cells = [self._cell(row) for row in found.rows if is_cell(row)]
         completed = bool(cells) and all(cell.state == COMPLETED for cell in cells)
         ended = COMPLETED if completed else INCOMPLETE
-        state = GOING_ON if held else ended
-        return BenchView(self._folder.name, self._folder, state, cells, problems)
+        problems = [f"results.csv {found.damage}: cells are missing here"] if found.damage else []
+        return BenchView(folder.name, folder.path, RUNNING if held else ended, cells, problems)
 
-    def _rows(self, problems: list[str]) -> list[dict[str, str]]:
-        try:
-            text = (self._folder / "results.csv").read_text(encoding="utf-8")
-            reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-            found = list(reader)
-        except FileNotFoundError:
-            return []
-        except (csv.Error, UnicodeDecodeError):
-            found, reader = [], csv.DictReader(())
-        whole = [row for row in found if None not in row and None not in row.values()]
-        if not set(reader.fieldnames or ()) >= _COLUMNS:
-            whole = []
-        if not whole or len(whole) < len(found):
-            problems.append("results.csv is damaged: cells are missing here")
-        return whole
-
-    def _cell(self, row: Mapping[str, str]) -> Cell:
-        name = run_name(
-            self._folder.name, row["setting"], row["method"], row["variant"], row["seed"]
-        )
+    def _cell(self, row: CsvRow) -> Cell:
+        run = self._folder.run_of(row)
         kind = row["setting"], f"{row['method']} {row['variant']}"
-        if row.get("code_digest"):
+        if is_completed(row):
             seconds = row.get("seconds") or "?"
-            return Cell(name, COMPLETED, kind, f"{seconds} s", _number(seconds))
-        return _unfinished(self._runs / name, kind)
+            return Cell(run.name, COMPLETED, kind, f"{seconds} s", _number(seconds))
+        return _unfinished(run, kind)
 
 
 def _number(text: str) -> float | None:
@@ -157,22 +131,13 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _is_cell(row: Mapping[str, str]) -> bool:
-    """Whether a row is of a run; a linear probe has figures without one."""
-    return bool(row.get("code_digest")) or not row.get("test_global")
-
-
-def _unfinished(folder: Path, kind: Kind) -> Cell:
-    try:
-        results = runs.read_object(folder / "results.json")
-    except RunError as error:
-        return Cell(folder.name, FAILED, kind, str(error))
-    if results is not None and results.get("status") != COMPLETED:
-        return Cell(folder.name, FAILED, kind, str(results.get("reason")))
-    files = [folder / name for name in ("run.json", "metrics.jsonl")]
-    times = [path.stat().st_mtime for path in files if path.is_file()]
-    if not times:
+def _unfinished(folder: RunFolder, kind: Kind) -> Cell:
+    state, written = folder.state(), folder.written()
+    # A cell that was interrupted is run again as long as the benchmark is running.
+    if state.word == FAILED:
+        return Cell(folder.name, FAILED, kind, state.reason)
+    if written is None:
         return Cell(folder.name, WAITING, kind)
+    first, last = written
     now = time.time()
-    said = f"last heard of {duration(now - max(times))} ago"
-    return Cell(folder.name, BEGUN, kind, said, now - min(times))
+    return Cell(folder.name, BEGUN, kind, f"last heard of {duration(now - last)} ago", now - first)

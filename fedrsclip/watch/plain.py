@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 from fedrsclip.watch import figures
 from fedrsclip.watch.bench import BenchView
-from fedrsclip.watch.rounds import Round
-from fedrsclip.watch.run import COMPLETED, FAILED, RunView
+from fedrsclip.watch.run import RunView
 from fedrsclip.watch.words import bench_title, run_title
+from fedrsclip_core.runs.lines import round_line
+from fedrsclip_core.runs.records import RoundRecord
+from fedrsclip_core.runs.run_folder import COMPLETED, FAILED
 from fedrsclip_core.runs.units import duration
 
 
@@ -62,9 +64,9 @@ class BenchLines:
                 yield done + _left(view.seconds_left)
 
 
-def _line(one: Round, left: float | None) -> str:
-    lost = figures.lost_now(one.lost)
-    parts = [one.line, *([f"dropped: {lost}"] if lost else [])]
+def _line(one: RoundRecord, left: float | None) -> str:
+    lost = figures.lost_now(one)
+    parts = [round_line(one), *([f"dropped: {lost}"] if lost else [])]
     return " | ".join(parts) + _left(left, " | ")
 
 

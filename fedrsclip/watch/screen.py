@@ -9,9 +9,10 @@ from rich.text import Text
 
 from fedrsclip.watch import figures
 from fedrsclip.watch.bench import BEGUN, WAITING, BenchView
-from fedrsclip.watch.rounds import Accuracies, Round
-from fedrsclip.watch.run import COMPLETED, FAILED, GOING_ON, RunView
+from fedrsclip.watch.run import RunView
 from fedrsclip.watch.words import bench_title, printable, run_title
+from fedrsclip_core.runs.records import RoundRecord
+from fedrsclip_core.runs.run_folder import COMPLETED, FAILED, RUNNING
 from fedrsclip_core.runs.units import counted, duration, percent, size
 
 _HEADER = ("test accuracy, %", "zero-shot", "global", "personalized", "worst client")
@@ -57,7 +58,7 @@ def bench_screen(view: BenchView, note: str) -> RenderableType:
 
 def title(text: str, state: str) -> RenderableType:
     """Draw the first line: what is watched, and its state."""
-    colour = {GOING_ON: "cyan", COMPLETED: "green"}.get(state, "red")
+    colour = {RUNNING: "cyan", COMPLETED: "green"}.get(state, "red")
     line = Table.grid(padding=(0, 2))
     line.add_row(Text(printable(text), style="bold"), Text(state, style=f"bold {colour}"))
     return line
@@ -86,43 +87,44 @@ def facts(pairs: Sequence[tuple[str, str]]) -> RenderableType:
 
 
 def _bar(view: RunView) -> RenderableType:
-    done = view.rounds[-1].server_round if view.rounds else 0
+    done = view.rounds[-1]["round"] if view.rounds else 0
     left = None if view.ended else view.seconds_left
     return bar("round", done, view.num_rounds, left)
 
 
-def _accuracy_table(
-    found: Sequence[tuple[int, Accuracies]], zero_shot: float | None
-) -> RenderableType:
-    (first, start), (last, now) = found[0], found[-1]
+def _accuracy_table(found: Sequence[RoundRecord], zero_shot: float | None) -> RenderableType:
+    first, last = found[0], found[-1]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column, name in enumerate(_HEADER):
         table.add_column(name, justify="left" if column == 0 else "right", no_wrap=True)
     if first != last:
-        table.add_row(_when(first, start), *_cells(start, zero_shot))
-    table.add_row(_when(last, now), *_cells(now, zero_shot), style="bold")
-    table.add_row("against zero-shot", *_differences(now, zero_shot))
+        table.add_row(_when(first), *_cells(first, zero_shot))
+    table.add_row(_when(last), *_cells(last, zero_shot), style="bold")
+    table.add_row("against zero-shot", *_differences(last, zero_shot))
     return table
 
 
-def _when(server_round: int, test: Accuracies) -> str:
-    return f"round {server_round}" + (", some clients" if test.sampled else "")
+def _when(record: RoundRecord) -> str:
+    return f"round {record['round']}" + (", some clients" if record["sampled"] else "")
 
 
-def _cells(test: Accuracies, zero_shot: float | None) -> list[str]:
-    return [percent(value) for value in (zero_shot, *_trained(test))]
+def _cells(record: RoundRecord, zero_shot: float | None) -> list[str]:
+    return [percent(value) for value in (zero_shot, *_trained(record))]
 
 
-def _differences(test: Accuracies, zero_shot: float | None) -> list[str]:
+def _differences(record: RoundRecord, zero_shot: float | None) -> list[str]:
     differences = [
         "" if value is None or zero_shot is None else f"{100 * (value - zero_shot):+.1f}"
-        for value in _trained(test)
+        for value in _trained(record)
     ]
     return ["", *differences]
 
 
-def _trained(test: Accuracies) -> tuple[float | None, float | None, float | None]:
-    return test.global_, test.personalized, test.worst
+def _trained(record: RoundRecord) -> tuple[float | None, float | None, float | None]:
+    test = record["test"]
+    personal = test["personalized"] if test else None
+    worst = (personal["mean"], personal["worst"]) if personal else (None, None)
+    return (test["global"] if test else None, *worst)
 
 
 def _facts(view: RunView) -> list[tuple[str, str]]:
@@ -133,22 +135,24 @@ def _facts(view: RunView) -> list[tuple[str, str]]:
     pairs = [("clients", _clients(last))]
     pairs += [("dropped", text) for text in figures.dropped(view.rounds)]
     pairs += [("bytes", _bytes(view.rounds)), ("time", _time(view))]
-    failed = [one for one in view.rounds if one.failure]
+    failed = [one for one in view.rounds if one["failure"]]
     if failed:
-        numbers = ", ".join(str(one.server_round) for one in failed)
-        pairs.append(("failed", f"rounds {numbers}; the last: {failed[-1].failure}"))
+        numbers = ", ".join(str(one["round"]) for one in failed)
+        pairs.append(("failed", f"rounds {numbers}; the last: {failed[-1]['failure']}"))
     return pairs
 
 
-def _clients(last: Round) -> str:
-    if not last.asked:
-        return f"none asked to train in round {last.server_round}"
-    said = f"{last.asked} asked, {last.valid} valid, {len(last.lost)} dropped"
-    lost = figures.lost_now(last.lost)
-    return f"{said} in round {last.server_round}" + (f": {lost}" if lost else "")
+def _clients(last: RoundRecord) -> str:
+    clients, number = last["clients"], last["round"]
+    if not clients["asked"]:
+        return f"none asked to train in round {number}"
+    dropped = len(figures.lost(last))
+    said = f"{clients['asked']} asked, {clients['valid']} valid, {dropped} dropped"
+    lost = figures.lost_now(last)
+    return f"{said} in round {number}" + (f": {lost}" if lost else "")
 
 
-def _bytes(rounds: Sequence[Round]) -> str:
+def _bytes(rounds: Sequence[RoundRecord]) -> str:
     down, up, exchanges = figures.traffic(rounds)
     if not exchanges:
         return "none yet"

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from fedrsclip import report
 from fedrsclip.watch.bench import BenchView, BenchWatch
 from fedrsclip.watch.plain import BenchLines, RunLines
-from fedrsclip.watch.run import COMPLETED, RunView, RunWatch
+from fedrsclip.watch.run import RunView, RunWatch
 from fedrsclip.watch.words import bench_ending, run_ending
+from fedrsclip_core.runs.lines import final_table
+from fedrsclip_core.runs.run_folder import COMPLETED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -137,9 +138,7 @@ class BenchSubject(Subject):
 
 
 def _table(view: RunView) -> Iterator[str]:
-    if view.state != COMPLETED or view.results is None:
-        return
-    try:
-        yield from ("", *report.final_table(view.results).splitlines(), "")
-    except (LookupError, TypeError, ValueError):
+    if view.results is not None and view.state == COMPLETED:
+        yield from ("", *final_table(view.results).splitlines(), "")
+    elif view.state == COMPLETED:
         yield "results.json is damaged: it has no table"

@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
-from fedrsclip.watch.run import has_begun
+from fedrsclip.bench.folder import BenchFolder
 from fedrsclip_core.runs import paths
-from fedrsclip_core.runs import run_folder as runs
+from fedrsclip_core.runs.run_folder import RunFolder
 
 
 def find(asked: str | None) -> Path:
@@ -22,7 +22,7 @@ def find(asked: str | None) -> Path:
         If there is no run here, or the name cannot be one.
     """
     if asked is None:
-        return runs.newest()
+        return RunFolder.newest().path
     path = Path(asked).expanduser()
     if path.is_dir() or os.sep in asked:
         return path.resolve()
@@ -33,9 +33,9 @@ def find(asked: str | None) -> Path:
 
 def is_bench(folder: Path) -> bool:
     """Whether this is the folder of a benchmark."""
-    return (folder / "results.csv").is_file()
+    return BenchFolder(folder).is_there()
 
 
 def is_there(folder: Path) -> bool:
     """Whether there is something to be watched in the folder."""
-    return is_bench(folder) or has_begun(folder)
+    return is_bench(folder) or RunFolder(folder).has_begun()

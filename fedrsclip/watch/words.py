@@ -1,7 +1,8 @@
 """Words that the picture and the lines of text have in common."""
 
 from fedrsclip.watch.bench import BenchView
-from fedrsclip.watch.run import COMPLETED, FAILED, INTERRUPTED, RunView
+from fedrsclip.watch.run import RunView
+from fedrsclip_core.runs.run_folder import COMPLETED, FAILED, INTERRUPTED
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,6 @@ from fedrsclip_core.data.featureset import FeatureSet
 if TYPE_CHECKING:
     from fedrsclip_core.learning.optimal_transport import Transport
 
-FORMAT = "fedrsclip-evaluation-1"
 BINS = 15
 """Bins of confidence, equal in width over (0, 1]."""
 

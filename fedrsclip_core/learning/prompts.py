@@ -18,9 +18,6 @@ RANDOM_INIT = "random"
 TRANSPORT = "transport"
 """The value of ``prompt.fusion`` that classifies by an image's patches, without a fused text."""
 
-SHARED_PROMPT_FORMAT = "fedrsclip-shared-prompt-1"
-"""The format named in the metadata of a run's ``shared_prompt.safetensors``."""
-
 
 @dataclass(frozen=True)
 class ClientState:

@@ -1,17 +1,15 @@
 """A run's figures as plain text: one line per round and a table at the end."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from fedrsclip_core.runs.records import Results, RoundRecord
+from fedrsclip_core.runs.run_folder import COMPLETED
 from fedrsclip_core.runs.units import percent, size
-
-STOPPED = "the run was stopped"
-"""The reason of a run that was ended from outside; nothing inside it knows by whom."""
 
 _HEADER = ("test accuracy, %", "zero-shot", "global", "personalized", "worst client", "own classes")
 
 
-def round_line(record: Mapping[str, Any]) -> str:
+def round_line(record: RoundRecord) -> str:
     """Return one line about a round, from its record in ``metrics.jsonl``."""
     clients = record["clients"]
     parts = [f"round {record['round']:>3}"]
@@ -30,16 +28,21 @@ def round_line(record: Mapping[str, Any]) -> str:
     return " | ".join(parts)
 
 
-def final_table(results: Mapping[str, Any]) -> str:
+def final_table(results: Results) -> str:
     """Return the summary of a run, from its ``results.json``."""
     lines = [
         f"{results['method']}: {results['rounds']} rounds, {results['num_clients']} clients, "
         f"seed {results['seed']}, run {results['run']}"
     ]
-    if results["status"] != "completed":
+    if results["status"] != COMPLETED:
         lines.append(f"FAILED: {results['reason']}")
     zero_shot = results["zero_shot"]["test"]
-    rows = [_row(title, results[key], zero_shot) for title, key in _ROWS if results[key]]
+    moments = (
+        ("start", results["initial"]),
+        ("last round", results["last"]),
+        ("best on validation", results["val_best"]),
+    )
+    rows = [_row(title, record, zero_shot) for title, record in moments if record]
     if rows:
         lines += ["", *_table([_HEADER, *rows])]
     lines += ["", *_costs(results)]
@@ -51,7 +54,7 @@ def final_table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _costs(results: Mapping[str, Any]) -> list[str]:
+def _costs(results: Results) -> list[str]:
     traffic = results["bytes"]
     mean = traffic["per_client_round"]
     lines = [f"time: {results['seconds']:.1f} s"]
@@ -65,20 +68,16 @@ def _costs(results: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-_ROWS = (("start", "initial"), ("last round", "last"), ("best on validation", "val_best"))
-
-
-def _accuracy(record: Mapping[str, Any]) -> str:
+def _accuracy(record: RoundRecord) -> str:
     figures = record["test"]
     if figures is None:
         return "not evaluated"
+    known = []
     # No round changes zero-shot accuracy.
-    shown = ["global"] if record["round"] else ["zero_shot", "global"]
-    known = [
-        f"{mode.replace('_', '-')} {percent(figures[mode])}"
-        for mode in shown
-        if figures[mode] is not None
-    ]
+    if not record["round"] and figures["zero_shot"] is not None:
+        known.append(f"zero-shot {percent(figures['zero_shot'])}")
+    if figures["global"] is not None:
+        known.append(f"global {percent(figures['global'])}")
     personal = figures["personalized"]
     if personal is not None:
         known.append(
@@ -87,17 +86,15 @@ def _accuracy(record: Mapping[str, Any]) -> str:
     return "test: " + (", ".join(known) if known else "no test images")
 
 
-def _row(title: str, record: Mapping[str, Any], zero_shot: float | None) -> tuple[str, ...]:
+def _row(title: str, record: RoundRecord, zero_shot: float | None) -> tuple[str, ...]:
     test = record["test"]
-    personal, own = test["personalized"], test["personalized_own"]
-    mean = "-"
-    if personal is not None:
-        mean = f"{percent(personal['mean'])} ± {percent(personal['std'])}"
+    personal, own = (test["personalized"], test["personalized_own"]) if test else (None, None)
+    mean = f"{percent(personal['mean'])} ± {percent(personal['std'])}" if personal else "-"
     sampled = ", sampled" if record["sampled"] else ""
     return (
         f"{title} ({record['round']}{sampled})",
         percent(zero_shot),
-        percent(test["global"]),
+        percent(test["global"] if test else None),
         mean,
         percent(personal["worst"] if personal else None),
         percent(own["mean"] if own else None),

@@ -14,7 +14,7 @@ import yaml
 from fedrsclip.deploy.description import describe
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.errors import RunError
-from fedrsclip_core.runs.watch import RunFolder
+from fedrsclip_core.runs.run_folder import Follower, RunFolder
 
 pytestmark = pytest.mark.unit
 
@@ -189,4 +189,4 @@ def test_a_superlink_that_stays_away_is_given_up(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     follow = runpy.run_path(str(FOLDER / "runs.py"))["follow"]
     with pytest.raises(RunError, match="has not answered for 1 s"):
-        follow("7", RunFolder(tmp_path), ask_every=0.1, patience=0.7)
+        follow("7", Follower(RunFolder(tmp_path)), ask_every=0.1, patience=0.7)

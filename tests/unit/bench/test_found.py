@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,9 +17,11 @@ from fedrsclip_core.config.compose import join_overrides
 from fedrsclip_core.config.schema import SITE_KEYS
 from fedrsclip_core.config.validation import flattened
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.learning.diagnostics import FORMAT
 from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.evaluations import FORMAT
+from fedrsclip_core.runs.records import Results
 from fedrsclip_core.wire.digests import code_digest
+from tests.run_files import accuracies, description, results, round_record, spread
 
 pytestmark = pytest.mark.unit
 
@@ -39,10 +40,11 @@ def left() -> Callable[..., Cell]:
         cell = demo(*more)
         cell.folder.mkdir(parents=True)
         config = {k: v for k, v in flattened(cell.config) if k not in SITE_KEYS}
-        about = {"overrides": join_overrides(cell.submitted), "config": config}
+        about = description(cell.name, config, join_overrides(cell.submitted))
         (cell.folder / "run.json").write_text(json.dumps(about))
-        results = {"status": status, "digests": {"code": code or code_digest()}}
-        (cell.folder / "results.json").write_text(json.dumps(results))
+        digests = dict.fromkeys(("split", "classes", "clip", "config"), "d")
+        ended = results(cell.name, status=status, digests=digests | {"code": code or code_digest()})
+        (cell.folder / "results.json").write_text(json.dumps(ended))
         return cell
 
     return leave
@@ -67,11 +69,10 @@ def test_one_of_other_code_counts_with_an_equal_configuration(left: Callable[...
 
 def test_a_run_that_went_on_without_a_client_is_told() -> None:
     lost = {"total": 3, "clients": {"b": {"late": 2}, "a": {"timeout": 1}}}
-    sentence = lost_replies(demo(), {"dropped": lost})
+    sentence = lost_replies(demo(), results("a", dropped=lost))
     assert sentence.startswith("it lacks 3 replies of a (timeout), b (late), so ")
     assert str(demo().folder) in sentence
-    assert lost_replies(demo(), {"dropped": {"total": 0, "clients": {}}}) == ""
-    assert lost_replies(demo(), {}) == ""
+    assert lost_replies(demo(), results("a")) == ""
 
 
 def test_a_cell_that_lost_replies_ends_as_one_that_failed(left: Callable[..., Cell]) -> None:
@@ -101,25 +102,19 @@ def test_a_damaged_folder_is_a_sentence(left: Callable[..., Cell]) -> None:
         completed(cell)
 
 
-def results_of(cell: Cell) -> dict[str, Any]:
-    values = {"mean": 0.5, "std": 0.1, "worst": 0.25, "pooled": 0.4}
-    figures = {"global": 0.75, "personalized": values, "personalized_own": None}
-    record = {"round": 5, "test": figures, "val": figures}
-    return {
-        "last": record,
-        "val_best": None,
-        "zero_shot": {"test": 0.3, "val": None},
-        "clients": [{"name": "client-0"}, {"name": "client-1"}],
-        "bytes": {"down": {"message": 7}, "up": {"message": 9}},
-        "num_clients": 2,
-        "seconds": 1.5,
-        "digests": dict.fromkeys(("split", "classes", "clip", "config", "code"), "d"),
-    }
+def results_of(cell: Cell) -> Results:
+    figures = accuracies(shared=0.75, personalized={**spread(0.5, worst=0.25), "pooled": 0.4})
+    return results(
+        cell.name,
+        last=round_record(5, test=figures, val=figures),
+        zero_shot={"test": 0.3, "val": None},
+    )
 
 
 def keep(cell: Cell, client: str, confusion: list[list[int]], *, run: str = "") -> Path:
     tally = {"confusion": confusion, "calibration": CALIBRATION | {"correct": [0.0] * 14 + [3.0]}}
-    kept = {"format": FORMAT, "run": run or cell.name, "round": 5, "class_names": ["a", "b"]}
+    kept = {"format": FORMAT, "run": run or cell.name, "client": client, "round": 5}
+    kept |= {"class_names": ["a", "b"]}
     folder = paths.evaluations_dir("demo", cell.name)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{client}.json").write_text(
@@ -167,9 +162,9 @@ def test_details_of_another_run_or_a_missing_client_do_not_count(
 
 def test_other_clients_than_wanted_are_a_sentence(left: Callable[..., Cell]) -> None:
     cell = left()
-    results = json.loads((cell.folder / "results.json").read_text())
-    results["clients"] = [{"partition_id": 0}, {"partition_id": 2}]
-    (cell.folder / "results.json").write_text(json.dumps(results))
+    ended = json.loads((cell.folder / "results.json").read_text())
+    ended["clients"][1]["partition_id"] = 2
+    (cell.folder / "results.json").write_text(json.dumps(ended))
     assert completed(replace(cell, partitions=(0, 2))) is not None
     with pytest.raises(ConfigError, match=r"clients \[0, 2\]"):
         completed(replace(cell, partitions=(1, 2)))

@@ -17,18 +17,27 @@ from fedrsclip.bench.traffic import (
 )
 from fedrsclip_core.clip.files import find_clip
 from fedrsclip_core.config.schema import ModelConfig
+from fedrsclip_core.runs.records import RoundRecord
+from tests import run_files
+from tests.run_files import accuracies, round_record, spread
 from tests.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.unit
 
 
-def record(accuracy: float | None, *, personalized: float | None = None, **more: Any) -> Any:
-    test = {
-        "global": accuracy,
-        "personalized": None if personalized is None else {"mean": personalized},
+def record(
+    accuracy: float | None, *, personalized: float | None = None, **more: Any
+) -> RoundRecord:
+    """Return a round in which two clients were asked to train, for 15 bytes."""
+    test = accuracies(
+        shared=accuracy, personalized=None if personalized is None else spread(personalized)
+    )
+    traffic = {
+        "down": {"payload": 0, "message": 10},
+        "up": {"payload": 0, "message": 5},
+        "clients": {},
     }
-    sizes = {"down": {"message": 10}, "up": {"message": 5}}
-    return {"clients": {"asked": 2}, "bytes": sizes, "test": test, "sampled": False} | more
+    return round_record(1, **{"test": test, "bytes": traffic} | more)
 
 
 def test_bytes_are_counted_until_the_accuracy_is_there() -> None:
@@ -44,7 +53,7 @@ def test_the_personalized_accuracy_counts_where_there_is_one() -> None:
 
 
 def test_rounds_that_not_all_evaluated_are_passed_over() -> None:
-    records = [record(0.9, sampled=True), record(None) | {"test": None}, record(0.5)]
+    records = [record(0.9, sampled=True), record(None, test=None), record(0.5)]
     assert bytes_to(records, 0.4) == (6, 45)
 
 
@@ -77,12 +86,13 @@ def test_figures_of_another_clip_are_left_out() -> None:
     cell = grid(description)[-1]
     cell.folder.mkdir(parents=True)
     model = {"model.name": "demo_clip", "model.hub_id": None, "model.revision": None}
-    (cell.folder / "run.json").write_text(json.dumps({"config": model}))
+    (cell.folder / "run.json").write_text(json.dumps(run_files.description(cell.name, model)))
     (cell.folder / "metrics.jsonl").write_text(json.dumps(record(0.5)) + "\n")
     files = find_clip(ModelConfig(), None)
     extras = traffic_extras(description)
-    row = extras(cell, {"digests": {"clip": files.digest}})
+    row = extras(cell, run_files.results(cell.name, digests={"clip": files.digest}))
     assert row["mb_to_40_prompts"] == 15 / 1e6
     # Two clients, once up and down, 4 bytes a number.
     assert row["mb_to_40_clip"] == 2 * 2 * 4 * clip_parameters(files.config) / 1e6
-    assert extras(cell, {"digests": {"clip": "another"}}) == {"mb_to_40_prompts": 15 / 1e6}
+    other = run_files.results(cell.name, digests={"clip": "another"})
+    assert extras(cell, other) == {"mb_to_40_prompts": 15 / 1e6}

@@ -15,14 +15,15 @@ from client_app.site_log import SiteLog
 from fedrsclip.run import launch, preflight
 from fedrsclip.run.launch import QuestionPace
 from fedrsclip.run.resume import with_resumed
+from fedrsclip.run.site_logs import SiteLogs
 from fedrsclip.run.superlink import RunStatus
 from fedrsclip_core import machine
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
-from fedrsclip_core.runs.lines import STOPPED
-from fedrsclip_core.runs.watch import RunFolder, SiteLogs
+from fedrsclip_core.runs.run_folder import STOPPED, Follower, RunFolder
+from tests.run_files import description, results
 from tests.unit.core.hub_cache import NEW, OLD, cache_hub_model, move_newest
 from tests.unit.data.helpers import make_folder, save_image
 
@@ -40,38 +41,6 @@ def no_preflight(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]
     for variable in preflight.SITE_VARIABLES.values():
         monkeypatch.delenv(variable, raising=False)
     return use
-
-
-def test_rounds_are_read_as_they_are_written(tmp_path: Path) -> None:
-    metrics = tmp_path / "metrics.jsonl"
-    metrics.write_text('{"round": 0}\n')
-    folder = RunFolder(tmp_path)
-    assert list(folder.new_rounds()) == []
-    with metrics.open("a") as file:
-        file.write('{"round": 1}\n{"rou')
-        file.flush()
-        assert list(folder.new_rounds()) == [{"round": 1}]
-        assert list(folder.new_rounds()) == []
-        file.write('nd": 2}\n')
-    assert list(folder.new_rounds()) == [{"round": 2}]
-
-
-def test_a_split_is_kept_once(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path)
-    folder.keep_split({"seed": 1})
-    folder.keep_split({"seed": 2})
-    assert json.loads((tmp_path / "split.json").read_text()) == {"seed": 1}
-
-
-def test_results_of_an_earlier_attempt_do_not_count(tmp_path: Path) -> None:
-    results = tmp_path / "results.json"
-    results.write_text(json.dumps({"status": "failed"}))
-    folder = RunFolder(tmp_path)
-    assert folder.results() is None
-    results.unlink()
-    assert not folder.has_results()
-    results.write_text(json.dumps({"status": "completed"}))
-    assert folder.results() == {"status": "completed"}
 
 
 def test_failures_of_clients_are_collected_from_their_logs() -> None:
@@ -94,22 +63,11 @@ def test_a_failure_is_found_in_a_log_that_was_full() -> None:
     assert logs.failures() == ["client-000: no room left"]
 
 
-def test_a_run_that_goes_on_is_read_from_its_checkpoint(tmp_path: Path) -> None:
-    metrics = tmp_path / "metrics.jsonl"
-    metrics.write_text('{"round": 0}\n{"round": 1}\n{"round": 2}\n')
-    folder = RunFolder(tmp_path)
-    metrics.write_text('{"round": 0}\n')
-    assert list(folder.new_rounds()) == []
-    with metrics.open("a") as file:
-        file.write('{"round": 1}\n')
-    assert list(folder.new_rounds()) == [{"round": 1}]
-
-
 def test_resume_takes_what_the_run_was_started_with() -> None:
     folder = paths.runs_dir() / "first"
     folder.mkdir(parents=True)
     overrides = "data=folder 'data.class_names=[a,b]' seed=3 run.name=first optimizer.lr=0.2"
-    (folder / "run.json").write_text(json.dumps({"overrides": overrides}))
+    (folder / "run.json").write_text(json.dumps(description("first", {}, overrides)))
     assert with_resumed(["seed=1", "resume=first", "data.path=x"]) == [
         "data=folder",
         "data.class_names=[a,b]",
@@ -273,10 +231,12 @@ def test_the_reason_of_a_failure_is_the_most_telling_one(
 ) -> None:
     log = tmp_path / "flower.log"
     log.write_text("INFO : nothing\n")
-    folder = RunFolder(tmp_path)
+    follower = Follower(RunFolder(tmp_path))
     if written is not None:
-        (tmp_path / "results.json").write_text(json.dumps(written))
-    assert launch._reason(RunStatus("finished:failed", details), folder, log) == said
+        (tmp_path / "results.json").write_text(
+            json.dumps(results("first", status="failed", **written))
+        )
+    assert launch._reason(RunStatus("finished:failed", details), follower, log) == said
 
 
 def test_ray_gets_no_more_room_than_there_are_clients(monkeypatch: pytest.MonkeyPatch) -> None:

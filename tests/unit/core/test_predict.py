@@ -16,7 +16,8 @@ from fedrsclip_core.config.schema import DTYPES, Config
 from fedrsclip_core.demo.scenes import CLASS_NAMES, render
 from fedrsclip_core.errors import DataError, ModelError
 from fedrsclip_core.learning.prompts import word_prompt
-from server_app.results import RunState, write_shared_prompt
+from fedrsclip_core.runs.shared_prompt import write_shared_prompt
+from server_app.results import RunState, shared_prompt
 from tests.tiny_clip import make_tiny_clip
 
 pytestmark = pytest.mark.unit
@@ -40,7 +41,9 @@ def write_prompt(
     state = State(config, "a-run")
     state.clip = files.digest
     state.shared = word_prompt(files, INIT, 6, 0.0) if shared is None else shared
-    write_shared_prompt(path, state)
+    saved = shared_prompt(state)
+    assert saved is not None
+    write_shared_prompt(path, saved)
     return path
 
 

@@ -12,7 +12,8 @@ from fedrsclip.bench.tables import STANDARD
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import SITE_KEYS, Config
 from fedrsclip_core.config.validation import flattened
-from fedrsclip_core.learning.diagnostics import BINS, FORMAT
+from fedrsclip_core.learning.diagnostics import BINS
+from fedrsclip_core.runs.evaluations import FORMAT
 
 CLASSES = ("forest", "harbor", "river")
 CLIENTS = ("north", "south")
@@ -48,6 +49,7 @@ def record(number: int) -> dict[str, Any]:
         },
         "sampled": False,
         "clients_evaluated": 2,
+        "clients_without_images": {"val": 0, "test": 0},
         "val": figures(number),
         "test": figures(number),
     }
@@ -100,6 +102,8 @@ def results(*, shares: bool = True, status: str = "completed", reason: str = "")
         "bytes": {
             "down": {"payload": 1536, "message": 6006},
             "up": {"payload": 0, "message": 5400},
+            "clients": {},
+            "per_client_round": {"down": 1001.0, "up": 900.0},
         },
         "seconds": 12.0,
         "digests": {"code": "c0de" * 16, "split": "5b11" * 16},

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fedrsclip.report import write_report
-from fedrsclip_core.runs import run_folder as runs
+from fedrsclip_core.runs import lock
 from tests.unit.report import folders
 
 pytestmark = pytest.mark.unit
@@ -33,8 +33,8 @@ def test_a_killed_run_says_so(tmp_path: Path) -> None:
 def test_a_run_that_goes_on_says_so(tmp_path: Path) -> None:
     folder = folders.write_run(tmp_path)
     (folder / "results.json").unlink()
-    with runs.hold(folder):
-        assert "This run goes on" in page_of(folder)
+    with lock.hold(folder):
+        assert "This run is running" in page_of(folder)
 
 
 def test_a_failed_run_says_why(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import pytest
 
 from fedrsclip_core.config.schema import Config, StrategyConfig
 from fedrsclip_core.errors import RunError
-from fedrsclip_core.runs import paths
-from fedrsclip_core.runs import run_folder as runs
+from fedrsclip_core.runs import lock, paths
 from fedrsclip_core.wire.messages import EVALUATE, QUERY_PREPARE, TRAIN
 from server_app import app as server
 from server_app.aggregation import AGGREGATORS
@@ -233,7 +232,7 @@ def test_other_clients_are_refused_by_part(part: str) -> None:
 
 def test_two_processes_do_not_share_a_run() -> None:
     interrupt(named("parts"))
-    with runs.hold(folder("parts")), pytest.raises(RunError, match="going on in another process"):
+    with lock.hold(folder("parts")), pytest.raises(RunError, match="running in another process"):
         go(named("parts"))
     go(named("parts"))
 

@@ -23,8 +23,10 @@ from fedrsclip.bench.inprocess import InProcessGrid
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.learning.prompts import random_prompt
-from fedrsclip_core.runs import paths
+from fedrsclip_core.runs import fileio, paths
 from fedrsclip_core.runs.lines import final_table, round_line
+from fedrsclip_core.runs.records import RoundRecord
+from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.wire.messages import (
     EVALUATE,
     QUERY_IDENTITY,
@@ -611,14 +613,14 @@ def test_a_process_keeps_nothing_of_a_run_that_has_ended(monkeypatch: pytest.Mon
 def test_a_full_disk_in_the_middle_is_a_sentence_and_loses_no_round(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    append = server.results.append_record
+    append = RunFolder.append_round
 
-    def full(folder: Path, record: dict[str, Any]) -> None:
+    def full(folder: RunFolder, record: RoundRecord) -> None:
         if record["round"] == 1:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         append(folder, record)
 
-    monkeypatch.setattr(server.results, "append_record", full)
+    monkeypatch.setattr(RunFolder, "append_round", full)
     results = failed(Fakes(small_config()), "cannot be written.*free some space")
     assert results["initial"]["round"] == 0
     folder = paths.runs_dir() / "test-run"
@@ -648,14 +650,14 @@ def test_a_deployment_waits_for_room_on_a_full_disk(monkeypatch: pytest.MonkeyPa
 def test_results_that_cannot_be_written_do_not_hide_the_reason(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write = server.fileio.write_json
+    write = fileio.write_json
 
     def full(path: Path, value: object) -> None:
         if path.name == "results.json":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(path, value)
 
-    monkeypatch.setattr(server.fileio, "write_json", full)
+    monkeypatch.setattr(fileio, "write_json", full)
     lines: list[str] = []
     with pytest.raises(RunError, match="cannot be written"):
         go(Fakes(small_config()), lines)
@@ -666,7 +668,7 @@ def test_a_full_disk_before_the_start_is_a_sentence(monkeypatch: pytest.MonkeyPa
     def full(path: Path, value: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(server.fileio, "write_json", full)
+    monkeypatch.setattr(fileio, "write_json", full)
     with pytest.raises(RunError, match="cannot be written"):
         go(Fakes(small_config()))
 

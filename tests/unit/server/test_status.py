@@ -78,10 +78,12 @@ def test_a_run_that_is_going_on_and_one_that_was_killed(
         return answer
 
     go("first", {(TRAIN, 0): ask})
-    assert "run first: going on" in said[0]
+    assert "run first: running" in said[0]
     assert "round 0 of 3" in said[0]
     (paths.runs_dir() / "first" / "results.json").unlink()
-    assert "interrupted: go on with it by fedrsclip run resume=first" in told(capsys)
+    text = told(capsys)
+    assert "run first: interrupted: no process works on it any more" in text
+    assert "fedrsclip run resume=first" in text
 
 
 def test_failed_rounds_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,8 @@ from fedrsclip.watch import command
 from fedrsclip.watch.bench import BenchWatch
 from fedrsclip.watch.screen import bench_screen
 from fedrsclip_core.runs import paths
-from tests.unit.watch.folders import Folder, record
+from tests.run_files import round_record as record
+from tests.unit.watch.folders import Folder
 
 pytestmark = pytest.mark.unit
 
@@ -112,7 +113,7 @@ def test_the_screen(tmp_path: Path) -> None:
         console = Console(file=text, width=100, markup=False)
         console.print(bench_screen(BenchWatch(bench.path).look(), "report.html"))
     lines = [" ".join(line.split()) for line in text.getvalue().splitlines()]
-    assert lines[0] == "benchmark grid: 1 of 4 cells are completed, 1 failed going on"
+    assert lines[0] == "benchmark grid: 1 of 4 cells are completed, 1 failed running"
     assert lines[1].startswith("cell 1 of 4 ━")
     # Cells take 9.5 s: what is left of one that began 5 s ago, and one more.
     assert lines[1].endswith("about 14 s left")

@@ -6,17 +6,17 @@ import pytest
 
 from fedrsclip.watch import figures
 from fedrsclip.watch.refresh import Refresher
-from fedrsclip.watch.rounds import Round, round_of
+from fedrsclip_core.runs.records import RoundRecord
 from fedrsclip_core.runs.units import counted, duration, percent, size
-from tests.unit.watch.folders import record
+from tests.run_files import round_record as record
 
 pytestmark = pytest.mark.unit
 
 
-def rounds(*seconds: float) -> list[Round]:
+def rounds(*seconds: float) -> list[RoundRecord]:
     """Round 0 takes half a second."""
     later = [record(n, seconds=s, eval_seconds=None) for n, s in enumerate(seconds, 1)]
-    return [round_of(one) for one in (record(0), *later)]
+    return [record(0), *later]
 
 
 def test_the_pace_is_that_of_the_last_ten_rounds() -> None:
@@ -48,9 +48,9 @@ def test_patience_grows_with_the_slowest_round() -> None:
 
 def test_reasons_of_training_and_evaluation_are_counted_by_client() -> None:
     both = record(2, lost={"b": "timeout"}, eval_dropped={"a": "bad-reply: norm", "b": "disk"})
-    found = [round_of(one) for one in (record(1, lost={"b": "timeout: 9 s"}), both)]
+    found = [record(1, lost={"b": "timeout: 9 s"}), both]
     assert figures.dropped(found) == ["a: bad-reply x 1", "b: timeout x 2"]
-    assert figures.lost_now(found[1].lost) == "a (bad-reply), b (timeout)"
+    assert figures.lost_now(both) == "a (bad-reply), b (timeout)"
 
 
 def test_bytes_are_summed_and_zero_shot_is_found_in_the_round_that_has_it() -> None:

@@ -8,7 +8,9 @@ from rich.console import Console
 
 from fedrsclip.watch.run import RunWatch
 from fedrsclip.watch.screen import run_screen
-from tests.unit.watch.folders import Folder, record
+from tests.run_files import accuracies, spread
+from tests.run_files import round_record as record
+from tests.unit.watch.folders import Folder
 
 pytestmark = pytest.mark.unit
 
@@ -37,7 +39,7 @@ def test_a_run_that_goes_on(folder: Folder) -> None:
     folder.age(1)
     with folder.held():
         lines = drawn(folder, "/x/report.html (3 rounds)")
-    assert line_of(lines, "run") == "run first: fedrsclip, 2 clients, seed 3 going on"
+    assert line_of(lines, "run") == "run first: fedrsclip, 2 clients, seed 3 running"
     assert line_of(lines, "round", "2", "of").startswith("round 2 of 4 ━")
     assert line_of(lines, "round", "2", "of").endswith("about 3 s left")
     assert line_of(lines, "round", "0") == "round 0 40.0 40.0 40.0 30.0"
@@ -75,8 +77,7 @@ def test_a_round_without_figures_and_one_that_failed(folder: Folder) -> None:
 
 def test_a_method_without_a_shared_prompt_has_no_global_accuracy(folder: Folder) -> None:
     folder.begin()
-    own = {"mean": 0.5, "worst": 0.25}
-    test = {"zero_shot": 0.4, "global": None, "personalized": own}
+    test = accuracies(zero_shot=0.4, personalized=spread(0.5, worst=0.25))
     folder.add(record(0, test=test, sampled=True))
     with folder.held():
         lines = drawn(folder)
@@ -92,7 +93,7 @@ def test_problems_and_silence_stand_below(folder: Folder) -> None:
     folder.age(200)
     with folder.held():
         lines = [" ".join(line) for line in drawn(folder)]
-    assert "run first going on" in lines
+    assert "run first running" in lines
     assert "run.json is damaged: it holds no JSON object" in lines
     assert "line 2 of metrics.jsonl is damaged: its round is missing here" in lines
     assert any(line.startswith("no new round for 3 min") for line in lines)

@@ -11,7 +11,9 @@ from fedrsclip import report
 from fedrsclip.cli import main
 from fedrsclip.watch import command
 from fedrsclip_core.runs import paths
-from tests.unit.watch.folders import Folder, record
+from fedrsclip_core.runs.run_folder import STOPPED
+from tests.run_files import round_record as record
+from tests.unit.watch.folders import Folder
 
 pytestmark = pytest.mark.unit
 
@@ -74,7 +76,7 @@ def test_a_run_that_has_failed_is_status_1(
 ) -> None:
     folder.begin()
     folder.add(record(0))
-    folder.end("failed", report.STOPPED)
+    folder.end("failed", STOPPED)
     assert "run first: failed: the run was stopped" in watched(capsys, 1, "first")
 
 

@@ -12,8 +12,7 @@ from client_app.private_format import PrivateFormat
 from client_app.private_store import open_store
 from fedrsclip.bench.runner import locked
 from fedrsclip_core.config.schema import Config
-from fedrsclip_core.runs import paths
-from fedrsclip_core.runs import run_folder as runs
+from fedrsclip_core.runs import lock, paths
 from server_app.attempts import open_attempt
 from tests.disks import fill, small_disk
 
@@ -22,18 +21,18 @@ pytestmark = pytest.mark.unit
 _LOOK = """
 import sys
 from pathlib import Path
-from fedrsclip_core import runs
+from fedrsclip_core.runs import lock
 folder = Path(sys.argv[1])
 print("looking", flush=True)
 while True:
-    runs.is_held(folder)
+    lock.is_held(folder)
 """
 _HOLD = """
 import subprocess, sys
 from pathlib import Path
-from fedrsclip_core import runs
-lock = runs.hold(Path(sys.argv[1]))
-child = subprocess.Popen(["sleep", "60"], pass_fds=[lock.fileno()], stdout=subprocess.DEVNULL)
+from fedrsclip_core.runs import lock
+held = lock.hold(Path(sys.argv[1]))
+child = subprocess.Popen(["sleep", "60"], pass_fds=[held.fileno()], stdout=subprocess.DEVNULL)
 print(child.pid, flush=True)
 child.wait()
 """
@@ -82,39 +81,39 @@ def test_looking_never_refuses_a_start(
     with process(_LOOK, folder()), process(_LOOK, folder()):
         for _ in range(200):
             with start():
-                assert runs.is_held(folder())
+                assert lock.is_held(folder())
 
 
 def test_a_second_holder_is_refused_and_a_patient_one_waits(tmp_path: Path) -> None:
-    with runs.hold(tmp_path), pytest.raises(BlockingIOError):
-        runs.hold(tmp_path)
+    with lock.hold(tmp_path), pytest.raises(BlockingIOError):
+        lock.hold(tmp_path)
     with process(_HOLD, tmp_path) as (_, child), pytest.raises(BlockingIOError):
-        runs.hold(tmp_path, patience=0.2)
+        lock.hold(tmp_path, patience=0.2)
     subprocess.run(["kill", child], check=True)
-    runs.hold(tmp_path, patience=10).close()
+    lock.hold(tmp_path, patience=10).close()
 
 
 def test_a_folder_is_held_until_the_last_heir_is_killed(tmp_path: Path) -> None:
-    assert not runs.is_held(tmp_path)
+    assert not lock.is_held(tmp_path)
     with process(_HOLD, tmp_path) as (holder, child):
-        assert runs.is_held(tmp_path)
+        assert lock.is_held(tmp_path)
         holder.kill()
         holder.wait()
-        assert runs.is_held(tmp_path)
+        assert lock.is_held(tmp_path)
         subprocess.run(["kill", "-9", child], check=True)
-    runs.hold(tmp_path, patience=10).close()
-    assert not runs.is_held(tmp_path)
+    lock.hold(tmp_path, patience=10).close()
+    assert not lock.is_held(tmp_path)
 
 
 def test_a_full_disk_keeps_nobody_from_holding(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "64k") as disk:
-        runs.hold(disk).close()
+        lock.hold(disk).close()
         fill(disk)
-        with runs.hold(disk):
-            assert runs.is_held(disk)
-        assert not runs.is_held(disk)
+        with lock.hold(disk):
+            assert lock.is_held(disk)
+        assert not lock.is_held(disk)
 
 
 def test_a_look_leaves_no_file(tmp_path: Path) -> None:
-    assert not runs.is_held(tmp_path)
+    assert not lock.is_held(tmp_path)
     assert not any(tmp_path.iterdir())

@@ -1,0 +1,53 @@
+"""What a client keeps of a run's final evaluation: one file per client, for its owner alone."""
+
+import json
+from pathlib import Path
+from typing import Any, TypedDict
+
+from fedrsclip_core.runs import fileio
+from fedrsclip_core.runs.records import UnreadableError, read_object
+
+FORMAT = "fedrsclip-evaluation-1"
+
+
+class Evaluation(TypedDict):
+    """A client's evaluation; ``parts`` has a tally by part and mode (``learning.diagnostics``)."""
+
+    format: str
+    run: str
+    client: str
+    round: int
+    class_names: list[str]
+    parts: dict[str, dict[str, dict[str, Any]]]
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write ``<folder>/<client>.json``.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or not writable; an earlier evaluation is then intact.
+    """
+    text = json.dumps(evaluation) + "\n"
+    fileio.write_text(folder / f"{evaluation['client']}.json", text, mode=0o600)
+
+
+def read_evaluation(
+    folder: Path, client: str, run: str, server_round: int | None
+) -> Evaluation | None:
+    """Return what a client kept; ``None`` if it kept nothing.
+
+    Raises
+    ------
+    UnreadableError
+        If the file is damaged, or of another run or round.
+    """
+    found = read_object(folder / f"{client}.json", Evaluation)
+    if found is None or (found["format"], found["run"], found["round"]) == (
+        FORMAT,
+        run,
+        server_round,
+    ):
+        return found
+    raise UnreadableError(f"{client}.json", "differs", f"it is not of round {server_round}")

@@ -1,0 +1,138 @@
+"""The shared prompt that a run leaves behind: how the file is written and read."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip_core.runs.fileio import write_bytes
+
+_FORMAT = "fedrsclip-shared-prompt-1"
+_TENSOR = "shared_prompt"
+_DTYPE = "float32"
+"""Of the towers, in files that do not say it."""
+
+
+class NoSharedPromptError(Exception):
+    """A file that is no shared prompt of a run, or a damaged one; the text says why."""
+
+
+@dataclass(frozen=True)
+class SharedPrompt:
+    """A shared prompt with all that is needed to classify images with it.
+
+    Attributes
+    ----------
+    shared : NDArray[np.float32]
+        ``(n_ctx, width)``.
+    class_names, words : tuple of str
+        The federation's classes and what the text encoder reads for each; empty if the server
+        did not know them.
+    model, hub_id, revision, dtype : str
+        The CLIP as the configuration named it; ``hub_id`` and ``revision`` may be empty.
+    clip : str
+        The CLIP's digest; empty if nobody said it.
+    templates : tuple of str
+        The zero-shot templates.
+    run : str
+        The run's name.
+    server_round : int
+        The round after which it was written.
+    """
+
+    shared: NDArray[np.float32]
+    class_names: tuple[str, ...]
+    words: tuple[str, ...]
+    model: str
+    hub_id: str
+    revision: str
+    dtype: str
+    clip: str
+    templates: tuple[str, ...]
+    run: str
+    server_round: int
+
+
+def write_shared_prompt(path: Path, prompt: SharedPrompt) -> None:
+    """Replace ``path`` atomically.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or not writable; the previous file is then intact.
+    """
+    from safetensors.numpy import save
+
+    metadata = {
+        "format": _FORMAT,
+        "class_names": json.dumps(prompt.class_names),
+        "words": json.dumps(prompt.words),
+        "model": prompt.model,
+        "hub_id": prompt.hub_id,
+        "revision": prompt.revision,
+        "dtype": prompt.dtype,
+        "clip": prompt.clip,
+        "n_ctx": str(len(prompt.shared)),
+        "templates": json.dumps(prompt.templates),
+        "run": prompt.run,
+        "round": str(prompt.server_round),
+    }
+    write_bytes(path, save({_TENSOR: np.ascontiguousarray(prompt.shared)}, metadata=metadata))
+
+
+def read_shared_prompt(path: Path) -> SharedPrompt:
+    """Return what ``path`` holds.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    NoSharedPromptError
+        If it is of something else, or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: dict[str, str] = file.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                raise NoSharedPromptError(
+                    "is not a shared prompt of a run: give the shared_prompt.safetensors of a "
+                    "run's folder"
+                )
+            return _prompt(file.get_tensor(_TENSOR), metadata)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        raise NoSharedPromptError(
+            f"is damaged ({type(error).__name__}: {error}): copy it from the run's folder again"
+        ) from error
+
+
+def _prompt(shared: NDArray[np.float32], metadata: Mapping[str, str]) -> SharedPrompt:
+    """Check the content; whatever is wrong raises KeyError, TypeError or ValueError."""
+    class_names, words = _texts(metadata["class_names"]), _texts(metadata["words"])
+    if len(words) != len(class_names):
+        raise ValueError(f"{len(class_names)} classes but words for {len(words)}")
+    if shared.ndim != 2 or shared.dtype != np.float32 or not np.isfinite(shared).all():
+        raise ValueError("the prompt is not a finite float32 matrix")
+    return SharedPrompt(
+        shared=np.ascontiguousarray(shared),
+        class_names=class_names,
+        words=words,
+        model=metadata["model"],
+        hub_id=metadata["hub_id"],
+        revision=metadata["revision"],
+        dtype=metadata.get("dtype", _DTYPE),
+        clip=metadata["clip"],
+        templates=_texts(metadata.get("templates", "[]")),
+        run=metadata.get("run", ""),
+        server_round=int(metadata.get("round", 0)),
+    )
+
+
+def _texts(value: str) -> tuple[str, ...]:
+    return tuple(str(text) for text in json.loads(value))

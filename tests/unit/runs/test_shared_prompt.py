@@ -1,0 +1,97 @@
+"""The file of the shared prompt: written and read by the same module, refused if it differs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from fedrsclip_core.runs.shared_prompt import (
+    NoSharedPromptError,
+    SharedPrompt,
+    read_shared_prompt,
+    write_shared_prompt,
+)
+
+pytestmark = pytest.mark.unit
+
+PROMPT = SharedPrompt(
+    shared=np.arange(12, dtype=np.float32).reshape(3, 4),
+    class_names=("harbor", "golf_course"),
+    words=("harbor", "golf course"),
+    model="clip_vit_b16",
+    hub_id="openai/clip-vit-base-patch16",
+    revision="",
+    dtype="bfloat16",
+    clip="c" * 64,
+    templates=("a photo of a {}.",),
+    run="first",
+    server_round=7,
+)
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="numpy") as file:
+        return dict(file.metadata())
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.safetensors"
+    write_shared_prompt(path, PROMPT)
+    found = read_shared_prompt(path)
+    np.testing.assert_array_equal(found.shared, PROMPT.shared)
+    assert replace(found, shared=PROMPT.shared) == PROMPT
+
+
+def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    """Files did not always say the towers' precision, the templates, the run and the round."""
+    path = tmp_path / "prompt.safetensors"
+    write_shared_prompt(path, PROMPT)
+    later = ("dtype", "templates", "run", "round", "n_ctx")
+    metadata = {key: text for key, text in metadata_of(path).items() if key not in later}
+    save_file({"shared_prompt": PROMPT.shared}, path, metadata)
+    found = read_shared_prompt(path)
+    assert (found.dtype, found.templates, found.server_round) == ("float32", (), 0)
+
+
+@pytest.mark.parametrize("key", ["class_names", "words", "model", "hub_id", "revision", "clip"])
+def test_a_file_without_what_prediction_needs_is_damaged(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "prompt.safetensors"
+    write_shared_prompt(path, PROMPT)
+    metadata = metadata_of(path)
+    del metadata[key]
+    save_file({"shared_prompt": PROMPT.shared}, path, metadata)
+    with pytest.raises(NoSharedPromptError, match=rf"is damaged .*{key}"):
+        read_shared_prompt(path)
+
+
+@pytest.mark.parametrize(
+    ("shared", "words", "said"),
+    [
+        (np.zeros(4, np.float32), PROMPT.words, "not a finite float32 matrix"),
+        (np.zeros((3, 4), np.float64), PROMPT.words, "not a finite float32 matrix"),
+        (np.full((3, 4), np.inf, np.float32), PROMPT.words, "not a finite float32 matrix"),
+        (PROMPT.shared, ("harbor",), "2 classes but words for 1"),
+    ],
+)
+def test_content_that_cannot_be_is_damage(
+    tmp_path: Path, shared: np.ndarray, words: tuple[str, ...], said: str
+) -> None:
+    path = tmp_path / "prompt.safetensors"
+    write_shared_prompt(path, replace(PROMPT, shared=shared, words=words))
+    with pytest.raises(NoSharedPromptError, match=said):
+        read_shared_prompt(path)
+
+
+def test_something_else_is_no_shared_prompt(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.safetensors"
+    with pytest.raises(FileNotFoundError):
+        read_shared_prompt(path)
+    save_file({"shared_prompt": PROMPT.shared}, path)
+    with pytest.raises(NoSharedPromptError, match="is not a shared prompt of a run"):
+        read_shared_prompt(path)
+    path.write_bytes(b"x")
+    with pytest.raises(NoSharedPromptError, match="is damaged"):
+        read_shared_prompt(path)
