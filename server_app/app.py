@@ -2,7 +2,6 @@
 
 import errno
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,15 +52,21 @@ def main(grid: Grid, context: Context) -> None:
     try:
         config = from_run_config(context.run_config)
         overrides = str(context.run_config.get(RUN_CONFIG_KEY, ""))
-        run(grid, config, run_id=context.run_id, overrides=overrides)
+        run(exchange_of(grid), config, run_id=context.run_id, overrides=overrides)
     except FedRSCLIPError as error:
         print(f"error: {error}", flush=True)
         # Flower marks the run as failed and prints this exception: one sentence, no chain.
         raise error.with_traceback(None) from None
 
 
+def exchange_of(grid: Grid) -> Exchange:
+    """Send to all sites at once; to simulated clients as many as keep their processes busy."""
+    busy = max(_LEAST_AT_ONCE, _AT_ONCE_PER_CPU * machine.available_cpus())
+    return Exchange(grid, at_once=busy if is_simulation(grid) else None)
+
+
 def run(
-    grid: Grid,
+    exchange: Exchange,
     config: Config,
     *,
     run_id: int,
@@ -72,8 +77,8 @@ def run(
 
     Parameters
     ----------
-    grid : Grid
-        Flower's grid, in a simulation or a deployment.
+    exchange : Exchange
+        Over Flower's grid, in a simulation or a deployment; its clock is the run's.
     config : Config
         The run's configuration.
     run_id : int
@@ -93,19 +98,19 @@ def run(
             if attempt.finished is not None:
                 echo(f"run {attempt.folder.name} is completed: {attempt.folder.path}")
                 return RunOutcome(attempt.folder.path, attempt.finished)
-            return _carry_out(grid, config, attempt, echo)
+            return _carry_out(exchange, config, attempt, echo)
     except OSError as error:
         raise _as_run_error(error) from None
 
 
-def _carry_out(grid: Grid, config: Config, attempt: Attempt, echo: Echo) -> RunOutcome:
+def _carry_out(exchange: Exchange, config: Config, attempt: Attempt, echo: Echo) -> RunOutcome:
     state = RunState(config, attempt.folder.name, records=attempt.records)
     folder = attempt.folder
     folder.write_config(to_yaml(config, site_keys=False))
-    ending = _Ending(folder, state, attempt.seconds, echo)
+    ending = _Ending(folder, state, attempt.seconds, echo, exchange.now)
     with called_at_exit(ending.stop):
         try:
-            _federate(_exchange(grid), state, attempt, ending.seconds, echo)
+            _federate(exchange, state, attempt, ending.seconds, echo)
             summary = ending.write(None)
         except BaseException as error:
             failure = _as_run_error(error)
@@ -198,26 +203,28 @@ def _write_shared_prompt(folder: RunFolder, state: RunState) -> None:
         write_shared_prompt(folder.shared_prompt, prompt)
 
 
-def _exchange(grid: Grid) -> Exchange:
-    """Send to all sites at once; to simulated clients as many as keep their processes busy."""
-    busy = max(_LEAST_AT_ONCE, _AT_ONCE_PER_CPU * machine.available_cpus())
-    return Exchange(grid, at_once=busy if is_simulation(grid) else None)
-
-
 class _Ending:
     """Writes how a run ended, once: the first to know decides."""
 
-    def __init__(self, folder: RunFolder, state: RunState, seconds: float, echo: Echo) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        state: RunState,
+        seconds: float,
+        echo: Echo,
+        now: Callable[[], float],
+    ) -> None:
         self._folder = folder
         self._state = state
         self._echo = echo
-        self._start = time.monotonic() - seconds
+        self._now = now
+        self._start = now() - seconds
         self._lock = threading.RLock()  # a signal may arrive while the same thread writes
         self._written: Results | None = None
 
     def seconds(self) -> float:
         """Return the seconds that the run has taken, earlier attempts included."""
-        return time.monotonic() - self._start
+        return self._now() - self._start
 
     def write(self, reason: str | None) -> Results:
         """Write what there is; ``results.json`` comes last, as a sign that all is there."""

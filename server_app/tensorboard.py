@@ -1,6 +1,5 @@
 """The figures of ``metrics.jsonl`` as TensorBoard's event files, a step per round."""
 
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -43,7 +42,8 @@ def event_writer(
     # Events of earlier attempts keep their times; without any, the earlier rounds are told now.
     untold = [] if any(target.glob("events.*")) else list(records)
     first = 1 + max((record["round"] for record in records), default=-1)
-    name = f"events.out.tfevents.{time.time():010.0f}.{socket.gethostname()}.{os.getpid()}"
+    # TensorBoard reads the files of a folder by their names: attempts in the order of their times.
+    name = f"events.out.tfevents.{time.time_ns() / 1e9:020.9f}.{socket.gethostname()}"
     waiting = _head(first) + b"".join(map(_event, untold))
 
     def write(record: RoundRecord) -> None:

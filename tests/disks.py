@@ -1,12 +1,31 @@
 """Real file systems of a few pages, which get full."""
 
+import errno
+import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+
+@contextmanager
+def full_disk(refuses: Callable[[str], bool] = lambda name: True) -> Iterator[None]:
+    """Let a disk be full where a file is synced whose name ``refuses`` returns true for."""
+    if not Path("/proc/self/fd").is_dir():
+        pytest.skip("looks a file's name up in /proc")
+    sync = os.fsync
+
+    def full(descriptor: int) -> None:
+        if refuses(Path(f"/proc/self/fd/{descriptor}").readlink().name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        yield
 
 
 @contextmanager

@@ -29,6 +29,11 @@ class InProcessGrid(Grid):
         The submitted run configuration.
     run_id : int
         Flower's run id.
+
+    Attributes
+    ----------
+    contexts : dict[int, Context]
+        The nodes that are there, by node id.
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class InProcessGrid(Grid):
         self._run = Run.create_empty(run_id)
         self._run.primary_task_type = TaskType.SIMULATION
         self._replies: dict[str, Message] = {}
-        self._contexts = {
+        self.contexts = {
             1000 + index: Context(
                 run_id=run_id,
                 node_id=1000 + index,
@@ -79,7 +84,7 @@ class InProcessGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the ids of all nodes."""
-        return list(self._contexts)
+        return list(self.contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Answer each message at once and return the ids to pull by."""
@@ -107,7 +112,7 @@ class InProcessGrid(Grid):
 
     def answer(self, message: Message) -> Message | None:
         """Run the handler for one message; ``None`` would be a node that never replies."""
-        context = self._contexts[message.metadata.dst_node_id]
+        context = self.contexts[message.metadata.dst_node_id]
         try:
             return self._client_app(message, context)
         except Exception as error:

@@ -22,7 +22,7 @@ from fedrsclip.run.staging import app_pyproject
 from fedrsclip_core.config.compose import RUN_CONFIG_KEY, from_run_config, join_overrides
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.wire.digests import code_digest, package_folder
-from server_app.app import run
+from server_app.app import exchange_of, run
 
 _RUN_ID = 1
 """The same in each attempt, so that an interrupted run goes on under its name."""
@@ -51,7 +51,7 @@ def run_cell(job: Mapping[str, Any]) -> dict[str, Any]:
         site = {"data-path": job["data_path"]} if job["data_path"] else {}
         nodes = [{"partition-id": k, "num-partitions": count, **site} for k in partitions]
         grid = InProcessGrid(_client_app(), nodes, run_config, run_id=_RUN_ID)
-        run(grid, config, run_id=_RUN_ID, overrides=overrides, echo=_log)
+        run(exchange_of(grid), config, run_id=_RUN_ID, overrides=overrides, echo=_log)
         return {"name": job["name"], "error": ""}
     except FedRSCLIPError as error:
         return {"name": job["name"], "error": str(error)}

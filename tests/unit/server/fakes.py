@@ -1,11 +1,13 @@
 """Client apps that follow a script instead of training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.constant import TaskType
 from numpy.typing import NDArray
 
 from fedrsclip.bench.inprocess import InProcessGrid
@@ -29,8 +31,29 @@ from fedrsclip_core.wire.records import (
     unpack_identity_request,
     unpack_round_request,
 )
+from server_app.exchange import Exchange
 
 WIDTH = 8
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.sleeps: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        self.now += seconds
+
+    def exchange(self, grid: Grid) -> Exchange:
+        """Send and receive by this clock."""
+        return Exchange(grid, clock=self, sleep=self.sleep)
+
 
 Handler = Callable[[int, Message, RecordDict], RecordDict]
 """(partition, request, the honest answer) -> the answer to send."""
@@ -76,7 +99,10 @@ def trained(partition: int, request: RoundRequest) -> NDArray[np.float32] | None
 
 @dataclass
 class Fakes:
-    """A federation of scripted clients; ``seen`` logs (message type, partition, round, mu)."""
+    """A federation of scripted clients.
+
+    ``seen`` logs (message type, partition, round, mu), ``sent`` how many messages went out at once.
+    """
 
     config: Config
     num_clients: int = 3
@@ -86,11 +112,15 @@ class Fakes:
     node_offset: int = 0
     seen: list[tuple[str, int, int, float]] = field(default_factory=list)
     finals: list[bool] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
 
-    def grid(self) -> InProcessGrid:
+    def grid(self, *, deployed: bool = False) -> InProcessGrid:
         order = [(p + self.node_offset) % self.num_clients for p in range(self.num_clients)]
         nodes = [{"partition-id": p, "num-partitions": self.num_clients} for p in order]
-        return _Grid(self, nodes)
+        grid = _Grid(self, nodes)
+        if deployed:
+            grid.run.primary_task_type = TaskType.SERVER_APP
+        return grid
 
     def app(self) -> ClientApp:
         app = ClientApp()
@@ -178,8 +208,13 @@ class _Grid(InProcessGrid):
         super().__init__(fakes.app(), nodes, {})  # type: ignore[arg-type]
         self._fakes = fakes
 
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        self._fakes.sent.append(len(messages))
+        return super().push_messages(messages)
+
     def answer(self, message: Message) -> Message | None:
-        partition = int(self._contexts[message.metadata.dst_node_id].node_config["partition-id"])
+        partition = int(self.contexts[message.metadata.dst_node_id].node_config["partition-id"])
         if (message.metadata.message_type, partition) in self._fakes.silent:
             return None
         return super().answer(message)

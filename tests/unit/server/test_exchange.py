@@ -11,31 +11,16 @@ from fedrsclip_core.wire.messages import QUERY_IDENTITY, ClientFailure, FailureC
 from fedrsclip_core.wire.records import CONFIG, pack_identity_request
 from server_app.exchange import Exchange, failure_reason, new_messages, serialized_size
 from server_app.flower_internals import ErrorCode
-from tests.unit.server.fakes import Fakes, small_config
+from tests.unit.server.fakes import Clock, Fakes, small_config
 
 pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
 REQUEST = pack_identity_request("r", "c", "d")
 
 
-class Clock:
-    """Time that passes only while somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.sleeps: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.sleeps.append(seconds)
-        self.now += seconds
-
-
 def exchange_of(grid: InProcessGrid) -> tuple[Exchange, Clock]:
     clock = Clock()
-    return Exchange(grid, clock=clock, sleep=clock.sleep), clock
+    return clock.exchange(grid), clock
 
 
 def ask(exchange: Exchange, timeout: float = 5.0):  # type: ignore[no-untyped-def]
@@ -60,18 +45,19 @@ def test_a_silent_node_costs_the_timeout_and_no_more() -> None:
     assert max(clock.sleeps) <= 0.5
 
 
-def test_the_last_of_many_replies_is_seen_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid = Fakes(small_config(), num_clients=40).grid()
-    exchange, clock = exchange_of(grid)
+def test_the_last_of_many_replies_is_seen_soon() -> None:
+    clock = Clock()
     ready: dict[str, float] = {}
-    pull = grid.pull_messages
 
-    def later(names: list[str]) -> object:
-        at = ready.setdefault(names[0], 100.0 + 0.071 * (len(ready) + 1))
-        return pull(names) if clock.now >= at else []
+    class Later(InProcessGrid):
+        def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+            (name,) = message_ids
+            at = ready.setdefault(name, 100.0 + 0.071 * (len(ready) + 1))
+            return super().pull_messages([name]) if clock.now >= at else []
 
-    monkeypatch.setattr(grid, "pull_messages", later)
-    assert len(ask(exchange, 60.0)) == 40
+    fakes = Fakes(small_config(), num_clients=40)
+    grid = Later(fakes.app(), [{"partition-id": p} for p in range(40)], {})
+    assert len(ask(clock.exchange(grid), 60.0)) == 40
     assert clock.now - max(ready.values()) < 0.11
     assert max(clock.sleeps) > 0.3
 
@@ -107,6 +93,7 @@ class Slow(InProcessGrid):
         self._clock = clock
         self._free_at = clock.now
         self._ready: dict[str, float] = {}
+        self._pulled: set[str] = set()
         self.under_way: list[int] = []
         self.idle = 0.0
 
@@ -116,11 +103,13 @@ class Slow(InProcessGrid):
             self.idle += max(0.0, self._clock.now - self._free_at)
             self._free_at = max(self._free_at, self._clock.now) + 0.5
             self._ready[name] = self._free_at
-        self.under_way.append(len(self._replies))
+        self.under_way.append(len(self._ready.keys() - self._pulled))
         return names
 
     def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
-        return super().pull_messages([m for m in message_ids if self._ready[m] <= self._clock.now])
+        due = [m for m in message_ids if self._ready[m] <= self._clock.now]
+        self._pulled.update(due)
+        return super().pull_messages(due)
 
 
 def test_no_more_than_so_many_messages_are_under_way_and_nobody_waits_for_work() -> None:
@@ -169,18 +158,17 @@ def test_instant_replies_are_not_slept_for_between_two_sendings() -> None:
 
 
 def test_a_late_reply_is_never_looked_at() -> None:
-    fakes = Fakes(small_config(), silent={(QUERY_IDENTITY, 1)})
-    grid = fakes.grid()
-    exchange, clock = exchange_of(grid)
-    sent = exchange.send(new_messages(REQUEST, [1001], QUERY_IDENTITY), 5.0)
-    late = Message(RecordDict(), 1001, "query")
-    message_id = sent[1001].message_id
-    clock.now += 5.0
-    assert exchange.collect(sent)[1001].reason == "timeout"
-    grid._replies[message_id] = late
+    clock = Clock()
+    grid = Slow(clock, 1)
+    exchange = clock.exchange(grid)
+    sent = exchange.send(new_messages(REQUEST, [1000], QUERY_IDENTITY), 0.25)
+    message_id = sent[1000].message_id
+    clock.now += 0.25
+    assert exchange.collect(sent)[1000].reason == "timeout"
+    clock.now += 1.0
     assert sent == {}
     assert exchange.collect(sent) == {}
-    assert message_id in grid._replies
+    assert len(grid.pull_messages([message_id])) == 1
 
 
 def test_sending_does_not_wait() -> None:
@@ -231,7 +219,7 @@ class Away(InProcessGrid):
 @pytest.mark.parametrize("error", failures_of_the_superlink(), ids=repr)
 def test_no_client_is_blamed_for_a_superlink_that_restarts(error: httpx.HTTPError) -> None:
     clock = Clock()
-    exchange = Exchange(Away(error, clock, 103.0), clock=clock, sleep=clock.sleep)
+    exchange = clock.exchange(Away(error, clock, 103.0))
     assert [reply.reason for reply in ask(exchange).values()] == ["", "", ""]
     assert clock.now == pytest.approx(103.0, abs=0.5)
 

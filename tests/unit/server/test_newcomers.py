@@ -1,17 +1,14 @@
 """Nodes that come in during a run: who takes a client's place, who is refused, and who is asked."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import pytest
-from flwr.app import Message
 
 from fedrsclip.bench.inprocess import InProcessGrid
 from fedrsclip_core.wire.messages import QUERY_IDENTITY
 from server_app.admission import Client, Standard
-from server_app.exchange import Exchange
 from server_app.newcomers import Newcomers
-from tests.unit.server.fakes import Fakes, identity, small_config
-from tests.unit.server.test_exchange import Clock
+from tests.unit.server.fakes import Clock, Fakes, identity, small_config
 
 pytestmark = pytest.mark.unit
 
@@ -25,31 +22,27 @@ class Federation:
         self.clock, self.said = Clock(), list[str]()
         self.fakes = fakes
         self.grid = fakes.grid()
-        del self.grid._contexts[1002]
-        self.asked = 0
-        push = self.grid.push_messages
-
-        def counted(messages: Iterable[Message]) -> Iterable[str]:
-            messages = list(messages)
-            self.asked += len(messages)
-            return push(messages)
-
-        self.grid.push_messages = counted  # type: ignore[method-assign]
-        exchange = Exchange(self.grid, clock=self.clock, sleep=self.clock.sleep)
+        del self.grid.contexts[1002]
+        exchange = self.clock.exchange(self.grid)
         who = [identity(partition, fakes.config) for partition in range(2)]
         own = who[0].digests
         standard = Standard("r", own["code"], own["config"], fakes.config.prompt.n_ctx, False)
         self.newcomers = Newcomers(exchange, standard, TIMEOUT, self.said.append, set())
         self.clients = tuple(Client(1000 + p, who[p]) for p in range(2))
 
+    @property
+    def asked(self) -> int:
+        """How many messages have been sent."""
+        return sum(self.fakes.sent)
+
     def arrives(self, node_id: int, partition: int) -> None:
         contexts = InProcessGrid(
             self.fakes.app(), [{"partition-id": partition, "num-partitions": 3}], {}
-        )._contexts
-        self.grid._contexts[node_id] = contexts[1000]
+        ).contexts
+        self.grid.contexts[node_id] = contexts[1000]
 
     def leaves(self, node_id: int) -> None:
-        del self.grid._contexts[node_id]
+        del self.grid.contexts[node_id]
 
     def nodes(self) -> list[int]:
         self.clients = self.newcomers.placed(self.clients)

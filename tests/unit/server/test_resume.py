@@ -1,7 +1,6 @@
 """Interrupted runs go on where they were, and end as if nothing had happened."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from fedrsclip_core.wire.messages import EVALUATE, QUERY_PREPARE, TRAIN
 from server_app import app as server
 from server_app.aggregation import AGGREGATORS
 from server_app.app import RunOutcome, run
-from tests.unit.server.fakes import Fakes, Handler, identity, small_config
+from tests.unit.server.fakes import Clock, Fakes, Handler, identity, small_config
 
 pytestmark = pytest.mark.unit
 
@@ -59,10 +58,12 @@ def go(
     scripts: dict[tuple[str, int], Handler] | None = None,
     lines: list[str] | None = None,
     changed: dict[int, Any] | None = None,
+    clock: Clock | None = None,
 ) -> tuple[RunOutcome, Fakes]:
     fakes = Fakes(config, scripts=scripts or {}, identities=changed or {})
     echo = (lines if lines is not None else []).append
-    return run(fakes.grid(), config, run_id=run_id, overrides="seed=0", echo=echo), fakes
+    exchange = (clock or Clock()).exchange(fakes.grid())
+    return run(exchange, config, run_id=run_id, overrides="seed=0", echo=echo), fakes
 
 
 def interrupt(config: Config, kind: str = TRAIN, server_round: int = 3, run_id: int = 7) -> None:
@@ -266,20 +267,18 @@ def test_lost_lines_of_metrics_are_said(tmp_path: Path) -> None:
     assert outcome.results["rounds"] == ROUNDS
 
 
-def test_time_of_earlier_attempts_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr(server.time, "monotonic", lambda: clock[0])
-    later: Callable[[float], None] = lambda seconds: clock.__setitem__(0, clock[0] + seconds)  # noqa: E731
+def test_time_of_earlier_attempts_counts() -> None:
+    clock = Clock()
 
     def slow(partition, message, answer):  # type: ignore[no-untyped-def]
-        later(1.0)
-        if message.content["config"]["server-round"] == 3 and clock[0] < 1000:
+        clock.now += 1.0
+        if message.content["config"]["server-round"] == 3 and clock.now < 1000:
             raise Interrupted
         return answer
 
     with pytest.raises(Interrupted):
-        go(named("parts"), scripts={(TRAIN, 0): slow})
-    later(5000.0)
-    outcome, _ = go(named("parts"), scripts={(TRAIN, 0): slow})
+        go(named("parts"), scripts={(TRAIN, 0): slow}, clock=clock)
+    clock.now += 5000.0
+    outcome, _ = go(named("parts"), scripts={(TRAIN, 0): slow}, clock=clock)
     assert outcome.results["seconds"] == pytest.approx(ROUNDS, abs=0.5)
     assert np.isfinite(outcome.results["seconds"])

@@ -4,10 +4,8 @@ import pytest
 
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import RunError
-from server_app.exchange import Exchange
 from server_app.roster import wait_for_nodes
-from tests.unit.server.fakes import Fakes, small_config
-from tests.unit.server.test_exchange import Clock
+from tests.unit.server.fakes import Clock, Fakes, small_config
 
 pytestmark = pytest.mark.unit
 
@@ -30,8 +28,7 @@ def wait(
     grid = Fakes(config).grid()
     grid.get_node_ids = clock.get_node_ids  # type: ignore[method-assign]
     lines: list[str] = []
-    exchange = Exchange(grid, clock=clock, sleep=clock.sleep)
-    nodes = wait_for_nodes(exchange, config, simulation=simulation, echo=lines.append)
+    nodes = wait_for_nodes(clock.exchange(grid), config, simulation=simulation, echo=lines.append)
     return nodes, clock.now - 100.0, lines
 
 

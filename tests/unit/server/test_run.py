@@ -1,32 +1,31 @@
 """Whole runs with scripted clients: what is sent, dropped, aggregated and written."""
 
-import errno
 import gc
 import json
 import os
 import subprocess
 import sys
-import weakref
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
-from flwr.supercore.constant import TaskType
+from flwr.serverapp import Grid
 from flwr.supercore.exit import exit_handler
 from safetensors import safe_open
 
 from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip_core import machine
+from fedrsclip_core.config.compose import RUN_CONFIG_KEY
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.learning.prompts import random_prompt
-from fedrsclip_core.runs import fileio, paths
+from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.lines import final_table, round_line
-from fedrsclip_core.runs.records import RoundRecord
-from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.wire.messages import (
     EVALUATE,
     QUERY_IDENTITY,
@@ -38,11 +37,11 @@ from fedrsclip_core.wire.messages import (
 )
 from fedrsclip_core.wire.records import ARRAYS, METRICS, NUM_EXAMPLES, SHARED_PROMPT, pack_init
 from server_app import app as server
-from server_app import newcomers
-from server_app.app import RunOutcome, run
+from server_app.app import RunOutcome, exchange_of, run
 from server_app.checkpoint import newest_checkpoint
 from server_app.results import RunState
-from tests.unit.server.fakes import WIDTH, Fakes, Handler, small_config
+from tests.disks import full_disk
+from tests.unit.server.fakes import WIDTH, Clock, Fakes, Handler, small_config
 
 pytestmark = pytest.mark.unit
 
@@ -50,9 +49,8 @@ SHAPE = (4, WIDTH)
 
 
 @pytest.fixture(autouse=True)
-def _quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shorten the wait for more nodes; draw only where a test is about pictures."""
-    monkeypatch.setitem(server.roster._SETTLED, "simulation", 0.1)
+def _without_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw only where a test is about pictures."""
     if "drawing" not in request.fixturenames:
         monkeypatch.setattr(server.pictures, "attempt", lambda *args: None)
 
@@ -63,10 +61,13 @@ def drawing() -> None:
 
 
 def go(fakes: Fakes, lines: list[str] | None = None, *, deployed: bool = False) -> RunOutcome:
-    grid = fakes.grid()
-    if deployed:
-        grid.run.primary_task_type = TaskType.SERVER_APP
-    return run(grid, fakes.config, run_id=7, echo=(lines if lines is not None else []).append)
+    return federate(fakes.grid(deployed=deployed), fakes.config, lines)
+
+
+def federate(grid: Grid, config: Config, lines: list[str] | None = None) -> RunOutcome:
+    """Carry out a run in which no time is lost with waiting."""
+    echo = (lines if lines is not None else []).append
+    return run(Clock().exchange(grid), config, run_id=7, echo=echo)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
@@ -107,26 +108,16 @@ def test_a_run_averages_by_examples_and_evaluates_each_round_once() -> None:
     assert fakes.finals == [False] * 3 + [True] * 3
 
 
-def test_sites_are_sent_to_at_once_and_simulated_clients_some_at_a_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(server.machine, "available_cpus", lambda: 2)
-    sent: list[int] = []
-    push = InProcessGrid.push_messages
-
-    def counted(self: InProcessGrid, messages: Iterable[Message]) -> Iterable[str]:
-        messages = list(messages)
-        sent.append(len(messages))
-        return push(self, messages)
-
-    monkeypatch.setattr(InProcessGrid, "push_messages", counted)
+def test_sites_are_sent_to_at_once_and_simulated_clients_some_at_a_time() -> None:
+    at_once = max(16, 4 * machine.available_cpus())
     shared = []
-    for deployed, largest in ((False, 16), (True, 20)):
-        sent.clear()
-        config = small_config(num_clients=20)
+    for deployed, largest in ((False, at_once), (True, at_once + 4)):
+        config = small_config(num_clients=at_once + 4)
         config.run.name = f"deployed-{deployed}"
-        shared.append(go(Fakes(config, num_clients=20), deployed=deployed).shared)
-        assert max(sent) == largest
+        fakes = Fakes(config, num_clients=at_once + 4)
+        exchange = exchange_of(fakes.grid(deployed=deployed))
+        shared.append(run(exchange, config, run_id=7, echo=lambda line: None).shared)
+        assert max(fakes.sent) == largest
     np.testing.assert_array_equal(*shared)
 
 
@@ -229,7 +220,7 @@ def test_a_second_run_of_the_same_name_is_refused_and_changes_nothing() -> None:
     outcome = go(Fakes(small_config()))
     before = (outcome.folder / "results.json").read_bytes()
     with pytest.raises(RunError, match=r"choose another run\.name"):
-        run(Fakes(small_config()).grid(), small_config(), run_id=8)
+        run(Clock().exchange(Fakes(small_config()).grid()), small_config(), run_id=8)
     assert (outcome.folder / "results.json").read_bytes() == before
 
 
@@ -449,7 +440,7 @@ def test_a_missing_reply_is_a_timeout() -> None:
     fakes = Fakes(small_config(num_rounds=1), silent={(TRAIN, 2)})
     record = records(go(fakes).folder)[1]
     assert record["clients"]["dropped"] == {"client-2": "timeout"}
-    assert 0.3 <= record["seconds"] < 3
+    assert record["seconds"] == pytest.approx(0.3)
 
 
 # --- runs that cannot go on -------------------------------------------------------------------
@@ -464,13 +455,13 @@ class Restarting(InProcessGrid):
         messages = list(messages)
         if messages and messages[0].metadata.message_type == TRAIN:
             self.rounds += 1
-        if self.rounds == 1 and 1001 in self._contexts:
+        if self.rounds == 1 and 1001 in self.contexts:
             ids = list(super().push_messages(messages))
-            self._gone = self._contexts.pop(1001)
+            self._gone = self.contexts.pop(1001)
             return ids
-        if self.rounds == 3 and 2001 not in self._contexts:
-            self._contexts[2001] = self._gone
-            self._contexts[3001] = self._contexts[1000]  # a stranger who uses another's name
+        if self.rounds == 3 and 2001 not in self.contexts:
+            self.contexts[2001] = self._gone
+            self.contexts[3001] = self.contexts[1000]  # a stranger who uses another's name
         return super().push_messages(messages)
 
 
@@ -478,7 +469,7 @@ def test_a_client_that_restarts_takes_part_again() -> None:
     fakes = Fakes(small_config(num_rounds=5))
     nodes = [{"partition-id": p, "num-partitions": 3} for p in range(3)]
     grid = Restarting(fakes.app(), nodes, {})
-    outcome = run(grid, fakes.config, run_id=7, echo=lambda line: None)
+    outcome = federate(grid, fakes.config)
     asked = [record["clients"]["asked"] for record in records(outcome.folder)]
     assert asked == [0, 3, 2, 2, 3, 3]
     assert outcome.results["dropped"]["total"] == 0
@@ -495,14 +486,14 @@ class Outage(InProcessGrid):
         ids = list(super().push_messages(messages))
         train = any(message.metadata.message_type == TRAIN for message in messages)
         if train and self.looks is None:
-            self.looks, self._gone, self._contexts = 0, self._contexts, {}
+            self.looks, self._gone, self.contexts = 0, self.contexts, {}
         return ids
 
     def get_node_ids(self) -> Iterable[int]:
         if self.looks is not None:
             self.looks += 1
             if self.looks == self.looks_needed:
-                self._contexts = {node_id + 1000: c for node_id, c in self._gone.items()}
+                self.contexts = {node_id + 1000: c for node_id, c in self._gone.items()}
         return super().get_node_ids()
 
 
@@ -511,14 +502,12 @@ def outage(config: Config, looks_needed: int, lines: list[str]) -> RunOutcome:
     nodes = [{"partition-id": p, "num-partitions": 3} for p in range(3)]
     grid = Outage(fakes.app(), nodes, {})
     grid.looks_needed = looks_needed
-    return run(grid, config, run_id=7, echo=lines.append)
+    return federate(grid, config, lines)
 
 
-def test_the_run_waits_for_clients_that_are_all_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(newcomers, "_TELL_EVERY", 0.1)
-    monkeypatch.setattr(newcomers, "LAST_PAUSE", 0.1)
+def test_the_run_waits_for_clients_that_are_all_gone() -> None:
     lines: list[str] = []
-    outcome = outage(small_config(num_rounds=3, round_timeout=30.0), 7, lines)
+    outcome = outage(small_config(num_rounds=3, round_timeout=60.0), 100, lines)
     waiting = "waiting for clients: 0 of 3 can be asked, at least 1 needed"
     assert any(waiting in line for line in lines)
     assert outcome.results["failed_rounds"] == []
@@ -590,15 +579,7 @@ def test_a_stop_that_reaches_another_thread_is_recorded_at_once() -> None:
     assert json.loads(file.read_text())["status"] == "failed"
 
 
-def test_a_process_keeps_nothing_of_a_run_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[weakref.ref[server.RunState]] = []
-
-    def state(*arguments: Any, **values: Any) -> server.RunState:
-        one = RunState(*arguments, **values)
-        made.append(weakref.ref(one))
-        return one
-
-    monkeypatch.setattr(server, "RunState", state)
+def test_a_process_keeps_nothing_of_a_run_that_has_ended() -> None:
     go(Fakes(small_config()))
     handlers = len(exit_handler.registered_exit_handlers)
     for name in ("second", "third"):
@@ -607,21 +588,13 @@ def test_a_process_keeps_nothing_of_a_run_that_has_ended(monkeypatch: pytest.Mon
         go(Fakes(config))
     assert len(exit_handler.registered_exit_handlers) == handlers
     gc.collect()
-    assert [one() for one in made] == [None] * 3
+    assert not [one for one in gc.get_objects() if isinstance(one, RunState)]
 
 
-def test_a_full_disk_in_the_middle_is_a_sentence_and_loses_no_round(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    append = RunFolder.append_round
-
-    def full(folder: RunFolder, record: RoundRecord) -> None:
-        if record["round"] == 1:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        append(folder, record)
-
-    monkeypatch.setattr(RunFolder, "append_round", full)
-    results = failed(Fakes(small_config()), "cannot be written.*free some space")
+def test_a_full_disk_in_the_middle_is_a_sentence_and_loses_no_round() -> None:
+    lines = count()
+    with full_disk(lambda name: name == "metrics.jsonl" and next(lines) == 1):
+        results = failed(Fakes(small_config()), "cannot be written.*free some space")
     assert results["initial"]["round"] == 0
     folder = paths.runs_dir() / "test-run"
     assert [record["round"] for record in records(folder)] == [0]
@@ -629,47 +602,28 @@ def test_a_full_disk_in_the_middle_is_a_sentence_and_loses_no_round(
     assert newest is not None and newest.progress.server_round == 1
 
 
-def test_a_deployment_waits_for_room_on_a_full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    write, refused = server.write_checkpoint, []
-
-    def full_once(*arguments: Any) -> None:
-        if not refused:
-            refused.append(True)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(*arguments)
-
-    monkeypatch.setattr(server, "write_checkpoint", full_once)
+def test_a_deployment_waits_for_room_on_a_full_disk() -> None:
     said: list[str] = []
-    go(Fakes(small_config(connect_timeout=30.0)), said, deployed=True)
-    assert refused
+    checkpoints = count()
+    with full_disk(lambda name: name.startswith(".round-") and next(checkpoints) == 0):
+        go(Fakes(small_config(connect_timeout=30.0)), said, deployed=True)
     assert any("is full (No space left on device): waiting for room" in line for line in said)
     assert any(line.startswith("there is room again") for line in said)
     assert [record["round"] for record in records(paths.runs_dir() / "test-run")] == [0, 1, 2]
 
 
-def test_results_that_cannot_be_written_do_not_hide_the_reason(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    write = fileio.write_json
-
-    def full(path: Path, value: object) -> None:
-        if path.name == "results.json":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(path, value)
-
-    monkeypatch.setattr(fileio, "write_json", full)
+def test_results_that_cannot_be_written_do_not_hide_the_reason() -> None:
     lines: list[str] = []
-    with pytest.raises(RunError, match="cannot be written"):
+    with (
+        full_disk(lambda name: name.startswith(".results.json")),
+        pytest.raises(RunError, match="cannot be written"),
+    ):
         go(Fakes(small_config()), lines)
     assert any("were not written" in line for line in lines)
 
 
-def test_a_full_disk_before_the_start_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path, value: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(fileio, "write_json", full)
-    with pytest.raises(RunError, match="cannot be written"):
+def test_a_full_disk_before_the_start_is_a_sentence() -> None:
+    with full_disk(), pytest.raises(RunError, match="cannot be written"):
         go(Fakes(small_config()))
 
 
@@ -856,9 +810,9 @@ def test_lines_and_table_show_the_figures() -> None:
 def test_the_server_needs_neither_torch_nor_transformers() -> None:
     code = (
         "import sys; from tests.unit.server.fakes import Fakes, small_config\n"
-        "from server_app.app import app, run\n"
+        "from server_app.app import app, exchange_of, run\n"
         "fakes = Fakes(small_config(num_rounds=1))\n"
-        "run(fakes.grid(), fakes.config, run_id=1)\n"
+        "run(exchange_of(fakes.grid()), fakes.config, run_id=1)\n"
         "heavy = {'torch', 'transformers', 'datasets'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
@@ -869,16 +823,11 @@ def test_the_server_needs_neither_torch_nor_transformers() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_main_prints_one_sentence_and_fails(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def refuse(run_config: object) -> Config:
-        raise RunError("a sentence")
-
-    monkeypatch.setattr(server, "from_run_config", refuse)
+def test_main_prints_one_sentence_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
     grid = Fakes(small_config()).grid()
-    context = next(iter(grid._contexts.values()))
-    with pytest.raises(FedRSCLIPError, match="a sentence") as caught:
+    context = next(iter(grid.contexts.values()))
+    context.run_config = {RUN_CONFIG_KEY: "prompt.nctx=4"}
+    with pytest.raises(FedRSCLIPError, match=r"prompt\.nctx") as caught:
         server.app(grid, context)
     assert caught.value.__suppress_context__
-    assert capsys.readouterr().out == "error: a sentence\n"
+    assert capsys.readouterr().out == f"error: {caught.value}\n"

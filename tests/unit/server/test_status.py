@@ -12,7 +12,7 @@ from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import TRAIN
 from server_app import app as server
 from server_app.app import run
-from tests.unit.server.fakes import Fakes, Handler, small_config
+from tests.unit.server.fakes import Clock, Fakes, Handler, small_config
 
 pytestmark = pytest.mark.unit
 
@@ -26,7 +26,7 @@ def go(name: str, scripts: dict[tuple[str, int], Handler] | None = None, **setti
     config = small_config(num_rounds=3, **settings)
     config.run.name = name
     fakes = Fakes(config, scripts=scripts or {})
-    run(fakes.grid(), config, run_id=7, echo=lambda line: None)
+    run(Clock().exchange(fakes.grid()), config, run_id=7, echo=lambda line: None)
 
 
 def raise_at(server_round: int, error: type[BaseException]) -> Handler:

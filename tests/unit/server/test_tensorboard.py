@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,14 @@ from fedrsclip.run import launch
 from fedrsclip_core import machine
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.runs import fileio, paths
+from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import TRAIN
 from server_app import app as server
 from server_app import tensorboard
 from server_app.app import run
 from server_app.phase import new_record
-from tests.unit.server.fakes import Fakes, Handler, small_config
+from tests.disks import full_disk
+from tests.unit.server.fakes import Clock, Fakes, Handler, small_config
 
 pytestmark = pytest.mark.unit
 
@@ -32,13 +32,6 @@ ROUNDS = 4
 @pytest.fixture(autouse=True)
 def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.pictures, "attempt", lambda *args: None)
-
-
-@pytest.fixture(autouse=True)
-def _processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each attempt at a run is a process of its own."""
-    pids = count(1000)
-    monkeypatch.setattr(tensorboard.os, "getpid", lambda: next(pids))
 
 
 class Interrupted(KeyboardInterrupt):
@@ -59,7 +52,7 @@ def go(config: Config, stop_at: int | None = None) -> None:
 
     scripts: dict[tuple[str, int], Handler] = {(TRAIN, 2): stop}
     fakes = Fakes(config, scripts=scripts)
-    run(fakes.grid(), config, run_id=7, echo=lambda line: None)
+    run(Clock().exchange(fakes.grid()), config, run_id=7, echo=lambda line: None)
 
 
 def interrupt(config: Config, server_round: int) -> None:
@@ -171,17 +164,10 @@ def test_dropped_replies_are_counted() -> None:
     assert (found["clients/valid"], found["clients/dropped"], found["eval_dropped"]) == (1, 2, 1)
 
 
-def test_a_full_disk_leaves_whole_events(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_whole_events(tmp_path: Path) -> None:
     write = tensorboard.event_writer(configured().run, tmp_path, [])
-    append = fileio.append_bytes
-
-    def full(path: Path, data: bytes) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(fileio, "append_bytes", full)
-    with pytest.raises(OSError, match="No space"):
+    with full_disk(), pytest.raises(OSError, match="No space"):
         write(new_record(0))
-    monkeypatch.setattr(fileio, "append_bytes", append)
     for server_round in (0, 1):
         write(new_record(server_round))
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -201,7 +187,7 @@ def test_without_the_package_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
     config = configured()
     fakes = Fakes(config)
     with pytest.raises(ConfigError, match=r"pip install 'fedrsclip\[tensorboard\]'"):
-        run(fakes.grid(), config, run_id=7, echo=lambda line: None)
+        run(Clock().exchange(fakes.grid()), config, run_id=7, echo=lambda line: None)
     assert fakes.seen == []
     assert "tensorboard" in json.loads((folder() / "results.json").read_text())["reason"]
     go(configured(on=False))
