@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -37,6 +37,7 @@ class Deadline:
     """The end of a message's time to live, by the wall clock that Flower's metadata uses."""
 
     at: float
+    now: Callable[[], float] = time.time
 
     @classmethod
     def of(cls, metadata: Metadata) -> "Deadline":
@@ -45,7 +46,7 @@ class Deadline:
 
     def check(self, before: str) -> None:
         """Raise :class:`LateError` if it is over."""
-        late = time.time() - self.at
+        late = self.now() - self.at
         if late > 0:
             raise LateError(
                 f"the message's time was over {late:.1f} s ago, {before}: nothing was written; "

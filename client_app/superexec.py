@@ -12,6 +12,7 @@ import sys
 from collections.abc import MutableMapping
 from contextlib import suppress
 from multiprocessing import active_children, forkserver, get_context
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import ModuleType
 
@@ -43,10 +44,16 @@ _PROJECT = ("client_app", "fedrsclip_core", "server_app")
 
 
 class WarmExecutor(SubprocessExecutor):
-    """Starts ClientApps by forking a process that has the libraries in memory."""
+    """Starts ClientApps by forking a process that has the libraries in memory.
 
-    def __init__(self) -> None:
-        self._context = get_context("forkserver")
+    Parameters
+    ----------
+    context : ForkServerContext, optional
+        Starts processes.
+    """
+
+    def __init__(self, context: ForkServerContext | None = None) -> None:
+        self._context = context or get_context("forkserver")
         self._context.set_forkserver_preload(list(LIBRARIES))
         forkserver.ensure_running()
 

@@ -19,8 +19,9 @@ def full_disk(refuses: Callable[[str], bool] = lambda name: True) -> Iterator[No
     sync = os.fsync
 
     def full(descriptor: int) -> None:
-        if refuses(Path(f"/proc/self/fd/{descriptor}").readlink().name):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if refuses(path.name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         sync(descriptor)
 
     with pytest.MonkeyPatch.context() as patch:

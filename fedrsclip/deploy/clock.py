@@ -73,7 +73,7 @@ def inspect_clock() -> str:
     )
 
 
-def offset(server: str, authority: str | None) -> float:
+def offset(server: str, authority: str | None, *, patience: float = _PATIENCE) -> float:
     """Return by how many seconds this machine's clock is ahead of the server's.
 
     Parameters
@@ -82,20 +82,22 @@ def offset(server: str, authority: str | None) -> float:
         ``host:port``.
     authority : str or None
         PEM file by which the server's certificate is checked; ``None``: no TLS.
+    patience : float
+        Seconds to wait for the answer.
     """
     context = None if authority is None else _context(authority)
     found: SimpleQueue[float | Exception] = SimpleQueue()
 
     def ask() -> None:
         try:
-            found.put(_offset(server, context))
+            found.put(_offset(server, context, patience))
         except Exception as error:
             found.put(error)
 
     # No timeout of a socket bounds the search for the server's address.
     Thread(target=ask, daemon=True).start()
     try:
-        answer = found.get(timeout=_PATIENCE)
+        answer = found.get(timeout=patience)
     except Empty:
         raise _no_answer(server, "timed out") from None
     if isinstance(answer, Exception):
@@ -103,13 +105,13 @@ def offset(server: str, authority: str | None) -> float:
     return answer
 
 
-def _offset(server: str, context: ssl.SSLContext | None) -> float:
+def _offset(server: str, context: ssl.SSLContext | None, patience: float) -> float:
     scheme = "http" if context is None else "https"
     request = Request(f"{scheme}://{server}/", method="HEAD")
     # By the proxies of the environment, as a SuperNode does.
     opener = build_opener(HTTPSHandler(context=context))
     try:
-        with opener.open(request, timeout=_PATIENCE) as answer:
+        with opener.open(request, timeout=patience) as answer:
             headers = answer.headers
     except HTTPError as refusal:
         # The proxy publishes nothing at `/`, but its answer has a date as well.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from client_app.app import app
 from client_app.private_format import PrivateFormat
 from client_app.private_store import PrivateStore
-from client_app.runtime import open_runtime
+from client_app.runtime import Runtime, open_runtime
 from fedrsclip_core.config.compose import from_run_config, join_overrides
 from fedrsclip_core.learning.prompts import ClientState, random_prompt
 from fedrsclip_core.runs import paths
@@ -114,9 +114,13 @@ class Client:
         )
 
     @property
-    def format(self) -> PrivateFormat:
+    def runtime(self) -> Runtime:
         context = self.context
-        return open_runtime(context.node_config, context.run_config).private_format
+        return open_runtime(context.node_config, context.run_config)
+
+    @property
+    def format(self) -> PrivateFormat:
+        return self.runtime.private_format
 
     def folder(self, run: str = RUN) -> Path:
         return paths.private_dir("demo", run, str(self.node.get("client-name", "client-0")))

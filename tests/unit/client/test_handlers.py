@@ -12,11 +12,14 @@ from flwr.app import Message
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client_app import runtime
+from client_app import rounds, runtime
+from client_app.failures import LateError
+from client_app.rounds import Deadline
+from client_app.site_log import SiteLog
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.runs import paths
-from fedrsclip_core.wire.messages import ClientFailure, FailureCode, RoundReply
+from fedrsclip_core.wire.messages import ClientFailure, FailureCode, RoundReply, RoundRequest
 from fedrsclip_core.wire.records import unpack_identity, unpack_init, unpack_round_reply
 from tests.disks import fill, small_disk
 from tests.unit.client.site_folder import CLASSES, RUN, SHAPE, Client, shared_prompt
@@ -348,23 +351,12 @@ def test_a_late_message_is_not_trained(client: Client) -> None:
     assert not client.folder().exists()
 
 
-def test_a_result_that_is_late_is_not_written(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from fedrsclip_core.learning import training
-
-    original = training.train_round
-
-    def slow(*args: object, **kwargs: object) -> object:
-        import time
-
-        outcome = original(*args, **kwargs)  # type: ignore[arg-type]
-        now = time.time()
-        monkeypatch.setattr(time, "time", lambda: now + 10_000)
-        return outcome
-
-    monkeypatch.setattr(training, "train_round", slow)
-    fails(FailureCode.LATE, lambda: client.train(1, shared_prompt()), because="after training")
+def test_a_result_that_is_late_is_not_written(client: Client) -> None:
+    times = iter([9.0, 11.0])  # before and after training
+    request = RoundRequest(1, RUN, shared_prompt())
+    deadline = Deadline(10.0, now=lambda: next(times))
+    with pytest.raises(LateError, match="after training"):
+        rounds.train(client.runtime, request, deadline, SiteLog("client-0"))
     assert not list(client.folder().glob("*.safetensors"))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client_app import features, runtime
+from client_app import runtime
 from client_app.private_format import PrivateFormat
 from client_app.private_store import open_store, start_from
 from client_app.site_log import SiteLog
@@ -147,14 +147,14 @@ def test_patches_are_encoded_once_and_only_when_asked_for(
 
 
 def test_an_interrupted_encoding_goes_on_where_it_stopped(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    client = replace(client, data=make_images(tmp_path / "images", per_class=24))
     calls = Calls(monkeypatch)
-    monkeypatch.setattr(features, "_ENCODE_BATCH", 4)
     encode_patches = ImageEncoder.encode_patches
 
     def out_of_memory(encoder: ImageEncoder, images: Any) -> Any:
-        if calls.patches == 8:
+        if calls.patches:  # the first batch is in the cache
             raise RuntimeError("out of memory")
         return encode_patches(encoder, images)
 
@@ -162,8 +162,8 @@ def test_an_interrupted_encoding_goes_on_where_it_stopped(
         patch.setattr(ImageEncoder, "encode_patches", out_of_memory)
         with pytest.raises(ClientFailure):
             calls.of(client, "fedotp")
-    assert (calls.pooled, calls.patches) == (15, 8)
-    assert calls.of(client, "fedotp") == (0, 7)
+    assert (calls.pooled, calls.patches) == (36, 32)
+    assert calls.of(client, "fedotp") == (0, 4)
 
 
 def test_an_image_that_becomes_unreadable_between_the_caches_is_left_out_of_both(

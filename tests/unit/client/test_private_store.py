@@ -1,4 +1,3 @@
-import errno
 import os
 import random
 import signal
@@ -17,6 +16,7 @@ from client_app.private_store import PrivateStore, open_store, start_from
 from fedrsclip_core.errors import PrivateStoreError
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.runs import fileio, paths
+from tests.disks import full_disk
 
 pytestmark = pytest.mark.unit
 
@@ -204,15 +204,10 @@ def test_a_file_that_is_no_safetensors_of_ours_is_refused() -> None:
         store.load(1)
 
 
-def test_a_full_disk_leaves_the_previous_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_previous_file() -> None:
     saved(1)
     before = (folder() / name(1)).read_bytes()
-
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with opened() as store:
+    with full_disk(), opened() as store:
         for number in (1, 2):
             with pytest.raises(OSError, match="No space left"):
                 store.save(state(9), number)

@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flwr.app import Message
 
-from client_app import rounds
 from client_app.app import app as client_app
 from fedrsclip.bench.inprocess import InProcessGrid
 from fedrsclip_core.config.compose import from_run_config, join_overrides
 from fedrsclip_core.runs import paths
-from fedrsclip_core.wire.messages import RoundReply
+from fedrsclip_core.wire.messages import TRAIN
 from server_app import app as server
 from tests.unit.client.site_folder import OVERRIDES
 
@@ -22,12 +22,37 @@ def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.pictures, "attempt", lambda *args: None)
 
 
-def go(images: Path, clip: Path, *overrides: str) -> None:
+class Dying(InProcessGrid):
+    """The machine goes down with the second client's train message of a round."""
+
+    dies_in: int | None = None
+    after_training = False
+
+    def answer(self, message: Message) -> Message | None:
+        last = self.contexts[message.metadata.dst_node_id].node_config["partition-id"] == 1
+        if last and message.metadata.message_type == TRAIN:
+            number = message.content.config_records["config"]["server-round"]
+            if number == self.dies_in:
+                if self.after_training:
+                    super().answer(message)
+                raise KeyboardInterrupt
+        return super().answer(message)
+
+
+def go(
+    images: Path,
+    clip: Path,
+    *overrides: str,
+    dies_in: int | None = None,
+    after_training: bool = False,
+) -> None:
     run_config = {"hydra-overrides": join_overrides([*OVERRIDES, *overrides])}
     site = {"num-partitions": 2, "data-path": str(images), "model-path": str(clip)}
     nodes: list[dict[str, Any]] = [{"partition-id": number, **site} for number in range(2)]
-    grid = InProcessGrid(client_app, nodes, run_config)
-    server.run(grid, from_run_config(run_config), run_id=1, echo=lambda line: None)
+    grid = Dying(client_app, nodes, run_config)
+    grid.dies_in, grid.after_training = dies_in, after_training
+    config = from_run_config(run_config)
+    server.run(server.exchange_of(grid), config, run_id=1, echo=lambda line: None)
 
 
 def bits(name: str) -> dict[str, bytes]:
@@ -54,7 +79,6 @@ def bits(name: str) -> dict[str, bytes]:
 def test_prompts_of_both_kinds_end_with_equal_bits(
     image_folder: Path,
     clip_folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
     method: str,
     server_round: int,
     after_training: bool,
@@ -62,21 +86,8 @@ def test_prompts_of_both_kinds_end_with_equal_bits(
     strategy = (f"method={method}", "strategy=fedavgm", "strategy.server_momentum=0.9")
     go(image_folder, clip_folder, *strategy, "run.name=whole")
 
-    train = rounds.train
-    interrupted = []
-
-    def fatal(runtime: Any, request: Any, deadline: Any, log: Any) -> RoundReply:
-        last = runtime.site.partition_id == 1 and request.server_round == server_round
-        if last and not interrupted:
-            if after_training:
-                train(runtime, request, deadline, log)
-            interrupted.append(request.server_round)
-            raise KeyboardInterrupt
-        return train(runtime, request, deadline, log)
-
-    monkeypatch.setattr(rounds, "train", fatal)
+    parts = (image_folder, clip_folder, *strategy, "run.name=parts")
     with pytest.raises(KeyboardInterrupt):
-        go(image_folder, clip_folder, *strategy, "run.name=parts")
-    go(image_folder, clip_folder, *strategy, "run.name=parts")
-    assert interrupted == [server_round]
+        go(*parts, dies_in=server_round, after_training=after_training)
+    go(*parts)
     assert bits("whole") == bits("parts")

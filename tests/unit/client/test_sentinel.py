@@ -5,7 +5,6 @@ name of the site. Searched are the serialized bytes of each reply and its object
 and Ray make of an exception, and the process's output.
 """
 
-import errno
 import os
 import sqlite3
 import traceback
@@ -26,6 +25,7 @@ from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import ClientFailure, FailureCode
 from fedrsclip_core.wire.records import ARRAYS
+from tests import disks
 from tests.tiny_clip import make_tiny_clip
 from tests.unit.client.site_folder import RUN, Client, make_images, shared_prompt
 
@@ -245,13 +245,13 @@ def late(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
     return lambda: client.train(2, shared_prompt(), ttl=1e-9)
 
 
-def full_disk(client: Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Message]:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", f"/{MARK}/private")
+def full_disk(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
+    def ask() -> Message:
+        with disks.full_disk():
+            return client.train(2, shared_prompt())
 
     client.query("prepare")
-    monkeypatch.setattr(os, "fsync", full)
-    return lambda: client.train(2, shared_prompt())
+    return ask
 
 
 def no_device(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:

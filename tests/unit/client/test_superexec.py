@@ -7,16 +7,16 @@ import subprocess
 import sys
 import time
 from multiprocessing import active_children, forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
-from client_app import superexec
 from client_app.flower_internals import (
     ExecutionSpec,
     LaunchResult,
-    SubprocessExecutor,
     TaskType,
 )
 from client_app.superexec import LIBRARIES, WarmExecutor, forget_project
@@ -38,23 +38,36 @@ def spec(task_type: TaskType) -> ExecutionSpec:
     )
 
 
+class Cold:
+    """Programs in the place of Flower's, which write down that they were started."""
+
+    def __init__(self, folder: Path) -> None:
+        self._started = folder / "started"
+        self._started.touch()
+        for task_type in (TaskType.CLIENT_APP, TaskType.SERVER_APP):
+            program = folder / str(task_type)
+            program.write_text(f'#!/bin/sh\necho "$(basename "$0")" >>"{self._started}"\n')
+            program.chmod(0o755)
+
+    def started(self, wanted: int = 0) -> list[str]:
+        """Return the names of what was started, when there are so many."""
+        deadline = time.monotonic() + 30
+        while len(names := self._started.read_text().split()) < wanted:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        return names
+
+
 @pytest.fixture
-def cold(monkeypatch: pytest.MonkeyPatch) -> list[TaskType]:
-    """What Flower's own executor was asked to start."""
-    started: list[TaskType] = []
-
-    def launch(self: SubprocessExecutor, spec: ExecutionSpec) -> LaunchResult:
-        started.append(spec.task_type)
-        return LaunchResult.accepted()
-
-    monkeypatch.setattr(SubprocessExecutor, "launch", launch)
-    return started
+def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cold:
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    return Cold(tmp_path)
 
 
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_what_is_imported_before_a_message_is_there_and_not_of_this_project(name: str) -> None:
     assert importlib.util.find_spec(name) is not None
-    assert name.partition(".")[0] not in superexec._PROJECT
+    assert name.partition(".")[0] not in ("client_app", "fedrsclip_core", "server_app")
 
 
 def test_the_projects_modules_are_forgotten_and_no_others() -> None:
@@ -92,43 +105,43 @@ def children(pid: int) -> list[str]:
     return [Path(f"/proc/{child}/cmdline").read_text() for child in found]
 
 
-def test_a_client_app_is_forked_and_ends_with_its_executor(cold: list[TaskType]) -> None:
+def test_a_client_app_is_forked_and_ends_with_its_executor(cold: Cold) -> None:
     executor = WarmExecutor()
     assert executor.launch(spec(TaskType.CLIENT_APP)) == LaunchResult.accepted()
     (process,) = active_children()
     executor.close()
     process.join(timeout=60)
     executor.reconcile()
-    assert process.exitcode is not None and not active_children() and cold == []
+    assert process.exitcode is not None and not active_children() and cold.started() == []
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks the process up in /proc")
-def test_a_fork_server_that_was_killed_is_replaced(cold: list[TaskType]) -> None:
+def test_a_fork_server_that_was_killed_is_replaced(cold: Cold) -> None:
     executor = WarmExecutor()
     server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
     os.kill(server, signal.SIGKILL)
     while Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.01)
     assert executor.launch(spec(TaskType.CLIENT_APP)) == LaunchResult.accepted()
-    assert len(active_children()) == 1 and cold == []
+    assert len(active_children()) == 1 and cold.started() == []
     executor.close()
     for process in active_children():
         process.join(timeout=60)
 
 
-def test_other_tasks_are_flowers(cold: list[TaskType]) -> None:
+def test_other_tasks_are_flowers(cold: Cold) -> None:
     assert WarmExecutor().launch(spec(TaskType.SERVER_APP)) == LaunchResult.accepted()
-    assert cold == [TaskType.SERVER_APP] and not active_children()
+    assert cold.started(1) == [TaskType.SERVER_APP] and not active_children()
 
 
-def test_without_a_fork_server_the_client_app_starts_cold(
-    cold: list[TaskType], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    executor = WarmExecutor()
+class Refusing(ForkServerContext):
+    """Its fork server has just been killed."""
 
-    def refused(*_: object, **__: object) -> None:
+    def Process(self, *_: object, **__: object) -> NoReturn:  # type: ignore[override]  # noqa: N802
         raise ConnectionRefusedError
 
-    monkeypatch.setattr(executor._context, "Process", refused)
+
+def test_without_a_fork_server_the_client_app_starts_cold(cold: Cold) -> None:
+    executor = WarmExecutor(Refusing())
     assert executor.launch(spec(TaskType.CLIENT_APP)) == LaunchResult.accepted()
-    assert cold == [TaskType.CLIENT_APP]
+    assert cold.started(1) == [TaskType.CLIENT_APP]
