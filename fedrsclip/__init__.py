@@ -1,1 +1,74 @@
-"""FedRSCLIP: the `fedrsclip` command and the workbench around the federated apps."""
+"""FedRSCLIP: the `fedrsclip` command, the workbench around the federated apps, and its Python API.
+
+Names are imported when they are first used, so that ``import fedrsclip`` takes no time.
+
+Examples
+--------
+What would be run, checked as the command checks it:
+
+>>> import fedrsclip
+>>> config = fedrsclip.compose(["method=promptfl", "prompt.n_ctx=8"])
+>>> config.method, config.prompt.n_ctx, config.federation.num_rounds
+('promptfl', 8, 10)
+>>> fedrsclip.compose(["prompt.n_ctx=0"])
+Traceback (most recent call last):
+fedrsclip_core.errors.ConfigError: prompt.n_ctx is 0: it must be at least 1
+
+The classifier that a run has learned:
+
+>>> run = fedrsclip.runs_dir() / "first"
+>>> classifier = fedrsclip.load_classifier(run / "shared_prompt.safetensors")
+>>> classifier.predict("scene.jpg") in classifier.class_names
+True
+>>> classifier.scores(["scene.jpg", "scene.jpg"]).shape
+(2, 16)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from fedrsclip_core import __version__
+
+if TYPE_CHECKING:
+    from fedrsclip.data.specs import DatasetSpec, find_spec
+    from fedrsclip.predict import SceneClassifier, load_classifier
+    from fedrsclip.report import write_report
+    from fedrsclip_core.config.compose import compose
+    from fedrsclip_core.config.schema import Config
+    from fedrsclip_core.errors import FedRSCLIPError
+    from fedrsclip_core.runs.paths import runs_dir
+
+__all__ = [
+    "Config",
+    "DatasetSpec",
+    "FedRSCLIPError",
+    "SceneClassifier",
+    "__version__",
+    "compose",
+    "find_spec",
+    "load_classifier",
+    "runs_dir",
+    "write_report",
+]
+
+_MODULES = {
+    "Config": "fedrsclip_core.config.schema",
+    "DatasetSpec": "fedrsclip.data.specs",
+    "FedRSCLIPError": "fedrsclip_core.errors",
+    "SceneClassifier": "fedrsclip.predict",
+    "compose": "fedrsclip_core.config.compose",
+    "find_spec": "fedrsclip.data.specs",
+    "load_classifier": "fedrsclip.predict",
+    "runs_dir": "fedrsclip_core.runs.paths",
+    "write_report": "fedrsclip.report",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
