@@ -1,16 +1,13 @@
 """A Flower grid without Ray, SuperLink or processes, for tests and benchmarks."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from uuid import uuid4
 
 from flwr.app import Context, Error, Message, RecordDict, UserConfigValue
 from flwr.clientapp import ClientApp
-from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
-from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.serverapp import Grid
-from flwr.supercore.constant import TaskType
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
+
+from fedrsclip.flower_internals import as_sent, become_server, give_id, simulated_run
+from server_app.flower_internals import ErrorCode, Run
 
 
 class InProcessGrid(Grid):
@@ -44,12 +41,9 @@ class InProcessGrid(Grid):
         *,
         run_id: int = 1,
     ) -> None:
-        # Flower's messages take their sender from this record of the process.
-        TaskIdentity.run_id, TaskIdentity.task_id = run_id, 1
-        TaskIdentity.node_id = SUPERLINK_NODE_ID
+        become_server(run_id)
         self._client_app = client_app
-        self._run = Run.create_empty(run_id)
-        self._run.primary_task_type = TaskType.SIMULATION
+        self._run = simulated_run(run_id)
         self._replies: dict[str, Message] = {}
         self.contexts = {
             1000 + index: Context(
@@ -90,14 +84,10 @@ class InProcessGrid(Grid):
         """Answer each message at once and return the ids to pull by."""
         ids = []
         for message in messages:
-            message.metadata.__dict__["_message_id"] = str(uuid4())
-            ids.append(message.metadata.message_id)
-            # Both sides must own what they hold, as if it had crossed a network.
-            reply = self.answer(message_from_proto(message_to_proto(message)))
+            ids.append(give_id(message))
+            reply = self.answer(as_sent(message))
             if reply is not None:
-                self._replies[message.metadata.message_id] = message_from_proto(
-                    message_to_proto(reply)
-                )
+                self._replies[ids[-1]] = as_sent(reply)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

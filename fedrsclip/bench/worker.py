@@ -8,20 +8,16 @@ import json
 import os
 import sys
 import threading
-import tomllib
 import traceback
 from collections.abc import Mapping
 from queue import Queue
-from typing import IO, Any, cast
+from typing import IO, Any
 
-from flwr.clientapp import ClientApp
-from flwr.supercore.object_ref import load_app
-
+from client_app.app import app as client_app
 from fedrsclip.bench.inprocess import InProcessGrid
-from fedrsclip.run.staging import app_pyproject
 from fedrsclip_core.config.compose import RUN_CONFIG_KEY, from_run_config, join_overrides
-from fedrsclip_core.errors import FedRSCLIPError, RunError
-from fedrsclip_core.wire.digests import code_digest, package_folder
+from fedrsclip_core.errors import FedRSCLIPError
+from fedrsclip_core.wire.digests import code_digest
 from server_app.app import exchange_of, run
 
 _RUN_ID = 1
@@ -50,7 +46,7 @@ def run_cell(job: Mapping[str, Any]) -> dict[str, Any]:
         partitions = job["partitions"] or range(count)
         site = {"data-path": job["data_path"]} if job["data_path"] else {}
         nodes = [{"partition-id": k, "num-partitions": count, **site} for k in partitions]
-        grid = InProcessGrid(_client_app(), nodes, run_config, run_id=_RUN_ID)
+        grid = InProcessGrid(client_app, nodes, run_config, run_id=_RUN_ID)
         run(exchange_of(grid), config, run_id=_RUN_ID, overrides=overrides, echo=_log)
         return {"name": job["name"], "error": ""}
     except FedRSCLIPError as error:
@@ -76,13 +72,6 @@ def _read(lines: IO[str], jobs: "Queue[dict[str, Any]]") -> None:
     for line in lines:
         jobs.put(json.loads(line))
     os._exit(0)
-
-
-def _client_app() -> ClientApp:
-    """Load the clients' app as Flower does: the server's package must not know it."""
-    project = tomllib.loads(app_pyproject().read_text(encoding="utf-8"))
-    reference = project["tool"]["flwr"]["app"]["components"]["clientapp"]
-    return cast(ClientApp, load_app(reference, RunError, package_folder("client_app").parent))
 
 
 def _log(line: str) -> None:

@@ -10,9 +10,8 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[2]
 ADAPTERS = {
     "client_app/flower_internals.py",
+    "fedrsclip/flower_internals.py",
     "server_app/flower_internals.py",
-    "fedrsclip/bench/inprocess.py",
-    "fedrsclip/bench/worker.py",
 }
 INSIDE = re.compile(r"\bflwr\.(?!(?:app|clientapp|serverapp)\b)[a-z_]+|\bfrom flwr import")
 """A module of Flower that is not public, imported or named in a string."""
