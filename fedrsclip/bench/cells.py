@@ -9,6 +9,7 @@ from typing import Any
 
 from fedrsclip.bench.description import Description, key_of
 from fedrsclip.bench.names import run_name
+from fedrsclip.run.own_tuning import own_overrides
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.runs import paths
@@ -38,6 +39,8 @@ class Cell:
         Name of a cell that must be completed before; empty for none.
     data_path : str
         Where the images are, if not where the others' are.
+    own : tuple of str
+        Those of the overrides that come from the user's own table of tuned values.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Cell:
     partitions: tuple[int, ...] = ()
     after: str = ""
     data_path: str = ""
+    own: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -104,18 +108,19 @@ def make_cell(
         If its name is too long for a folder.
     """
     bench = description.bench
-    own = bench.method_overrides.get(method, [])
     name = run_name(bench.name, setting, method, variant, seed)
     overrides = merged(
         bench.settings[setting],
         bench.overrides,
         [f"method={method}"],
         description.overrides,
-        own,
+        bench.method_overrides.get(method, []),
         extra,
         [f"seed={seed}", f"run.name={paths.safe_name(name, 'the name of a cell')}"],
     )
-    return Cell(name, setting, method, seed, overrides, variant, tuple(partitions), after)
+    own = tuple(own_overrides(overrides, description.tuned_file))
+    overrides = merged(own, overrides)
+    return Cell(name, setting, method, seed, overrides, variant, tuple(partitions), after, own=own)
 
 
 def grid(description: Description) -> list[Cell]:

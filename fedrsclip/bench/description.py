@@ -38,6 +38,7 @@ class BenchConfig:
     trials: dict[str, list[list[str]]] = field(default_factory=dict)
     based_on: dict[str, str] = field(default_factory=dict)
     again: bool = False
+    tuned: str | None = None
     epochs: list[int] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     probe: bool = False
@@ -65,6 +66,12 @@ class Description:
     def folder(self) -> Path:
         """Where the results go."""
         return paths.bench_dir(self.bench.name)
+
+    @property
+    def tuned_file(self) -> Path:
+        """The user's own table of tuned values."""
+        given = self.bench.tuned
+        return Path(given).expanduser().resolve() if given else paths.tuned_file()
 
 
 def describe(arguments: Sequence[str]) -> Description:

@@ -65,6 +65,7 @@ class Runner:
         done = {cell: results for cell in cells if (results := completed(cell)) is not None}
         missing = [cell for cell in cells if cell not in done]
         prepared = prepare(self.description, missing, done) if missing else None
+        self._say_what_is_tuned(cells)
         self.echo(f"{len(cells)} cells, {len(done)} of them are completed")
         files = ResultFiles(self.description, cells, layout, extras)
         failed: Failures = {}
@@ -86,6 +87,12 @@ class Runner:
         self.echo("")
         self.echo(markdown(files.tables, files.caption))
         return files.rows, failed
+
+    def _say_what_is_tuned(self, cells: Sequence[Cell]) -> None:
+        for setting, label, own in dict.fromkeys((c.setting, c.label, c.own) for c in cells):
+            if own:
+                file = self.description.tuned_file
+                self.echo(f"{setting} {label}: {' '.join(own)}, from {file}")
 
     def _probe(self, cells: Sequence[Cell], files: ResultFiles) -> None:
         """Enter a linear probe on the images of each setting and seed that a cell has used."""

@@ -1,21 +1,21 @@
 """Choose hyperparameters on validation images, with the same number of trials for each method.
 
-The best trial of a method under an experiment becomes ``conf/tuned/<experiment>-<method>.yaml``,
-which every later run of both uses. Its seeds should be none that are reported.
+The best trial of a method under an experiment is recorded in the user's own table, or in the one
+that ``bench.tuned`` names; later runs of both use it. Its seeds should be none that are reported.
 """
 
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
-from fedrsclip.bench.cells import Cell, make_cell
-from fedrsclip.bench.description import BenchConfig, key_of
+from fedrsclip.bench.cells import Cell, make_cell, merged
+from fedrsclip.bench.description import BenchConfig, Description, key_of
 from fedrsclip.bench.figures import Row
 from fedrsclip.bench.runner import Failures, Runner
 from fedrsclip.bench.tables import Layout
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.tuned import Table, as_overrides, read_table, write_table
+from fedrsclip_core.config.tuned import merged as merged_tables
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.runs import fileio
 
 LAYOUT = Layout(
     "validation images, last round",
@@ -23,7 +23,6 @@ LAYOUT = Layout(
     more={},
     compared=(),
 )
-_HEAD = "# @package _global_\n# Chosen on validation images: fedrsclip bench bench={name}.\n"
 
 
 def tune(runner: Runner) -> Failures:
@@ -49,19 +48,24 @@ def tune(runner: Runner) -> Failures:
 
 
 def _trials(runner: Runner, method: str) -> list[Cell]:
-    """Return the cells of a method, without settings in which a choice was recorded earlier."""
-    bench = runner.description.bench
+    """Return the cells of a method, without settings for which there is a choice already."""
+    description, bench = runner.description, runner.description.bench
+    known, own = _table(description), read_table(description.tuned_file)
     cells = []
     for setting in bench.settings:
-        file = _file(_experiment(bench, setting), method)
-        if file.exists() and not bench.again:
-            runner.echo(f"{file.name} is there: bench.again=true would tune it anew")
+        experiment = _experiment(bench, setting)
+        if method in known.get(experiment, {}) and not bench.again:
+            where = description.tuned_file if method in own.get(experiment, {}) else "what ships"
+            runner.echo(
+                f"{experiment} {method} has a choice in {where}: bench.again=true tunes it again"
+            )
             continue
         for number in range(len(bench.trials[method])):
-            trial = _overrides(bench, setting, method, number)
+            # Not on top of an earlier choice, which may set more than this trial does.
+            trial = ["tuned=null", *_overrides(description, setting, method, number)]
             cells += [
                 make_cell(
-                    runner.description,
+                    description,
                     setting,
                     method,
                     seed,
@@ -73,19 +77,18 @@ def _trials(runner: Runner, method: str) -> list[Cell]:
     return cells
 
 
-def _overrides(bench: BenchConfig, setting: str, method: str, number: int) -> list[str]:
-    base = bench.based_on.get(method)
-    values = _values(_file(_experiment(bench, setting), base)) if base else {}
-    for text in bench.trials[method][number]:
-        values[key_of(text)] = text.partition("=")[2]
-    return [f"{key}={value}" for key, value in values.items()]
+def _overrides(description: Description, setting: str, method: str, number: int) -> tuple[str, ...]:
+    bench = description.bench
+    base = bench.based_on.get(method, "")
+    values = _table(description).get(_experiment(bench, setting), {}).get(base, {})
+    return merged(as_overrides(values), bench.trials[method][number])
 
 
 def _record(
     runner: Runner, setting: str, method: str, cells: Sequence[Cell], rows: Sequence[Row]
 ) -> None:
     """Write the trial with the best mean; among equals the first."""
-    bench = runner.description.bench
+    description, bench = runner.description, runner.description.bench
     mine = [c for c in cells if (c.setting, c.method) == (setting, method)]
     prompt = mine[0].config.prompt
     personal = prompt.private or prompt.finetune_epochs > 0
@@ -96,38 +99,21 @@ def _record(
         found = [r for r in rows if (r["setting"], r["method"], r["variant"]) == trial]
         scores.append(statistics.fmean(row[figure] for row in found))
     best = scores.index(max(scores))
-    chosen = _overrides(bench, setting, method, best)
     for number, score in enumerate(scores):
         runner.echo(f"{setting} {method} {' '.join(bench.trials[method][number])}: {score:.1f}")
-    file = _file(_experiment(bench, setting), method)
-    fileio.write_text(file, _HEAD.format(name=bench.name) + _yaml(chosen))
-    runner.echo(f"recorded trial {best} in {file.name}")
+    config = next(cell.config for cell in mine if cell.variant == f"trial {best}")
+    keys = map(key_of, _overrides(description, setting, method, best))
+    values = {key: configuration.get_value(config, key) for key in keys}
+    file, experiment = description.tuned_file, _experiment(bench, setting)
+    write_table(file, merged_tables(read_table(file), {experiment: {method: values}}))
+    runner.echo(f"recorded trial {best} of {experiment} {method} in {file}")
 
 
-def _yaml(overrides: Sequence[str]) -> str:
-    groups: dict[str, list[str]] = {}
-    for override in overrides:
-        key, _, value = override.partition("=")
-        group, _, name = key.partition(".")
-        groups.setdefault(group, []).append(f"  {name}: {value}\n")
-    return "".join(f"\n{group}:\n" + "".join(lines) for group, lines in groups.items())
-
-
-def _values(file: Path) -> dict[str, str]:
-    """Read back what :func:`_yaml` wrote, as values by key; empty if there is nothing."""
-    values: dict[str, str] = {}
-    group = ""
-    for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
-        name, colon, value = line.partition(":")
-        if colon and line[:1].isalpha():
-            group = name
-        elif colon and line.startswith("  "):
-            values[f"{group}.{name.strip()}"] = value.strip()
-    return values
-
-
-def _file(experiment: str, method: str) -> Path:
-    return configuration.conf_dir() / "tuned" / f"{experiment}-{method}.yaml"
+def _table(description: Description) -> Table:
+    """Return what counts: the user's own table over what ships."""
+    return merged_tables(
+        read_table(configuration.recorded_file()), read_table(description.tuned_file)
+    )
 
 
 def _experiment(bench: BenchConfig, setting: str) -> str:

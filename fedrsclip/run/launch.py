@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedrsclip.data.split_record import split_record
 from fedrsclip.run import preflight
+from fedrsclip.run.own_tuning import own_overrides
 from fedrsclip.run.processes import undisturbed
 from fedrsclip.run.resume import with_resumed
 from fedrsclip.run.site_logs import SiteLogs
@@ -49,7 +50,7 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     FedRSCLIPError
         With the sentence to show, before anything is started.
     """
-    overrides = configuration.for_simulation(with_resumed(overrides))
+    overrides = configuration.for_simulation(_with_own_tuning(overrides, echo))
     travelling, _ = configuration.split_site_overrides(overrides)
     config = preflight.compose_here(overrides)
     machine.check_resources(config.federation)
@@ -76,6 +77,17 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
         split_record(config, lambda source: cache.content_hashes(source, echo)),
         found,
     )
+
+
+def _with_own_tuning(overrides: Sequence[str], echo: Callable[[str], None]) -> list[str]:
+    """Add what this user has tuned, and say so; a resumed run keeps what it was started with."""
+    resumed = with_resumed(overrides)
+    if resumed != list(overrides):
+        return resumed
+    own = own_overrides(overrides, paths.tuned_file())
+    if own:
+        echo(f"tuned values: {' '.join(own)}, from {paths.tuned_file()}")
+    return [*own, *overrides]
 
 
 def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_h
 from fedrsclip_core.config.quoting import quote as quote
 from fedrsclip_core.config.quoting import unquoted
 from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.config.tuned import Values, read_table
+from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.config.validation import validate as validate
 from fedrsclip_core.errors import ConfigError
 
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 RUN_CONFIG_KEY = "hydra-overrides"
+TUNED = "tuned"
+"""Says which tuned values count: ``recorded``, those that ship, or ``null``, none."""
 _REFUSED = ("${", "_target_", "oc.env")
 _MAPPINGS = ("data.class_words.", "data.class_aliases.")
 _SHARE_COUNTS = "privacy.share_label_counts"
-_RECIPES = ("experiment", "method", "tuned")
+_RECIPES = ("experiment", "method")
 """Groups whose options set values in other groups."""
 _SITE_SOURCES = {
     "data.path": "node configuration (data-path) or FEDRSCLIP_DATA_PATH",
@@ -91,6 +95,34 @@ def compose_file(file: Path, overrides: Sequence[str], schema: type[T]) -> T:
 def choices(overrides: Sequence[str]) -> dict[str, str]:
     """Return the option chosen in each group, e.g. ``{"data": "uc_merced", ...}``."""
     return _compose(split_site_overrides(overrides)[0])[1]
+
+
+def recorded_file() -> Path:
+    """Return the table of tuned values that ships."""
+    return conf_dir() / "tuned.yaml"
+
+
+def tuned_values(overrides: Sequence[str], file: Path) -> Values | None:
+    """Return what counts of a table of tuned values: what no override wins over.
+
+    Parameters
+    ----------
+    overrides : Sequence[str]
+        A run's.
+    file : Path
+        The table.
+
+    Returns
+    -------
+    dict[str, Any] or None
+        By dotted key; ``None`` if the table knows nothing of the run's experiment and method.
+
+    Raises
+    ------
+    ConfigError
+        If an override or the table is wrong.
+    """
+    return _composed_and_tuned(split_site_overrides(overrides)[0], file)[1]
 
 
 def for_simulation(overrides: Sequence[str]) -> list[str]:
@@ -179,36 +211,69 @@ def set_value(config: Config, key: str, value: object) -> None:
 
 
 def _compose(overrides: Sequence[str]) -> tuple[Any, dict[str, str]]:
-    checked = [text for override in overrides if (text := _checked(override))]
-    composed = _composed(conf_dir(), "config", checked)
-    _keep_what_is_named(composed, checked)
+    from omegaconf import OmegaConf
+
+    composed, tuned = _composed_and_tuned(overrides, recorded_file())
+    if tuned and not _untuned(overrides):
+        for key, value in tuned.items():
+            OmegaConf.update(composed, key, value)
     return composed, _chosen(composed)
+
+
+def _composed_and_tuned(overrides: Sequence[str], file: Path) -> tuple[Any, Values | None]:
+    """Compose without tuned values, and return those of a table that nothing given wins over."""
+    checked = [text for override in overrides for text in _checked(override)]
+    composed = _composed(conf_dir(), "config", checked)
+    replaced = _keep_what_is_named(composed, checked)
+    chosen = _chosen(composed)
+    if chosen["experiment"] not in _groups()["experiment"]:
+        return composed, None
+    found = read_table(file).get(chosen["experiment"], {}).get(chosen["method"])
+    if found is None:
+        return composed, None
+    given = {text.partition("=")[0] for text in checked}
+    return composed, {
+        key: value
+        for key, value in found.items()
+        if key not in given and key.partition(".")[0] not in replaced
+    }
+
+
+def _untuned(overrides: Sequence[str]) -> bool:
+    given = [value for key, _, value in (text.partition("=") for text in overrides) if key == TUNED]
+    return bool(given) and given[-1] != "recorded"
 
 
 def _chosen(composed: Any) -> dict[str, str]:
     return {name: str(option) for name, option in composed.hydra.runtime.choices.items()}
 
 
-def _keep_what_is_named(composed: Any, overrides: Sequence[str]) -> None:
-    """Take back what a recipe or its tuning set for an option in whose place another is named."""
+def _keep_what_is_named(composed: Any, overrides: Sequence[str]) -> list[str]:
+    """Take back what a recipe set for an option in whose place another is named.
+
+    Returns
+    -------
+    list[str]
+        The groups of which another option is named than the recipe's.
+    """
     from omegaconf import open_dict
 
     chosen = _chosen(composed)
     named = [key for text in overrides if (key := text.partition("=")[0]) in _groups()]
     options = [group for group in named if group not in _RECIPES]
-    if not options or all(chosen.get(g) not in _groups()[g] for g in ("experiment", "tuned")):
-        return
+    if not options or chosen["experiment"] not in _groups()["experiment"]:
+        return []
     unnamed = [text for text in overrides if text.partition("=")[0] not in options]
     recipe = _chosen(_composed(conf_dir(), "config", unnamed))
     replaced = [group for group in options if recipe[group] != chosen[group]]
-    if not replaced:
-        return
-    values = [text for text in overrides if text.partition("=")[0] not in (*named, "~tuned")]
-    kept = [f"{g}={chosen[g]}" for g in _groups() if g not in ("experiment", "tuned")]
-    plain = _composed(conf_dir(), "config", [*kept, "~tuned", *values])
-    with open_dict(composed):
-        for group in replaced:
-            composed[group] = plain[group]
+    if replaced:
+        values = [text for text in overrides if text.partition("=")[0] not in named]
+        kept = [f"{group}={chosen[group]}" for group in _groups() if group != "experiment"]
+        plain = _composed(conf_dir(), "config", [*kept, *values])
+        with open_dict(composed):
+            for group in replaced:
+                composed[group] = plain[group]
+    return replaced
 
 
 def _composed(folder: Path, name: str, overrides: list[str]) -> Any:
@@ -237,8 +302,8 @@ def _merge(composed: Any, schema: type[T]) -> T:
     return config
 
 
-def _checked(text: str) -> str:
-    """Return the override as Hydra takes it, empty if it changes nothing; or say what is wrong."""
+def _checked(text: str) -> list[str]:
+    """Return what Hydra takes for an override, or say what is wrong with it."""
     override = _parsed(text)
     key = override.key_or_group
     if override.is_delete() or override.package is not None:
@@ -252,13 +317,14 @@ def _checked(text: str) -> str:
     for part in _texts(override.value()):
         _refuse_evaluation(part, key)
     value = text.partition("=")[2]
+    if key == TUNED:
+        if override.value() not in ("recorded", None):
+            raise ConfigError(f"{TUNED}={value} does not exist: choose recorded or null")
+        return []
     if key in _groups():
-        _check_option(key, override.value())
-        if override.value() is None:
-            return "~tuned" if key == "tuned" else ""
-        return f"{key}={value}"
+        return _chosen_option(key, override.value())
     if key.startswith(_MAPPINGS):
-        return f"++{key}={value}"
+        return [f"++{key}={value}"]
     if key not in _keys():
         raise ConfigError(_unknown_key(key))
     container = get_origin(_keys()[key])
@@ -266,7 +332,7 @@ def _checked(text: str) -> str:
         override.value(), container if isinstance(container, type) else ()
     ):
         raise ConfigError(f"{key} must be {_type_name(_keys()[key])}")
-    return f"{key}={value}"
+    return [f"{key}={value}"]
 
 
 def _parsed(text: str) -> "Override":
@@ -285,15 +351,19 @@ def _parsed(text: str) -> "Override":
         ) from error
 
 
-def _check_option(group: str, value: object) -> None:
-    options = _groups()[group]
-    if value is None and group in ("experiment", "tuned"):
-        return
+def _chosen_option(group: str, value: object) -> list[str]:
+    """Return the override of a group as Hydra takes it, empty if it changes nothing."""
+    if value is None and group == "experiment":
+        return []
+    options = list(STRATEGY_PARAMETERS) if group == "strategy" else _groups()[group]
     if value not in options:
         raise ConfigError(
             f"{group}={value} does not exist{_suggestion(str(value), options)}: "
             f"choose one of {', '.join(options)}"
         )
+    if value not in _groups()[group]:  # an aggregator of which there is no more to say
+        return [f"{group}=fedavg", f"{group}.name={value}"]
+    return [f"{group}={value}"]
 
 
 def _unknown_key(key: str) -> str:

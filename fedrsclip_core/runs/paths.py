@@ -34,6 +34,11 @@ def bench_dir(name: str) -> Path:
     return home() / "bench" / name
 
 
+def tuned_file() -> Path:
+    """File of the values that this user has tuned."""
+    return home() / "tuned.yaml"
+
+
 def features_dir() -> Path:
     """Folder of the feature caches."""
     return home() / "features"

@@ -6,13 +6,15 @@ from pathlib import Path
 import pytest
 
 from fedrsclip.bench import tune as tuning
-from fedrsclip.bench.cells import Cell
+from fedrsclip.bench.cells import Cell, grid
 from fedrsclip.bench.description import Description, describe
 from fedrsclip.bench.figures import Row
 from fedrsclip.bench.runner import Failures
 from fedrsclip.bench.tables import Layout
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.tuned import read_table, write_table
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.runs import paths
 
 pytestmark = pytest.mark.unit
 
@@ -25,6 +27,13 @@ trials:
   promptfl: [[optimizer.lr=0.1], [optimizer.lr=0.3], [optimizer.lr=0.5]]
   promptfl_ft: [[prompt.finetune_lr=0.1], [prompt.finetune_lr=0.2]]
 seeds: [100, 101]
+again: true
+"""
+EXPERIMENT = "bench.settings={uc_merced_uniform: ['experiment=uc_merced']}"
+LATER = """
+settings: {heterogeneous: [experiment=uc_merced]}
+methods: [promptfl, fedotp, local]
+seeds: [0]
 """
 SCORES = {"optimizer.lr=0.1": 40.0, "optimizer.lr=0.3": 44.0, "optimizer.lr=0.5": 44.0}
 
@@ -53,27 +62,20 @@ class FakeRunner:
         return names | {"val_global": score + seed, "val_personalized": 70.0 + fine + seed}
 
 
-@pytest.fixture
-def tuned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tuning, "_file", lambda e, m: tmp_path / f"{e}-{m}.yaml")
-    return tmp_path
-
-
 def runner(tmp_path: Path, *more: str) -> FakeRunner:
     (tmp_path / "tiny.yaml").write_text(TINY)
     return FakeRunner(describe([f"bench={tmp_path / 'tiny.yaml'}", *more]))
 
 
-def test_the_best_trial_is_recorded_and_built_upon(tuned: Path) -> None:
-    one = runner(tuned)
+def test_the_best_trial_is_recorded_and_built_upon(tmp_path: Path) -> None:
+    one = runner(tmp_path)
     assert tuning.tune(one) == {}  # type: ignore[arg-type]
-    text = (tuned / "uc_merced_uniform-promptfl.yaml").read_text()
-    assert text == (
-        "# @package _global_\n# Chosen on validation images: fedrsclip bench bench=tiny.\n"
-        "\noptimizer:\n  lr: 0.3\n"  # of two equal ones the first
-    )
-    text = (tuned / "uc_merced_uniform-promptfl_ft.yaml").read_text()
-    assert text.endswith("\noptimizer:\n  lr: 0.3\n\nprompt:\n  finetune_lr: 0.2\n")
+    assert read_table(paths.tuned_file()) == {
+        "uc_merced_uniform": {
+            "promptfl": {"optimizer.lr": 0.3},  # of two equal ones the first
+            "promptfl_ft": {"optimizer.lr": 0.3, "prompt.finetune_lr": 0.2},
+        }
+    }
     first, second = one.ran
     assert [c.method for c in first] == ["promptfl"] * 6
     assert first[-1].name == "bench-tiny-uc_merced_uniform-promptfl-trial2-seed101"
@@ -82,31 +84,74 @@ def test_the_best_trial_is_recorded_and_built_upon(tuned: Path) -> None:
     assert all("optimizer.lr=0.3" in c.overrides for c in based)
 
 
-def test_a_trial_replaces_what_it_builds_on(tuned: Path) -> None:
+def test_a_trial_replaces_what_it_builds_on(tmp_path: Path) -> None:
     ablation = "bench.trials.promptfl_ft=[['optimizer.lr=0.2','optimizer.momentum=0.5']]"
-    tuning.tune(runner(tuned, ablation))  # type: ignore[arg-type]
-    text = (tuned / "uc_merced_uniform-promptfl_ft.yaml").read_text()
-    assert text.endswith("\noptimizer:\n  lr: 0.2\n  momentum: 0.5\n")
+    tuning.tune(runner(tmp_path, ablation))  # type: ignore[arg-type]
+    chosen = read_table(paths.tuned_file())["uc_merced_uniform"]["promptfl_ft"]
+    assert chosen == {"optimizer.lr": 0.2, "optimizer.momentum": 0.5}
 
 
-def test_what_is_recorded_is_not_tuned_again(tuned: Path) -> None:
-    tuning.tune(runner(tuned))  # type: ignore[arg-type]
-    again = runner(tuned)
-    tuning.tune(again)  # type: ignore[arg-type]
-    assert again.ran == []
-    assert any("bench.again=true" in line for line in again.lines)
-    wanted = runner(tuned, "bench.again=true")
-    tuning.tune(wanted)  # type: ignore[arg-type]
-    assert len(wanted.ran) == 2
+def test_what_has_a_choice_is_not_tuned_again_unasked(tmp_path: Path) -> None:
+    shipped = runner(tmp_path, "bench.again=false")
+    tuning.tune(shipped)  # type: ignore[arg-type]
+    assert shipped.ran == []
+    assert any("promptfl has a choice in what ships" in line for line in shipped.lines)
+    tuning.tune(runner(tmp_path))  # type: ignore[arg-type]
+    own = runner(tmp_path, "bench.again=false")
+    tuning.tune(own)  # type: ignore[arg-type]
+    assert own.ran == []
+    assert all(f"has a choice in {paths.tuned_file()}" in line for line in own.lines)
+
+
+def test_a_trial_is_not_composed_on_top_of_an_earlier_choice(tmp_path: Path) -> None:
+    lr = configuration.compose(["method=promptfl"]).optimizer.lr
+    recorded = ["experiment=uc_merced", "method=promptfl"]
+    assert configuration.compose(recorded).optimizer.lr != lr
+    tuning.tune(runner(tmp_path, EXPERIMENT))  # type: ignore[arg-type]
+    one = runner(tmp_path, "bench.trials.promptfl=[['optimizer.momentum=0.5']]", EXPERIMENT)
+    tuning.tune(one)  # type: ignore[arg-type]
+    trial = next(cell for cell in one.ran[0] if cell.method == "promptfl")
+    assert (trial.config.optimizer.lr, trial.config.optimizer.momentum) == (lr, 0.5)
+
+
+def test_a_choice_is_recorded_where_the_user_says(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    write_table(file, {"other": {"local": {"optimizer.lr": 0.1}}})
+    tuning.tune(runner(tmp_path, f"bench.tuned={file}"))  # type: ignore[arg-type]
+    assert {e: list(m) for e, m in read_table(file).items()} == {
+        "other": ["local"],
+        "uc_merced_uniform": ["promptfl", "promptfl_ft"],
+    }
+    assert not paths.tuned_file().exists()
 
 
 def test_nothing_is_recorded_where_a_cell_failed(
-    tuned: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = runner(tuned)
+    one = runner(tmp_path)
     monkeypatch.setattr(one, "run", lambda cells, layout: ([], {"cell": "broken"}))
     assert tuning.tune(one) == {"cell": "broken"}  # type: ignore[arg-type]
-    assert not list(tuned.glob("uc_merced*.yaml"))
+    assert not paths.tuned_file().exists()
+
+
+def test_later_cells_take_a_users_own_choice_as_plain_overrides(tmp_path: Path) -> None:
+    (tmp_path / "later.yaml").write_text(LATER)
+    asked = [f"bench={tmp_path / 'later.yaml'}"]
+    recorded = grid(describe(asked))
+    own = {"promptfl": {"optimizer.lr": 0.3}, "fedotp": {"optimizer.lr": 0.5}}
+    write_table(paths.tuned_file(), {"uc_merced": own})
+    promptfl, fedotp, local = grid(describe(asked))
+    assert promptfl.own == ("tuned=null", "optimizer.lr=0.3")
+    assert promptfl.overrides[:2] == promptfl.own
+    assert promptfl.config.optimizer.lr == 0.3
+    # The recorded choice for the private learning rate is no part of the user's.
+    assert recorded[1].config.optimizer.private_lr == 0.3
+    assert (fedotp.config.optimizer.lr, fedotp.config.optimizer.private_lr) == (0.5, 0.6)
+    assert (local.own, local.config) == ((), recorded[2].config)
+    given = grid(describe([*asked, "optimizer.lr=0.7"]))
+    assert (given[0].own, given[0].config.optimizer.lr) == (("tuned=null",), 0.7)
+    without = grid(describe([*asked, "tuned=recorded"]))
+    assert [cell.config for cell in without] == [cell.config for cell in recorded]
 
 
 @pytest.mark.parametrize(
@@ -116,15 +161,8 @@ def test_nothing_is_recorded_where_a_cell_failed(
         ("bench.trials.promptfl=[['loss=ce']]", "group.key=value"),
     ],
 )
-def test_a_trial_that_cannot_be_recorded_is_refused(tuned: Path, change: str, words: str) -> None:
+def test_a_trial_that_cannot_be_recorded_is_refused(
+    tmp_path: Path, change: str, words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
-        tuning.tune(runner(tuned, change))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("method", ["promptfl", "promptfl_ft", "fedrsclip"])
-def test_recorded_files_are_read_as_they_are_composed(method: str) -> None:
-    values = tuning._values(tuning._file("uc_merced", method))
-    config = configuration.compose(["experiment=uc_merced", f"method={method}"])
-    assert values
-    for key, value in values.items():
-        assert configuration.get_value(config, key) == float(value)
+        tuning.tune(runner(tmp_path, change))  # type: ignore[arg-type]

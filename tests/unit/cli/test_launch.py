@@ -20,6 +20,7 @@ from fedrsclip.run.superlink import RunStatus
 from fedrsclip_core import machine
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import FederationConfig
+from fedrsclip_core.config.tuned import write_table
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.run_folder import STOPPED, Follower, RunFolder
@@ -137,6 +138,28 @@ def opened_below(root: Path) -> Iterator[list[str]]:
     sys.addaudithook(note)  # there is no taking it back
     yield opened
     watching = False
+
+
+def test_a_users_own_tuning_travels_with_a_run_and_is_said(
+    no_preflight: Callable[[list[str]], None],
+) -> None:
+    no_preflight([])
+    recipe = ["experiment=uc_merced", "method=fedotp", "model=demo_clip", "data.path=images"]
+    recorded = launch.prepare([*recipe, "run.name=first"])
+    write_table(paths.tuned_file(), {"uc_merced": {"fedotp": {"optimizer.lr": 0.25}}})
+    lines: list[str] = []
+    own = launch.prepare(recipe, echo=lines.append)
+    assert (own.config.optimizer.lr, own.config.optimizer.private_lr) == (0.25, 0.6)
+    assert {"tuned=null", "optimizer.lr=0.25"} <= set(own.overrides)
+    assert any("optimizer.lr=0.25" in one and str(paths.tuned_file()) in one for one in lines)
+    assert launch.prepare([*recipe, "optimizer.lr=1"]).config.optimizer.lr == 1
+    given = launch.prepare([*recipe, "tuned=recorded", "run.name=first"])
+    assert given.config == recorded.config
+    folder = paths.runs_dir() / "first"
+    folder.mkdir(parents=True)
+    (folder / "run.json").write_text(json.dumps({"overrides": " ".join(recorded.overrides)}))
+    resumed = launch.prepare(["resume=first", "data.path=images"]).config
+    assert resumed.optimizer == recorded.config.optimizer
 
 
 def test_a_run_gets_a_name_unless_it_has_one(no_preflight: Callable[[list[str]], None]) -> None:

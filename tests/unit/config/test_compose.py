@@ -3,15 +3,25 @@
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from fedrsclip_core.config import compose as configuration
-from fedrsclip_core.config.compose import compose, conf_dir, from_run_config, join_overrides, quote
-from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.config.compose import (
+    compose,
+    conf_dir,
+    from_run_config,
+    get_value,
+    join_overrides,
+    quote,
+    recorded_file,
+)
+from fedrsclip_core.config.schema import SITE_KEYS, Config, OptimizerConfig, StrategyConfig
+from fedrsclip_core.config.tuned import read_table, write_table
+from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -40,27 +50,59 @@ def test_every_experiment_composes(experiment: str) -> None:
 
 
 @pytest.mark.parametrize("method", _options("method"))
+def test_every_method_composes(method: str) -> None:
+    assert compose([f"method={method}"]).method == method
+
+
 @pytest.mark.parametrize("partition", _options("partition"))
-def test_every_method_composes_with_every_partition(method: str, partition: str) -> None:
+def test_every_partition_composes(partition: str) -> None:
     data = "union" if partition == "by_dataset" else "demo_scenes"
-    config = compose([f"method={method}", f"partition={partition}", f"data={data}"])
-    assert (config.method, config.partition.name) == (method, partition)
+    assert compose([f"partition={partition}", f"data={data}"]).partition.name == partition
 
 
 @pytest.mark.parametrize(
     ("group", "option"),
-    [(g, o) for g in ("model", "optimizer", "data", "federation", "strategy") for o in _options(g)],
+    [(g, o) for g in ("model", "optimizer", "data", "federation") for o in _options(g)],
 )
 def test_every_other_option_composes(group: str, option: str) -> None:
     assert compose([f"{group}={option}"])
 
 
-def test_tuned_values_belong_to_a_recipe_and_a_method() -> None:
-    for option in _options("tuned"):
-        experiment, method = option.rsplit("-", 1)
-        overrides = [f"experiment={experiment}", f"method={method}"]
-        assert configuration.choices(overrides)["tuned"] == option
-        assert compose(overrides)
+@pytest.mark.parametrize("name", STRATEGY_PARAMETERS)
+def test_an_aggregator_is_named_in_one_word(name: str) -> None:
+    strategy = compose([f"strategy={name}"]).strategy
+    assert strategy == StrategyConfig(name, proximal_mu=0.01 if name == "fedprox" else 0.0)
+    over_fedprox = compose(["experiment=uc_merced", "method=fedprox", f"strategy={name}"])
+    assert over_fedprox.strategy == strategy
+
+
+def test_what_was_tuned_counts_under_its_experiment_and_method() -> None:
+    table = read_table(recorded_file())
+    assert {m for methods in table.values() for m in methods} <= {*_options("method")}
+    for experiment, methods in table.items():
+        for method, values in methods.items():
+            config = compose([f"experiment={experiment}", f"method={method}"])
+            assert {key: get_value(config, key) for key in values} == values
+    plain = compose(["experiment=uc_merced", "method=promptfl", "tuned=null"])
+    assert plain.optimizer == OptimizerConfig()
+    given = ["experiment=uc_merced", "method=fedotp", "optimizer.private_lr=0.5"]
+    assert compose(given).optimizer.private_lr == 0.5
+    assert compose(given).optimizer.lr == table["uc_merced"]["fedotp"]["optimizer.lr"]
+    assert compose(["method=promptfl"]).optimizer == OptimizerConfig()
+
+
+def test_a_table_keeps_its_form(tmp_path: Path) -> None:
+    table = read_table(recorded_file())
+    write_table(tmp_path / "tuned.yaml", table)
+    assert (tmp_path / "tuned.yaml").read_text() == recorded_file().read_text()
+    odd = {"a": {"b": {"optimizer.lr": 1e-05, "optimizer.schedule": "it's", "prompt.beta": None}}}
+    write_table(tmp_path / "odd.yaml", odd)
+    assert read_table(tmp_path / "odd.yaml") == odd
+    assert read_table(tmp_path / "absent.yaml") == {}
+    for damaged in ("a: [", "a: 1", "- a"):
+        (tmp_path / "odd.yaml").write_text(damaged)
+        with pytest.raises(ConfigError, match=r"odd.yaml cannot be read: repair"):
+            read_table(tmp_path / "odd.yaml")
 
 
 def test_what_was_tuned_for_one_option_is_not_given_to_another() -> None:
@@ -79,8 +121,6 @@ def test_what_was_tuned_for_one_option_is_not_given_to_another() -> None:
     [
         ("promptfl_ft", "federation=demo"),
         ("fedprox", "strategy=fedmedian"),
-        ("fedrsclip", "loss=without_dpac"),
-        ("fedrsclip", "prompt=low_rank"),
         ("fedrsclip", "optimizer=adamw"),
         ("fedrsclip", "partition=uniform"),
         ("local", "data=demo_scenes"),
@@ -139,23 +179,6 @@ def test_methods_differ_where_they_should() -> None:
     assert compose(["method=fedprox"]).strategy.proximal_mu > 0
 
 
-def test_every_key_in_the_yaml_files_has_a_comment_above() -> None:
-    for path in conf_dir().rglob("*.yaml"):
-        if path.parent.name == "tuned":  # written by the benchmark, which heads each file
-            continue
-        lines = path.read_text(encoding="utf-8").splitlines()
-        assert lines[0].startswith("#"), path
-        mapping = False  # its entries are no keys of the configuration
-        for before, line in pairwise(lines):
-            mapping = before == "class_aliases:" or (mapping and line.startswith("  "))
-            if mapping:
-                continue
-            key = re.match(r"\s*(\w+):", line)
-            sections = {"defaults", *vars(Config())}
-            if key and (line[0] == " " or key[1] not in sections):
-                assert before.lstrip().startswith("#"), f"{path.name}: {line}"
-
-
 def test_yaml_files_hold_every_key_of_the_schema() -> None:
     printed = yaml.safe_load(configuration.to_yaml(compose([]), site_keys=True))
     assert dict(_leaves(printed)) == dict(_leaves(asdict(Config())))
@@ -176,7 +199,10 @@ def test_yaml_without_site_keys() -> None:
         (["n_ctx=3"], ["n_ctx", "prompt.n_ctx"]),
         (["method=prompfl"], ["method=prompfl", "promptfl?", "zero_shot"]),
         (["model=vit"], ["model=vit", "clip_vit_b16"]),
-        (["prompt={n_ctx: 3}"], ["prompt", "dual"]),
+        (["optimizer={lr: 3}"], ["optimizer", "adamw"]),
+        (["prompt=dual"], ["prompt is not a key"]),
+        (["strategy=fedmad"], ["strategy=fedmad", "fedadam"]),
+        (["tuned=uc_merced"], ["tuned=uc_merced", "recorded or null"]),
         (["hydra.run.dir=x"], ["hydra.run.dir", "not a key"]),
         (["prompt.n_ctx=four"], ["prompt.n_ctx", "an integer", "four"]),
         (["prompt.n_ctx=4.5"], ["prompt.n_ctx", "an integer"]),
@@ -211,7 +237,7 @@ def test_yaml_without_site_keys() -> None:
         (["prompt.templates=[]"], ["prompt.templates is empty"]),
         (["prompt.private=false"], ["loss.lambda_fused", "prompt.private"]),
         (["method=zero_shot", "federation.num_rounds=3"], ["federation.num_rounds", "no prompt"]),
-        (["loss=none"], ["lambda_*"]),
+        (["method=promptfl", "loss.lambda_shared=0"], ["lambda_*"]),
         (["strategy.tau=1"], ["strategy.tau", "fedavg", "fedadam"]),
         (["federation.min_replies=5"], ["federation.min_replies is 5", "num_clients is 4"]),
         (["data.val_fraction=0.5", "data.test_fraction=0.5"], ["data.val_fraction", "train"]),
