@@ -74,7 +74,7 @@ def test_a_cell_is_an_ordinary_run(tiny: str) -> None:
     config = cell.config
     assert (config.method, config.seed, config.run.name) == ("fedrsclip", 7, cell.name)
     assert (config.loss.lambda_dpac, config.optimizer.lr, config.prompt.n_ctx) == (0, 0.2, 6)
-    assert config_digest(config) == config_digest(compose(cell.overrides))
+    assert config_digest(config) == config_digest(compose(cell.submitted))
     assert repeat_command(cell) == (
         "fedrsclip run federation.num_clients=4 federation.num_rounds=1 prompt.n_ctx=6 "
         "method=fedrsclip optimizer.lr=0.2 loss.lambda_dpac=0 seed=7"
