@@ -61,8 +61,8 @@ def classes(size: int, threads: int) -> float:
         features /= np.linalg.norm(features, axis=1, keepdims=True)
         data = FeatureSet(features, generator.integers(0, size, 32))
         shared = random_prompt(4, files.width, 0.02, "shared", 0)
-        gate = np.full(size, 0.5, dtype=np.float32)
-        state = ClientState(random_prompt(4, files.width, 0.02, "private", 0), gate)
+        weight = np.full(size, 0.5, dtype=np.float32)
+        state = ClientState(random_prompt(4, files.width, 0.02, "private", 0), weight)
         seconds = []
         for _ in range(ROUNDS):
             begin = time.perf_counter()

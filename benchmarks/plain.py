@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.clip.text_encoder import unit
 from fedrsclip_core.clip.tokens import PromptTokens
 from fedrsclip_core.config.schema import Config
-from fedrsclip_core.learning.classifier import private_weight, unit
-from fedrsclip_core.learning.losses import TextFeatures, combine, loss_terms, total_loss
+from fedrsclip_core.learning.dual_prompt import TextFeatures, combine
+from fedrsclip_core.learning.losses import Batch, PromptLoss
 from fedrsclip_core.learning.prompts import ClientState
 
 
@@ -31,14 +32,14 @@ class PlainLoop:
         ``(n_cls, max_positions)`` tokens; the context's places are filled by the prompt.
     prompts : list of Tensor
         Shared, then private if there is one; each ``(n_ctx, width)``.
-    gate : Tensor or None
+    weight : Tensor or None
         Fusion weights.
     """
 
     model: Any
     ids: Tensor
     prompts: list[Tensor]
-    gate: Tensor | None
+    weight: Tensor | None
     config: Config
     own_classes: Tensor
 
@@ -58,14 +59,14 @@ class PlainLoop:
 
         model: Any = CLIPModel.from_pretrained(files.folder, dtype=torch.float32)
         starts = [shared] if state.private is None else [shared, torch.from_numpy(state.private)]
-        gate = None if state.gate is None else torch.from_numpy(state.gate)
+        weight = None if state.weight is None else torch.from_numpy(state.weight)
         own = torch.zeros(len(tokens.suffixes), dtype=torch.bool)
         own[labels] = True
         return cls(
             model.eval().requires_grad_(False).to(device),
             padded_ids(tokens, files.max_positions).to(device),
             [_leaf(start, device) for start in starts],
-            None if gate is None else _leaf(gate, device),
+            None if weight is None else _leaf(weight, device),
             config,
             own.to(device),
         )
@@ -74,24 +75,18 @@ class PlainLoop:
         """torch's own, with the method's learning rates."""
         settings = self.config.optimizer
         private_lr = settings.lr if settings.private_lr is None else settings.private_lr
-        own = [tensor for tensor in (*self.prompts[1:], self.gate) if tensor is not None]
+        own = [tensor for tensor in (*self.prompts[1:], self.weight) if tensor is not None]
         groups = [{"params": self.prompts[:1], "lr": settings.lr}]
         groups += [{"params": own, "lr": private_lr}] if own else []
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
 
     def step(self, optimizer: torch.optim.SGD, pixels: Tensor, labels: Tensor) -> None:
         """Take one step on ``pixels`` ``(B, 3, size, size)``."""
-        terms = loss_terms(
-            self.images(pixels),
-            labels,
-            self.classifier(),
-            float(self.model.logit_scale.double().exp()),
-            self.config.loss,
-            anchor=None,
-            own_classes=self.own_classes,
-        )
+        scale = float(self.model.logit_scale.double().exp())
+        loss = PromptLoss(self.config.loss, scale, self.own_classes)
+        terms = loss.terms(Batch(self.images(pixels), labels), self.classifier())
         optimizer.zero_grad()
-        total_loss(terms, self.config.loss).backward()  # type: ignore[no-untyped-call]
+        loss.total(terms).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     @torch.no_grad()
@@ -111,8 +106,8 @@ class PlainLoop:
     def classifier(self) -> TextFeatures:
         """Text features of the prompts and their fusion."""
         text = self.text()
-        weight = private_weight(self.gate, self.config.prompt.fusion, self.config.prompt.beta)
-        return combine(text[0], text[1] if len(text) > 1 else None, weight)
+        private = text[1] if len(text) > 1 else None
+        return combine(text[0], private, self.weight, self.config.prompt)
 
     def text(self) -> Tensor:
         """Unit text features ``(K, n_cls, dim)`` of all prompts."""

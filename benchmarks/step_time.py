@@ -31,14 +31,13 @@ from benchmarks.inputs import class_names, save_random_clip
 from benchmarks.measuring import Report, arguments, in_turns, medians, publish, settings_of
 from benchmarks.plain import PlainLoop
 from fedrsclip_core.clip.files import ClipFiles, find_clip
-from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder, unit
 from fedrsclip_core.clip.text_tower import load_text_tower
 from fedrsclip_core.clip.tokens import PromptTokens, tokenize_prompts
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import DTYPES, Config, ModelConfig
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.data.names import words_for
-from fedrsclip_core.learning.classifier import unit
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.learning.training import train_round
 
@@ -132,8 +131,8 @@ def make_task(
     tokens = tokenize_prompts(files, words_for(class_names(n_cls), {}), n_ctx)
     generator = torch.Generator().manual_seed(2)
     starts = 0.02 * torch.randn(prompts, n_ctx, files.width, generator=generator)
-    gate = torch.full((n_cls,), config.prompt.beta).numpy()
-    state = ClientState(starts[1].numpy(), gate) if prompts == 2 else ClientState(None)
+    weight = torch.full((n_cls,), config.prompt.beta).numpy()
+    state = ClientState(starts[1].numpy(), weight) if prompts == 2 else ClientState(None)
     labels = torch.arange(batch_size) % n_cls
     pixels = torch.randn(batch_size, 3, 224, 224, generator=generator).to(device)
     plain = PlainLoop.start(files, tokens, starts[0], state, config, labels, device)

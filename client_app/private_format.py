@@ -12,11 +12,11 @@ Tensors = Mapping[str, NDArray[np.float32]]
 
 _NAMES = {
     "private": "private_prompt",
-    "gate": "gate",
+    "weight": "gate",
     "offset_u": "offset_u",
     "offset_v": "offset_v",
 }
-"""The tensors of a file by :class:`ClientState`'s attributes."""
+"""The tensors of a file by :class:`ClientState`'s attributes; files keep the names they had."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class PrivateFormat:
     fusion : str
         What the fusion weights beside the prompt mean (``prompt.fusion``).
     gate_size : int
-        Their number; 0 for none.
+        Their number; 0 for none. Files call weights of any kind a gate.
     rank : int
         Of the offset from the shared prompt; 0 for a private prompt of its own.
     """
@@ -50,12 +50,12 @@ class PrivateFormat:
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of a file's tensors by name."""
+        shapes: dict[str, tuple[int, ...]] = {"private": (self.n_ctx, self.width)}
         if self.rank:
             shapes = {"offset_u": (self.n_ctx, self.rank), "offset_v": (self.rank, self.width)}
-        else:
-            shapes = {"private": (self.n_ctx, self.width)}
-        gate = {"gate": (self.gate_size,)} if self.gate_size else {}
-        return {_NAMES[name]: shape for name, shape in (shapes | gate).items()}
+        if self.gate_size:
+            shapes["weight"] = (self.gate_size,)
+        return {_NAMES[name]: shape for name, shape in shapes.items()}
 
 
 def tensors_of(state: ClientState) -> Tensors:

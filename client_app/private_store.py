@@ -91,7 +91,7 @@ class PrivateStore:
             If that file is damaged or foreign.
         """
         rounds = self._rounds()
-        return self._read(rounds[-1], any_gate=True) if rounds else None
+        return self._read(rounds[-1], any_weight=True) if rounds else None
 
     def save(self, state: ClientState, server_round: int) -> None:
         """Write the state of ``server_round``, then drop rounds that can no longer be needed.
@@ -147,7 +147,7 @@ class PrivateStore:
         described = {name: str(value) for name, value in asdict(self._expected).items()}
         return {"format": FORMAT, **self._owner, "round": str(server_round), **described}
 
-    def _read(self, number: int, *, any_gate: bool = False) -> ClientState:
+    def _read(self, number: int, *, any_weight: bool = False) -> ClientState:
         path = self._path(number)
         try:
             found, tensors = read_sealed(path)
@@ -155,7 +155,7 @@ class PrivateStore:
             raise _refused(path, str(error)) from error
         metadata, expected = _ADDED | found, self._metadata(number)
         described = dict(expected)
-        if any_gate:
+        if any_weight:
             described |= {name: metadata.get(name, "0") for name in ("fusion", "gate_size")}
         for name, value in described.items():
             if metadata.get(name) != value:
@@ -165,7 +165,7 @@ class PrivateStore:
                 )
         gate_size = int(described["gate_size"])
         state = _state(path, tensors, replace(self._expected, gate_size=gate_size))
-        return state if described == expected else replace(state, gate=None)
+        return state if described == expected else replace(state, weight=None)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from flwr.app import Metadata
@@ -19,13 +18,11 @@ from client_app.runtime import Runtime
 from client_app.site_log import SiteLog
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.errors import ConfigError, WireError
+from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.diagnostics import describe
-from fedrsclip_core.learning.prompts import ClientState, initial_gate, initial_offset
+from fedrsclip_core.learning.prompts import ClientState, initial_offset, initial_weight
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import EVAL_PARTS, RoundReply, RoundRequest
-
-if TYPE_CHECKING:
-    from fedrsclip_core.learning.evaluation import Texts
 
 LAST_ROUND = 999_999
 _SAME = 1e-3
@@ -99,8 +96,8 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
         )
         in_steps = time.perf_counter() - before_steps
         _check_finite(outcome.losses, outcome.shared, *vars(outcome.state).values())
-        texts = by_mode(outcome.received, zero_shot)
-        counts = _counted(runtime, request, texts, sets, log)
+        classifiers = by_mode(outcome.received, zero_shot)
+        counts = _counted(runtime, request, classifiers, sets, log)
         deadline.check("after training")
         if store is not None:
             store.save(outcome.state, request.server_round)
@@ -129,8 +126,8 @@ def evaluate(runtime: Runtime, request: RoundRequest, log: SiteLog) -> RoundRepl
     sets = _feature_sets(runtime, log)
     with _private_store(runtime, request.run_name, log) as store:
         state = _stored_or_start(runtime, store, request.server_round, log)
-    texts = _texts(runtime, request, state, sets["train"])
-    counts = _counted(runtime, request, texts, sets, log)
+    classifiers = _classifiers(runtime, request, state, sets["train"])
+    counts = _counted(runtime, request, classifiers, sets, log)
     return replace(counts, seconds=time.perf_counter() - start)
 
 
@@ -183,20 +180,20 @@ def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
         start from has none that fits.
     """
     prompt, name = runtime.config.prompt, runtime.site.client_name
-    gate = None
+    weight = None
     if runtime.private_format.gate_size:
-        gate = initial_gate(prompt.fusion, prompt.beta, len(runtime.words))
+        weight = initial_weight(prompt.fusion, prompt.beta, len(runtime.words))
     source = runtime.config.run.private_init_from
     if source is not None:
         federation = runtime.config.federation.name
         state = start_from(federation, source, name, runtime.private_format)
         log.write(f"the private prompt starts from run {source}")
-        return state if state.gate is not None else replace(state, gate=gate)
+        return state if state.weight is not None else replace(state, weight=weight)
     seed = runtime.config.seed
     if prompt.private_rank is not None:
         width = runtime.files.width
         u, v = initial_offset(prompt.n_ctx, width, prompt.private_rank, "private", seed, name)
-        return ClientState(None, gate, u, v)
+        return ClientState(None, weight, u, v)
     private = runtime.start_prompt(prompt.private_init, "private", seed, name)
     if prompt.shared:
         shared = runtime.start_prompt(prompt.shared_init, "shared", seed)
@@ -206,47 +203,45 @@ def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
                 "equal prompts stay equal, and sending the shared one would send the private one; "
                 "set prompt.private_init=random or other words"
             )
-    return ClientState(private, gate)
+    return ClientState(private, weight)
 
 
-def _texts(
+def _classifiers(
     runtime: Runtime, request: RoundRequest, state: ClientState, train_set: FeatureSet
-) -> "Texts":
+) -> dict[str, Classifier]:
     """Encode what each mode classifies with."""
-    from fedrsclip_core.learning.evaluation import text_features
+    from fedrsclip_core.learning.evaluation import classifiers, prompt_features
     from fedrsclip_core.learning.training import finetune
 
     config, text = runtime.config, runtime.text
     prompt = config.prompt
-    texts = text_features(text.encoder, request.shared, state, prompt, text.zero_shot)
+    found = classifiers(text.encoder, request.shared, state, prompt, text.zero_shot)
     if request.final and prompt.finetune_epochs and request.shared is not None:
         name = runtime.site.client_name
         tuned = finetune(text.encoder, request.shared, train_set, config, client_name=name)
-        _check_finite({}, tuned.private)
-        texts["personalized"] = text_features(text.encoder, None, tuned, prompt)["personalized"]
-    return texts
+        _check_finite({}, tuned)
+        found["personalized"] = Classifier(prompt_features(text.encoder, tuned))
+    return found
 
 
 def _counted(
     runtime: Runtime,
     request: RoundRequest,
-    texts: "Texts",
+    classifiers: Mapping[str, Classifier],
     sets: Mapping[str, FeatureSet],
     log: SiteLog,
 ) -> RoundReply:
     """Classify val and test in every mode; a reply without training."""
     from fedrsclip_core.learning.evaluation import count_correct
-    from fedrsclip_core.learning.optimal_transport import Transport
 
     train_set = sets["train"]
     own_classes = np.zeros(len(runtime.words), dtype=bool)
     own_classes[train_set.labels] = True
     parts = {part: sets[part] for part in EVAL_PARTS}
-    transport = Transport.of(runtime.config.prompt)
-    counts = count_correct(texts, parts, own_classes, transport)
+    counts = count_correct(classifiers, parts, own_classes)
     if request.final:
         scale = runtime.text.encoder.logit_scale
-        details = describe(texts, parts, own_classes, scale, transport)
+        details = describe(classifiers, parts, own_classes, scale)
         keep_details(runtime, request, details, log)
     return RoundReply(
         num_examples=len(train_set), seconds=0.0, correct=counts.correct, total=counts.total

@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.clip.files import ClipFiles, find_clip
-from fedrsclip_core.config.schema import DTYPES, ModelConfig, PromptConfig
+from fedrsclip_core.config.schema import DTYPES, ModelConfig
 from fedrsclip_core.data.images import decode, to_rgb
 from fedrsclip_core.errors import DataError, ModelError
-from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.runs.shared_prompt import (
     NoSharedPromptError,
     SharedPrompt,
@@ -155,7 +154,7 @@ def _text_features(
     from fedrsclip_core.clip.text_encoder import PackedTextEncoder
     from fedrsclip_core.clip.text_tower import load_text_tower
     from fedrsclip_core.clip.tokens import tokenize_prompts
-    from fedrsclip_core.learning.evaluation import text_features
+    from fedrsclip_core.learning.evaluation import prompt_features
 
     if saved.shared.shape[1] != files.width:
         raise ModelError(
@@ -164,8 +163,7 @@ def _text_features(
         )
     tokens = tokenize_prompts(files, saved.words, len(saved.shared))
     encoder = PackedTextEncoder(load_text_tower(files, tokens.ids, device=device), tokens)
-    texts = text_features(encoder, saved.shared, ClientState(None), PromptConfig())
-    return texts["global"], encoder.logit_scale
+    return prompt_features(encoder, saved.shared), encoder.logit_scale
 
 
 def _rgb(image: "str | Path | Image") -> "Image":

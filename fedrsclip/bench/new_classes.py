@@ -14,8 +14,7 @@ from fedrsclip_core.clip.tokens import tokenize_prompts, tokenize_templates
 from fedrsclip_core.clip.zero_shot import template_features
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.names import words_for
-from fedrsclip_core.learning.evaluation import text_features
-from fedrsclip_core.learning.prompts import ClientState
+from fedrsclip_core.learning.evaluation import prompt_features
 from fedrsclip_core.runs.shared_prompt import read_shared_prompt
 
 
@@ -62,6 +61,5 @@ def _texts(
     texts = {"zero_shot": template_features(tower, templates)}
     if shared is not None:
         encoder = PackedTextEncoder(tower, prompts)
-        found = text_features(encoder, shared, ClientState(None), config.prompt)
-        texts["global"] = found["global"]
+        texts["global"] = prompt_features(encoder, shared)
     return texts

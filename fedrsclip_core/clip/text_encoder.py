@@ -17,6 +17,12 @@ from fedrsclip_core.clip.text_tower import Affine, TextLayer, TextTower
 from fedrsclip_core.clip.tokens import PromptTokens
 
 
+def unit(tensor: Tensor) -> Tensor:
+    """Scale the last dimension to length one."""
+    length: Tensor = torch.linalg.vector_norm(tensor, dim=-1, keepdim=True)
+    return tensor / length
+
+
 class PackedTextEncoder:
     """Text features of ``[SOS] prompt name_c . [EOS]`` for all classes at once.
 

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder, unit
 from fedrsclip_core.clip.text_tower import TextTower
 from fedrsclip_core.clip.tokens import PromptTokens
-from fedrsclip_core.learning.classifier import unit
 
 
 def template_features(tower: TextTower, templates: Sequence[PromptTokens]) -> NDArray[np.float32]:

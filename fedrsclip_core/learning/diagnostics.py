@@ -6,15 +6,13 @@ known, so nothing of it belongs on the wire.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.data.featureset import FeatureSet
-
-if TYPE_CHECKING:
-    from fedrsclip_core.learning.optimal_transport import Transport
+from fedrsclip_core.learning.classifier import Classifier
 
 BINS = 15
 """Bins of confidence, equal in width over (0, 1]."""
@@ -43,31 +41,28 @@ class Tally:
 
 
 def describe(
-    texts: Mapping[str, NDArray[np.float32]],
+    classifiers: Mapping[str, Classifier],
     parts: Mapping[str, FeatureSet],
     own_classes: NDArray[np.bool_],
     logit_scale: float,
-    transport: "Transport | None" = None,
 ) -> dict[str, dict[str, Any]]:
     """Tally every part in every mode, as data for JSON by part and mode.
 
     Parameters
     ----------
-    texts : Mapping[str, NDArray[np.float32]]
-        Unit text features by evaluation mode.
+    classifiers : Mapping[str, Classifier]
+        By evaluation mode.
     parts : Mapping[str, FeatureSet]
         ``"val"`` and ``"test"``.
     own_classes : NDArray[np.bool_]
         ``(n_cls,)``, classes of the client's training images.
     logit_scale : float
         Inverse temperature of the confidences.
-    transport : Transport or None
-        How patches are matched to prompts that are kept apart.
     """
     return {
         part: {
             mode: _to_json(found)
-            for mode, found in _modes(texts, data, own_classes, logit_scale, transport)
+            for mode, found in _modes(classifiers, data, own_classes, logit_scale)
         }
         for part, data in parts.items()
     }
@@ -130,16 +125,13 @@ def calibration_error(calibration: NDArray[np.float64]) -> float | None:
 
 
 def _modes(
-    texts: Mapping[str, NDArray[np.float32]],
+    classifiers: Mapping[str, Classifier],
     data: FeatureSet,
     own_classes: NDArray[np.bool_],
     logit_scale: float,
-    transport: "Transport | None",
 ) -> Iterator[tuple[str, Tally]]:
-    from fedrsclip_core.learning.evaluation import similarities
-
-    for mode, text in texts.items():
-        scores = similarities(data, text, transport)  # (N, n_cls)
+    for mode, classifier in classifiers.items():
+        scores = classifier.similarities(data)  # (N, n_cls)
         yield mode, tally(scores, data.labels, logit_scale)
         if mode == "personalized":
             own = np.where(own_classes, scores, -np.inf)

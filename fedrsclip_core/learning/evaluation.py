@@ -13,20 +13,17 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder, unit
 from fedrsclip_core.config.schema import PromptConfig
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.learning.classifier import fused_logits, private_weight, unit
-from fedrsclip_core.learning.losses import TextFeatures, combine
-from fedrsclip_core.learning.optimal_transport import Transport
+from fedrsclip_core.learning.classifier import Classifier
+from fedrsclip_core.learning.dual_prompt import DualPrompt, TextFeatures
 from fedrsclip_core.learning.prompts import ClientState
 
-Texts = dict[str, NDArray[np.float32]]
-"""Unit text features by evaluation mode: ``(n_cls, dim)``, or ``(K, n_cls, dim)`` of prompts that
-are kept apart for a transport."""
-
-_TRANSPORTED_AT_ONCE = 64
+Classifiers = dict[str, Classifier]
+"""By evaluation mode; modes without a meaning are absent."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +34,14 @@ class Counts:
     total: Mapping[str, int] = field(default_factory=dict)
 
 
-def text_features(
+def classifiers(
     encoder: PackedTextEncoder,
     shared: NDArray[np.float32] | None,
     state: ClientState,
     prompt: PromptConfig,
     zero_shot: NDArray[np.float32] | None = None,
-) -> Texts:
-    """Encode what each evaluation mode classifies with; modes without a meaning are absent.
+) -> Classifiers:
+    """Encode what each evaluation mode classifies with.
 
     Parameters
     ----------
@@ -59,24 +56,13 @@ def text_features(
     zero_shot : NDArray[np.float32] or None
         Unit text features of the hand-written template, if that mode is asked for.
     """
-    private = state.private_prompt(shared)
-    present = [p for p in (shared, private) if p is not None]
-    if not present:
-        return by_mode(None, zero_shot)
+    prompts = DualPrompt(encoder, shared, state, prompt)
     with torch.inference_mode():
-        prompts = torch.from_numpy(np.stack(present)).to(encoder.device, encoder.dtype)
-        encoded = list(unit(encoder(prompts)))  # each (n_cls, dim)
-        shared_text = None if shared is None else encoded.pop(0)
-        private_text = None if private is None else encoded.pop(0)
-        gate = None
-        if state.gate is not None:
-            gate = torch.from_numpy(state.gate).to(encoder.device, encoder.dtype)
-        weight = private_weight(gate, prompt.fusion, prompt.beta)
-        return by_mode(combine(shared_text, private_text, weight), zero_shot)
+        return by_mode(prompts.text_features(), zero_shot)
 
 
-def by_mode(text: TextFeatures | None, zero_shot: NDArray[np.float32] | None = None) -> Texts:
-    """Say which text features each mode classifies with; modes without a meaning are absent.
+def by_mode(text: TextFeatures | None, zero_shot: NDArray[np.float32] | None = None) -> Classifiers:
+    """Say which text features each mode classifies with.
 
     Parameters
     ----------
@@ -85,38 +71,42 @@ def by_mode(text: TextFeatures | None, zero_shot: NDArray[np.float32] | None = N
     zero_shot : NDArray[np.float32] or None
         Unit text features of the hand-written template, if that mode is asked for.
     """
-    texts: Texts = {} if zero_shot is None else {"zero-shot": zero_shot}
+    found = {} if zero_shot is None else {"zero-shot": Classifier(zero_shot)}
     if text is None:
-        return texts
+        return found
     if text.shared is not None:
-        texts["global"] = text.shared.float().cpu().numpy()
-    texts["personalized"] = text.fused.float().cpu().numpy()
-    return texts
+        found["global"] = Classifier(_array(text.shared))
+    found["personalized"] = Classifier(_array(text.fused), text.transport)
+    return found
+
+
+def prompt_features(encoder: PackedTextEncoder, prompt: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the unit text features ``(n_cls, dim)`` of one prompt ``(n_ctx, width)``."""
+    with torch.inference_mode():
+        on_device = torch.from_numpy(prompt).to(encoder.device, encoder.dtype)
+        return _array(unit(encoder(on_device[None]))[0])
 
 
 def count_correct(
-    texts: Texts,
+    classifiers: Mapping[str, Classifier],
     parts: Mapping[str, FeatureSet],
     own_classes: NDArray[np.bool_],
-    transport: Transport | None = None,
 ) -> Counts:
     """Classify every part in every mode.
 
     Parameters
     ----------
-    texts : Texts
-        From :func:`text_features`.
+    classifiers : Mapping[str, Classifier]
+        By mode.
     parts : Mapping[str, FeatureSet]
         ``"val"`` and ``"test"``; an empty part counts no image.
     own_classes : NDArray[np.bool_]
         ``(n_cls,)``, classes of the client's training images.
-    transport : Transport or None
-        How patches are matched to prompts that are kept apart.
     """
     correct: dict[tuple[str, str], int] = {}
     for part, data in parts.items():
-        for mode, text in texts.items():
-            scores = similarities(data, text, transport)  # (N, n_cls)
+        for mode, classifier in classifiers.items():
+            scores = classifier.similarities(data)  # (N, n_cls)
             correct[part, mode] = _hits(scores, data.labels)
             if mode == "personalized":
                 own = np.where(own_classes, scores, -np.inf)
@@ -124,35 +114,11 @@ def count_correct(
     return Counts(correct, {part: len(data) for part, data in parts.items()})
 
 
-def similarities(
-    data: FeatureSet, text: NDArray[np.float32], transport: Transport | None
-) -> NDArray[np.float32]:
-    """Compare images with classes: ``(N, n_cls)``.
-
-    Parameters
-    ----------
-    data : FeatureSet
-        Image features, and patch features where ``text`` needs them.
-    text : NDArray[np.float32]
-        Unit text features ``(n_cls, dim)``, or ``(K, n_cls, dim)`` of prompts that are kept apart.
-    transport : Transport or None
-        How patches are matched to prompts that are kept apart.
-    """
-    if text.ndim == 2:
-        return data.features @ text.T
-    assert data.patches is not None
-    prompts = torch.from_numpy(text)  # (K, n_cls, dim)
-    scores = np.empty((len(data), text.shape[1]), dtype=np.float32)
-    # The plans of a whole part would take much memory at once.
-    for start in range(0, len(data), _TRANSPORTED_AT_ONCE):
-        rows = slice(start, start + _TRANSPORTED_AT_ONCE)
-        features = torch.from_numpy(data.features[rows])
-        patches = torch.from_numpy(data.patches[rows]).float()
-        scores[rows] = fused_logits(features, prompts, 1.0, patches, transport).numpy()
-    return scores
-
-
 def _hits(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> int:
     if not len(labels):
         return 0
     return int((scores.argmax(axis=1) == labels).sum())
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return np.asarray(tensor.float().cpu().numpy())

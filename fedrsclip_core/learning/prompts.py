@@ -27,25 +27,19 @@ class ClientState:
     ----------
     private : NDArray[np.float32] or None
         The private prompt ``(n_ctx, width)``; ``None`` where the method has none of its own.
-    gate : NDArray[np.float32] or None
-        Logits of the fusion weights, ``(1,)`` for ``fusion: gate`` and ``(n_cls,)`` for
-        ``class_gate``, or the weights themselves, ``(n_cls,)`` for ``class_weight``; ``None``
-        where nothing is learned.
+    weight : NDArray[np.float32] or None
+        What is learned of the fusion: the private features' share itself, ``(n_cls,)`` for
+        ``fusion: class_weight``, or its logit, ``(1,)`` for ``gate`` and ``(n_cls,)`` for
+        ``class_gate``; ``None`` where nothing is learned.
     offset_u, offset_v : NDArray[np.float32] or None
         Under ``private_rank``, ``(n_ctx, rank)`` and ``(rank, width)``: the private prompt is
         the shared one plus their product.
     """
 
     private: NDArray[np.float32] | None
-    gate: NDArray[np.float32] | None = None
+    weight: NDArray[np.float32] | None = None
     offset_u: NDArray[np.float32] | None = None
     offset_v: NDArray[np.float32] | None = None
-
-    def private_prompt(self, shared: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-        """Return the private prompt ``(n_ctx, width)`` beside a shared one."""
-        if shared is None or self.offset_u is None or self.offset_v is None:
-            return self.private
-        return shared + self.offset_u @ self.offset_v
 
 
 def random_prompt(n_ctx: int, width: int, std: float, *key: str | int) -> NDArray[np.float32]:
@@ -123,8 +117,8 @@ def initial_offset(
     return random_prompt(n_ctx, rank, rank**-0.5, *key), np.zeros((rank, width), np.float32)
 
 
-def initial_gate(fusion: str, beta: float, num_classes: int) -> NDArray[np.float32] | None:
-    """Start the private fusion weights at ``beta``; ``None`` where the fusion learns none."""
+def initial_weight(fusion: str, beta: float, num_classes: int) -> NDArray[np.float32] | None:
+    """Start what is learned of the fusion at ``beta``; ``None`` where nothing is."""
     if fusion in ("fixed", TRANSPORT):
         return None
     if fusion == "class_weight":

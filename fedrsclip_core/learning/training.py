@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fedrsclip_core.clip.text_encoder import PackedTextEncoder
-from fedrsclip_core.config.schema import Config, OptimizerConfig, PromptConfig
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder, unit
+from fedrsclip_core.config.schema import Config, OptimizerConfig
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.learning.classifier import logits, private_weight, unit
-from fedrsclip_core.learning.losses import TextFeatures, combine, loss_terms, total_loss
-from fedrsclip_core.learning.optimal_transport import Transport
+from fedrsclip_core.learning.dual_prompt import DualPrompt, TextFeatures, logits
+from fedrsclip_core.learning.losses import Batch, PromptLoss
 from fedrsclip_core.learning.optimizer import Leaf, PromptOptimizer
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.runs.fileio import sha256_of
@@ -59,7 +58,7 @@ def train_round(
     proximal_mu: float = 0.0,
     template: NDArray[np.float32] | None = None,
 ) -> TrainOutcome:
-    """Train both prompts (and the gate) for ``optimizer.local_epochs`` over ``data``.
+    """Train prompts and fusion weights for ``optimizer.local_epochs`` over ``data``.
 
     Parameters
     ----------
@@ -86,30 +85,34 @@ def train_round(
     Raises
     ------
     ValueError
-        If ``data`` is empty.
+        If ``data`` is empty, or there is no prompt to train.
     """
     if not len(data):
         raise ValueError("no image to train on")
-    trained = _Trained(encoder, shared, state)
-    optimizer, factor = _optimizer(trained, config.optimizer), _schedule(config, server_round)
-    terms_of = _Terms(encoder, trained, data, config, template)
-    start = None if trained.shared is None else trained.shared.detach().clone()
+    prompts = DualPrompt(encoder, shared, state, config.prompt)
+    images = _Images(data, encoder)
+    loss_of = _loss_of(encoder, prompts, images, config, template)
+    optimizer = PromptOptimizer(_leaves(prompts, config.optimizer), config.optimizer)
+    factor = _schedule(config, server_round)
+    start = None if prompts.shared is None else prompts.shared.detach().clone()
     received: TextFeatures | None = None
     sums: dict[str, Tensor] = {}
     num_steps = 0
-    for batch in batches(len(data), config, server_round, client_name):
-        text = trained.text(config.prompt)
+    for rows in batches(len(data), config, server_round, client_name):
+        text = prompts.text_features()
+        if text is None:
+            raise ValueError("no prompt to train")
         received = received or text.detached()
-        terms = terms_of(batch, text)
-        loss = total_loss(terms, config.loss)
+        terms = loss_of.terms(images.batch(rows), text)
+        loss = loss_of.total(terms)
         sums = _add(sums, {"loss": loss, **terms})
-        if proximal_mu and trained.shared is not None and start is not None:
-            loss = loss + 0.5 * proximal_mu * (trained.shared - start).square().sum()
+        if proximal_mu and prompts.shared is not None and start is not None:
+            loss = loss + 0.5 * proximal_mu * (prompts.shared - start).square().sum()
         optimizer.minimize(loss, factor)
         num_steps += 1
     assert received is not None  # an epoch has a batch
     losses = {name: float(value) / num_steps for name, value in sums.items()}
-    return TrainOutcome(_array(trained.shared), trained.state(), losses, num_steps, received)
+    return TrainOutcome(prompts.shared_array(), prompts.state(), losses, num_steps, received)
 
 
 def finetune(
@@ -119,149 +122,30 @@ def finetune(
     config: Config,
     *,
     client_name: str,
-) -> ClientState:
+) -> NDArray[np.float32]:
     """Train a private copy of the shared prompt by cross entropy (the ``promptfl_ft`` control).
 
     Takes ``prompt.finetune_epochs`` epochs at ``prompt.finetune_lr`` (default: the optimizer's),
-    cosine over the epochs.
+    cosine over the epochs. Returns the copy ``(n_ctx, width)``.
     """
-    copy = _Trained(encoder, None, ClientState(shared))
-    assert copy.private is not None
+    copy = torch.tensor(shared, device=encoder.device, dtype=encoder.dtype).requires_grad_()
     lr = config.prompt.finetune_lr or config.optimizer.lr
-    optimizer = PromptOptimizer([Leaf(copy.private, lr)], config.optimizer)
-    features, labels = _tensors(data, encoder)
+    optimizer = PromptOptimizer([Leaf(copy, lr)], config.optimizer)
+    images = _Images(data, encoder)
     epochs = config.prompt.finetune_epochs
     for epoch in range(1, epochs + 1):
-        for batch in batches(len(data), config, -epoch, client_name, epochs=1):
-            text = copy.text(config.prompt)
-            scores = logits(features[batch], text.fused, encoder.logit_scale)
-            loss = functional.cross_entropy(scores, labels[batch])
+        for rows in batches(len(data), config, -epoch, client_name, epochs=1):
+            batch = images.batch(rows)
+            text = unit(encoder(copy[None]))[0]  # (n_cls, dim)
+            scores = logits(batch.features, text, encoder.logit_scale)
+            loss = functional.cross_entropy(scores, batch.labels)
             optimizer.minimize(loss, cosine(epoch, epochs))
-    return copy.state()
+    return np.asarray(copy.detach().cpu().numpy(), dtype=np.float32)
 
 
 def cosine(step: int, steps: int) -> float:
     """Cosine decay from 1 at step 1 towards 0 after ``steps``."""
     return 0.5 * (1 + math.cos(math.pi * (step - 1) / steps))
-
-
-class _Trained:
-    """The leaf tensors of one message, and their text features."""
-
-    def __init__(
-        self, encoder: PackedTextEncoder, shared: NDArray[np.float32] | None, state: ClientState
-    ) -> None:
-        def leaf(value: NDArray[np.float32] | None) -> Tensor | None:
-            if value is None:
-                return None
-            tensor = torch.tensor(value, device=encoder.device, dtype=encoder.dtype)
-            return tensor.requires_grad_()
-
-        self._encoder = encoder
-        self.shared = leaf(shared)
-        self.private = leaf(state.private)
-        self.gate = leaf(state.gate)
-        self.offset_u = leaf(state.offset_u)
-        self.offset_v = leaf(state.offset_v)
-
-    def text(self, prompt: PromptConfig) -> TextFeatures:
-        """Encode both prompts in one batch."""
-        private_prompt = self._private_prompt()
-        present = [p for p in (self.shared, private_prompt) if p is not None]
-        encoded = list(unit(self._encoder(torch.stack(present))))  # each (n_cls, dim)
-        shared = None if self.shared is None else encoded.pop(0)
-        private = None if private_prompt is None else encoded.pop(0)
-        weight = private_weight(self.gate, prompt.fusion, prompt.beta)
-        return combine(shared, private, weight)
-
-    def _private_prompt(self) -> Tensor | None:
-        """As :meth:`ClientState.private_prompt`, for gradients."""
-        if self.shared is None or self.offset_u is None or self.offset_v is None:
-            return self.private
-        return self.shared + self.offset_u @ self.offset_v  # (n_ctx, width)
-
-    def state(self) -> ClientState:
-        return ClientState(
-            _array(self.private),
-            _array(self.gate),
-            _array(self.offset_u),
-            _array(self.offset_v),
-        )
-
-
-class _Terms:
-    """The loss terms of one message's batches; what the batches have in common is made once."""
-
-    def __init__(
-        self,
-        encoder: PackedTextEncoder,
-        trained: _Trained,
-        data: FeatureSet,
-        config: Config,
-        template: NDArray[np.float32] | None,
-    ) -> None:
-        self._encoder = encoder
-        self._config = config
-        self._features, self._labels = _tensors(data, encoder)
-        self._patches = None if data.patches is None else torch.from_numpy(data.patches)
-        self._transport = Transport.of(config.prompt)
-        self._anchor = _received_anchor(encoder, trained, config)
-        self._own_classes = torch.zeros(encoder.n_cls, dtype=torch.bool, device=encoder.device)
-        self._own_classes[self._labels] = True
-        self._template: Tensor | None = None
-        if config.loss.lambda_contrast and template is not None:
-            self._template = torch.tensor(template, device=encoder.device, dtype=encoder.dtype)
-
-    def __call__(self, batch: Tensor, text: TextFeatures) -> dict[str, Tensor]:
-        patches = None
-        if self._patches is not None:
-            patches = self._patches[batch].to(self._encoder.device, self._encoder.dtype)
-        return loss_terms(
-            self._features[batch],
-            self._labels[batch],
-            text,
-            self._encoder.logit_scale,
-            self._config.loss,
-            anchor=self._anchor,
-            own_classes=self._own_classes,
-            template=self._template,
-            patches=patches,
-            transport=self._transport,
-        )
-
-
-def _received_anchor(
-    encoder: PackedTextEncoder, trained: _Trained, config: Config
-) -> Tensor | None:
-    """Text features of the shared prompt as received, if the alignment is to them."""
-    if config.loss.dpac_anchor != "received" or not config.loss.lambda_dpac:
-        return None
-    if trained.shared is None:
-        return None
-    with torch.no_grad():
-        return unit(encoder(trained.shared[None]))[0]  # (n_cls, dim)
-
-
-def _schedule(config: Config, server_round: int) -> float:
-    if config.optimizer.schedule == "constant":
-        return 1.0
-    return cosine(server_round, max(config.federation.num_rounds, server_round))
-
-
-def _optimizer(trained: _Trained, config: OptimizerConfig) -> PromptOptimizer:
-    private_lr = config.lr if config.private_lr is None else config.private_lr
-    leaves = [
-        Leaf(tensor, lr, is_prompt)
-        for tensor, lr, is_prompt in (
-            (trained.shared, config.lr, True),
-            (trained.private, private_lr, True),
-            (trained.offset_u, private_lr, True),
-            (trained.offset_v, private_lr, True),
-            (trained.gate, private_lr, False),
-        )
-        if tensor is not None
-    ]
-    return PromptOptimizer(leaves, config)
 
 
 def batches(
@@ -275,16 +159,66 @@ def batches(
         yield from torch.split(order, config.optimizer.batch_size)
 
 
-def _tensors(data: FeatureSet, encoder: PackedTextEncoder) -> tuple[Tensor, Tensor]:
-    features = torch.from_numpy(data.features).to(device=encoder.device, dtype=encoder.dtype)
-    return features, torch.from_numpy(data.labels).to(encoder.device)
+class _Images:
+    """A client's training part on the text encoder's device; patches go there batch by batch."""
+
+    def __init__(self, data: FeatureSet, encoder: PackedTextEncoder) -> None:
+        features = torch.from_numpy(data.features)
+        self._features = features.to(device=encoder.device, dtype=encoder.dtype)
+        self.labels = torch.from_numpy(data.labels).to(encoder.device)
+        self._patches = None if data.patches is None else torch.from_numpy(data.patches)
+
+    def batch(self, rows: Tensor) -> Batch:
+        features = self._features[rows]
+        patches = None
+        if self._patches is not None:
+            patches = self._patches[rows].to(features.device, features.dtype)
+        return Batch(features, self.labels[rows], patches)
+
+
+def _loss_of(
+    encoder: PackedTextEncoder,
+    prompts: DualPrompt,
+    images: _Images,
+    config: Config,
+    template: NDArray[np.float32] | None,
+) -> PromptLoss:
+    own_classes = torch.zeros(encoder.n_cls, dtype=torch.bool, device=encoder.device)
+    own_classes[images.labels] = True
+    anchor = None
+    if config.loss.dpac_anchor == "received" and config.loss.lambda_dpac:
+        anchor = _received_anchor(encoder, prompts)
+    fixed = None
+    if config.loss.lambda_contrast and template is not None:
+        fixed = torch.tensor(template, device=encoder.device, dtype=encoder.dtype)
+    return PromptLoss(config.loss, encoder.logit_scale, own_classes, anchor, fixed)
+
+
+def _received_anchor(encoder: PackedTextEncoder, prompts: DualPrompt) -> Tensor | None:
+    """Text features of the shared prompt as received ``(n_cls, dim)``."""
+    if prompts.shared is None:
+        return None
+    with torch.no_grad():
+        return unit(encoder(prompts.shared[None]))[0]
+
+
+def _leaves(prompts: DualPrompt, config: OptimizerConfig) -> list[Leaf]:
+    private_lr = config.lr if config.private_lr is None else config.private_lr
+    leaves = (
+        (prompts.shared, config.lr, True),
+        (prompts.private, private_lr, True),
+        (prompts.offset_u, private_lr, True),
+        (prompts.offset_v, private_lr, True),
+        (prompts.weight, private_lr, False),
+    )
+    return [Leaf(tensor, lr, is_prompt) for tensor, lr, is_prompt in leaves if tensor is not None]
+
+
+def _schedule(config: Config, server_round: int) -> float:
+    if config.optimizer.schedule == "constant":
+        return 1.0
+    return cosine(server_round, max(config.federation.num_rounds, server_round))
 
 
 def _add(sums: dict[str, Tensor], values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: sums.get(name, 0) + value.detach() for name, value in values.items()}
-
-
-def _array(tensor: Tensor | None) -> NDArray[np.float32] | None:
-    if tensor is None:
-        return None
-    return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float32).copy()

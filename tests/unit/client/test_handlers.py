@@ -273,11 +273,11 @@ def test_zero_shot_weights_are_the_templates_features(
     np.testing.assert_allclose(runtime.text.zero_shot, wanted, atol=1e-5)
 
 
-def test_the_gate_is_learned_and_stored(client: Client) -> None:
+def test_the_fusion_weights_are_learned_and_stored(client: Client) -> None:
     client.overrides = ("prompt.fusion=class_gate",)
     trained(client, 1, shared_prompt())
-    gate = client.stored(1).gate
-    assert gate is not None and gate.shape == (3,) and not np.all(gate == gate[0])
+    weight = client.stored(1).weight
+    assert weight is not None and weight.shape == (3,) and not np.all(weight == weight[0])
 
 
 def test_finetuning_happens_in_the_final_evaluation_only(client: Client) -> None:

@@ -57,8 +57,8 @@ def test_load_returns_the_newest_round_that_is_not_too_new() -> None:
     with opened() as store:
         for before, expected in ((9, 7), (7, 7), (6, 5), (4, 3)):
             loaded = store.load(before)
-            assert loaded is not None and loaded.private is not None and loaded.gate is not None
-            assert (loaded.private == expected).all() and (loaded.gate == expected).all()
+            assert loaded is not None and loaded.private is not None and loaded.weight is not None
+            assert (loaded.private == expected).all() and (loaded.weight == expected).all()
         assert store.load(2) is None
 
 
@@ -219,12 +219,12 @@ def test_another_run_gives_the_start() -> None:
     saved(1, 2)
     start = start_from("demo", "run-1", "client-0", FORMAT)
     assert start.private is not None and (start.private == 2).all()
-    assert start.gate is not None and (start.gate == 2).all()
+    assert start.weight is not None and (start.weight == 2).all()
     for fusion, size in (("fixed", 0), ("class_weight", 1)):
         other_gate = PrivateFormat("c" * 64, "k" * 64, 4, 8, fusion, size)
         start = start_from("demo", "run-1", "client-0", other_gate)
         assert start.private is not None and (start.private == 2).all()
-        assert start.gate is None
+        assert start.weight is None
     with pytest.raises(PrivateStoreError, match="holds no private prompt"):
         start_from("demo", "run-0", "client-0", FORMAT)
     with pytest.raises(PrivateStoreError, match="foreign: its n_ctx"):

@@ -1,8 +1,8 @@
 """Nothing private leaves: real handlers, success and every failure, searched byte by byte.
 
-Marked are the private prompt and gate, the images' pixels and features, and every path and file
-name of the site. Searched are the serialized bytes of each reply and its objects, what Flower
-and Ray make of an exception, and the process's output.
+Marked are the private prompt and fusion weights, the images' pixels and features, and every path
+and file name of the site. Searched are the serialized bytes of each reply and its objects, what
+Flower and Ray make of an exception, and the process's output.
 """
 
 import os
@@ -115,10 +115,10 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 def planted(watch: Watch, server_round: int, run: str = RUN) -> ClientState:
     """Put marked private tensors where round ``server_round`` would have left them."""
     marked, expected = marked_prompt(), watch.client.format
-    gate = np.array([0.6180339], np.float32) if expected.gate_size else None
-    state = ClientState(marked, gate)
+    weight = np.array([0.6180339], np.float32) if expected.gate_size else None
+    state = ClientState(marked, weight)
     if expected.rank:
-        state = ClientState(None, gate, marked[:, :2].copy(), marked[2:].copy())
+        state = ClientState(None, weight, marked[:, :2].copy(), marked[2:].copy())
     with open_store("demo", run, "client-0", watch.client.format, lambda _: None) as store:
         store.save(state, server_round)
     return state
@@ -146,12 +146,12 @@ def site_bytes(watch: Watch) -> tuple[list[bytes], list[bytes]]:
 def test_the_search_finds_what_it_looks_for(watch: Watch) -> None:
     """A leak of any kind must turn this red."""
     state = ClientState(marked_prompt(), np.array([0.6180339], np.float32))
-    assert state.private is not None and state.gate is not None
+    assert state.private is not None and state.weight is not None
     row = state.private[2, :8].tobytes()
     for leak in (
         b"\x93NUMPY" + row,
         b"x" + np.float64(state.private[3, 3]).tobytes(),
-        b"gate: " + np.float64(state.gate[0]).tobytes(),
+        b"weight: " + np.float64(state.weight[0]).tobytes(),
         f"no file /a/{MARK}/b".encode(),
     ):
         watch.sent = [leak]

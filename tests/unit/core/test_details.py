@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.diagnostics import (
     BINS,
     calibration_error,
@@ -60,8 +61,8 @@ def test_classes_that_are_not_there_are_not_answered_among_the_own() -> None:
         "test": FeatureSet(features, np.array([0, 1, 2])),
         "val": FeatureSet(features[:0], LABELS[:0]),
     }
-    texts = {"zero-shot": features, "personalized": features}
-    found = describe(texts, parts, np.array([True, True, False]), 1.0)
+    classifiers = dict.fromkeys(("zero-shot", "personalized"), Classifier(features))
+    found = describe(classifiers, parts, np.array([True, True, False]), 1.0)
     found = json.loads(json.dumps(found))
     assert found["test"].keys() == {"zero-shot", "personalized", "personalized-own"}
     own = from_json(found["test"]["personalized-own"]).confusion

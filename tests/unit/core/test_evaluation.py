@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.schema import PromptConfig
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.learning.evaluation import Texts, count_correct, text_features
+from fedrsclip_core.learning.classifier import Classifier
+from fedrsclip_core.learning.evaluation import classifiers, count_correct
 from fedrsclip_core.learning.prompts import ClientState
 from tests.unit.core.helpers import prompt, separable, tiny_encoder, tiny_files
 
@@ -45,14 +47,24 @@ def test_modes_by_method(
     shared = prompt(files, 1) if has_shared else None
     private = prompt(files, 2) if has_private else None
     template = np.eye(encoder.n_cls, files.dim, dtype=np.float32)
-    texts = text_features(encoder, shared, ClientState(private), FIXED, template)
-    assert texts.keys() == modes
-    assert text_features(encoder, shared, ClientState(private), FIXED).keys() == modes - {
-        "zero-shot"
-    }
-    for text in texts.values():
-        assert text.shape == (encoder.n_cls, files.dim)
-        assert np.linalg.norm(text, axis=1) == pytest.approx(np.ones(encoder.n_cls), abs=1e-5)
+    found = classifiers(encoder, shared, ClientState(private), FIXED, template)
+    assert found.keys() == modes
+    without = classifiers(encoder, shared, ClientState(private), FIXED)
+    assert without.keys() == modes - {"zero-shot"}
+    for classifier in found.values():
+        assert classifier.text.shape == (encoder.n_cls, files.dim)
+        assert np.linalg.norm(classifier.text, axis=1) == pytest.approx(
+            np.ones(encoder.n_cls), abs=1e-5
+        )
+
+
+def texts_of(
+    encoder: PackedTextEncoder,
+    shared: NDArray[np.float32] | None,
+    state: ClientState,
+    prompt: PromptConfig,
+) -> dict[str, NDArray[np.float32]]:
+    return {mode: c.text for mode, c in classifiers(encoder, shared, state, prompt).items()}
 
 
 def test_beta_and_gate_choose_between_the_prompts(
@@ -60,16 +72,12 @@ def test_beta_and_gate_choose_between_the_prompts(
 ) -> None:
     shared, private = prompt(files, 1, std=1.0), prompt(files, 2, std=1.0)
     state = ClientState(private)
-    alone = text_features(encoder, None, state, FIXED)["personalized"]
-    all_shared = text_features(
-        encoder, shared, ClientState(private), PromptConfig(fusion="fixed", beta=0.0)
-    )
-    all_private = text_features(
-        encoder, shared, ClientState(private), PromptConfig(fusion="fixed", beta=1.0)
-    )
+    alone = texts_of(encoder, None, state, FIXED)["personalized"]
+    all_shared = texts_of(encoder, shared, state, PromptConfig(fusion="fixed", beta=0.0))
+    all_private = texts_of(encoder, shared, state, PromptConfig(fusion="fixed", beta=1.0))
     gate, one = np.float32([30.0]), np.ones(encoder.n_cls, dtype=np.float32)
-    gated = text_features(encoder, shared, ClientState(private, gate), PromptConfig(fusion="gate"))
-    weighted = text_features(
+    gated = texts_of(encoder, shared, ClientState(private, gate), PromptConfig(fusion="gate"))
+    weighted = texts_of(
         encoder, shared, ClientState(private, one), PromptConfig(fusion="class_weight")
     )
     assert np.abs(all_shared["personalized"] - all_shared["global"]).max() < 1e-5
@@ -91,39 +99,39 @@ def test_counts_equal_counting_by_hand(files: ClipFiles, encoder: PackedTextEnco
     template = np.random.default_rng(3).standard_normal((encoder.n_cls, files.dim))
     template /= np.linalg.norm(template, axis=1, keepdims=True)
     state = ClientState(prompt(files, 2, std=1.0))
-    texts = text_features(
+    found = classifiers(
         encoder, prompt(files, 1, std=1.0), state, FIXED, template.astype(np.float32)
     )
     parts = {"val": separable(files.dim, seed=1), "test": separable(files.dim, 17, seed=2)}
     own = np.array([True, False, True, True])
-    counts = count_correct(texts, parts, own)
+    counts = count_correct(found, parts, own)
     assert counts.total == {"val": 40, "test": 68}
     for part, data in parts.items():
-        for mode, text in texts.items():
-            assert counts.correct[part, mode] == count_by_hand(text, data, [0, 1, 2, 3])
-        expected = count_by_hand(texts["personalized"], data, [0, 2, 3])
+        for mode, classifier in found.items():
+            assert counts.correct[part, mode] == count_by_hand(classifier.text, data, [0, 1, 2, 3])
+        expected = count_by_hand(found["personalized"].text, data, [0, 2, 3])
         assert counts.correct[part, "personalized-own"] == expected
     assert counts.correct.keys() == {
-        (part, mode) for part in parts for mode in (*texts, "personalized-own")
+        (part, mode) for part in parts for mode in (*found, "personalized-own")
     }
 
 
 def test_own_classes_leave_out_what_the_client_never_saw() -> None:
-    texts: Texts = {"personalized": np.eye(3, dtype=np.float32)}
+    found = {"personalized": Classifier(np.eye(3, dtype=np.float32))}
     rows = np.float32([[0.9, 0.1, 0.4], [0.2, 0.9, 0.3], [0.8, 0.0, 0.6]])
     data = FeatureSet(rows, np.array([0, 1, 2]))
-    counts = count_correct(texts, {"test": data}, np.array([False, True, True]))
+    counts = count_correct(found, {"test": data}, np.array([False, True, True]))
     assert counts.correct["test", "personalized"] == 2
     assert counts.correct["test", "personalized-own"] == 2
-    counts = count_correct(texts, {"test": data}, np.array([True, True, False]))
+    counts = count_correct(found, {"test": data}, np.array([True, True, False]))
     assert counts.correct["test", "personalized-own"] == 2
-    counts = count_correct(texts, {"test": data}, np.array([False, False, True]))
+    counts = count_correct(found, {"test": data}, np.array([False, False, True]))
     assert counts.correct["test", "personalized-own"] == 1
 
 
 def test_an_empty_part_counts_nothing() -> None:
     empty = FeatureSet(np.empty((0, 3), np.float32), np.empty(0, np.int64))
-    texts: Texts = {"personalized": np.eye(3, dtype=np.float32)}
-    counts = count_correct(texts, {"val": empty}, np.ones(3, dtype=bool))
+    found = {"personalized": Classifier(np.eye(3, dtype=np.float32))}
+    counts = count_correct(found, {"val": empty}, np.ones(3, dtype=bool))
     assert counts.total == {"val": 0}
     assert set(counts.correct.values()) == {0}

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedrsclip_core.config.schema import LossConfig
-from fedrsclip_core.learning.classifier import fuse, private_weight, unit
-from fedrsclip_core.learning.losses import TextFeatures, combine, contrast, loss_terms, total_loss
-from fedrsclip_core.learning.optimal_transport import Transport
+from fedrsclip_core.clip.text_encoder import unit
+from fedrsclip_core.config.schema import LossConfig, PromptConfig
+from fedrsclip_core.learning.dual_prompt import TextFeatures, combine, fuse, private_share
+from fedrsclip_core.learning.losses import Batch, PromptLoss, contrast
 
 pytestmark = pytest.mark.unit
 
@@ -39,13 +39,16 @@ def only(**weights: Any) -> LossConfig:
 def terms_of(
     text: TextFeatures, config: LossConfig, anchor: Tensor | None = None, own: Tensor = ALL
 ) -> dict[str, Tensor]:
-    return loss_terms(
-        FEATURES, LABELS, text, SCALE, config, anchor=anchor, own_classes=own, template=TEMPLATE
-    )
+    loss = PromptLoss(config, SCALE, own, anchor, TEMPLATE)
+    return loss.terms(Batch(FEATURES, LABELS), text)
+
+
+def mixed(shared: Tensor | None, private: Tensor | None, beta: float) -> TextFeatures:
+    return combine(shared, private, None, PromptConfig(fusion="fixed", beta=beta))
 
 
 def both() -> TextFeatures:
-    return combine(SHARED, PRIVATE, 0.5)
+    return mixed(SHARED, PRIVATE, 0.5)
 
 
 def cross_entropy_by_hand(cosines: list[list[float]], labels: list[int]) -> float:
@@ -75,7 +78,7 @@ def test_fused_cross_entropy() -> None:
     fused = [(x / math.hypot(x, y), y / math.hypot(x, y)) for x, y in rows]
     images = [(1.0, 0.0), (0.0, 1.0), (0.6, 0.8)]
     cosines = [[i * x + j * y for x, y in fused] for i, j in images]
-    terms = terms_of(combine(SHARED, PRIVATE, 0.25), only(lambda_fused=1.0))
+    terms = terms_of(mixed(SHARED, PRIVATE, 0.25), only(lambda_fused=1.0))
     expected = cross_entropy_by_hand(cosines, [0, 1, 0])
     assert float(terms["loss-fused"]) == pytest.approx(expected, abs=1e-12)
 
@@ -88,7 +91,7 @@ def test_dual_prompt_alignment() -> None:
 
 def test_cross_modal_alignment() -> None:
     # One prompt: cosines of the images with their class's text are 1, 0.8, 0.6.
-    terms = terms_of(combine(SHARED, None, 0.5), only(lambda_cmfac=1.0))
+    terms = terms_of(mixed(SHARED, None, 0.5), only(lambda_cmfac=1.0))
     assert float(terms["loss-cmfac"]) == pytest.approx(1 - 2.4 / 3, abs=1e-12)
 
 
@@ -107,7 +110,7 @@ def test_contrast_of_two_classes() -> None:
 
 def test_contrast_pulls_to_the_template_and_away_from_the_private_prompt() -> None:
     shared, private = SHARED.clone().requires_grad_(), PRIVATE.clone().requires_grad_()
-    terms = terms_of(combine(shared, private, 1.0), only(lambda_contrast=1.0))
+    terms = terms_of(mixed(shared, private, 1.0), only(lambda_contrast=1.0))
     assert terms.keys() == {"loss-contrast"}
     of_shared, of_private = torch.autograd.grad(terms["loss-contrast"], (shared, private))
     # One number per class and sign: d/dT_s is along T_k - T_0, d/dT_k along T_s, both uphill.
@@ -119,20 +122,18 @@ def test_contrast_pulls_to_the_template_and_away_from_the_private_prompt() -> No
 
 
 def test_prompts_that_are_kept_apart_are_classified_by_patches() -> None:
-    apart = combine(SHARED, PRIVATE, None)
+    transport = PromptConfig(fusion="transport", transport_mass=1.0, transport_eps=0.1)
+    apart = combine(SHARED, PRIVATE, None, transport)
     assert apart.fused.shape == (2, 3, 2)
     patches = FEATURES[:, None].expand(-1, 5, -1)
-    config, settings = only(lambda_fused=1.0), Transport(1.0, 0.1)
-    terms = loss_terms(
-        FEATURES, LABELS, apart, SCALE, config,
-        anchor=None, own_classes=ALL, patches=patches, transport=settings,
-    )  # fmt: skip
+    loss = PromptLoss(only(lambda_fused=1.0), SCALE, ALL)
+    terms = loss.terms(Batch(FEATURES, LABELS, patches), apart)
     # Equal patches leave no choice: half of each goes to either prompt.
     mean = (SHARED + PRIVATE) / 2
     expected = cross_entropy_by_hand((FEATURES @ mean.T).tolist(), LABELS.tolist())
     assert float(terms["loss-fused"]) == pytest.approx(expected, abs=1e-10)
     with pytest.raises(ValueError, match="patch features"):
-        terms_of(apart, config)
+        loss.terms(Batch(FEATURES, LABELS), apart)
 
 
 def test_weights_multiply_and_add() -> None:
@@ -153,7 +154,9 @@ def test_weights_multiply_and_add() -> None:
         + 7 * terms["loss-cmfac"]
         + 11 * terms["loss-contrast"]
     )
-    assert float(total_loss(terms, config)) == pytest.approx(float(expected), abs=1e-12)
+    assert float(PromptLoss(config, SCALE, ALL).total(terms)) == pytest.approx(
+        float(expected), abs=1e-12
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,15 +178,15 @@ def test_weight_zero_leaves_the_term_out(weight: str, term: str) -> None:
 
 def test_one_prompt_has_no_term_of_the_other() -> None:
     config = LossConfig(**EVERY)
-    alone = terms_of(combine(SHARED, None, 0.5), config).keys()
+    alone = terms_of(mixed(SHARED, None, 0.5), config).keys()
     assert alone == {"loss-fused", "loss-shared", "loss-cmfac"}
-    alone = terms_of(combine(None, PRIVATE, 0.5), config).keys()
+    alone = terms_of(mixed(None, PRIVATE, 0.5), config).keys()
     assert alone == {"loss-fused", "loss-private", "loss-cmfac"}
 
 
 def test_no_prompt_at_all() -> None:
     with pytest.raises(ValueError, match="no prompt"):
-        combine(None, None, 0.5)
+        mixed(None, None, 0.5)
 
 
 @pytest.mark.parametrize(("anchored", "moves_shared"), [(False, True), (True, False)])
@@ -192,7 +195,7 @@ def test_received_anchor_keeps_alignment_off_the_shared_prompt(
 ) -> None:
     shared, private = SHARED.clone().requires_grad_(), PRIVATE.clone().requires_grad_()
     anchor = SHARED.clone() if anchored else None
-    loss = terms_of(combine(shared, private, 0.5), only(lambda_dpac=1.0), anchor)["loss-dpac"]
+    loss = terms_of(mixed(shared, private, 0.5), only(lambda_dpac=1.0), anchor)["loss-dpac"]
     gradients = torch.autograd.grad(loss, (shared, private), allow_unused=True)
     assert (gradients[0] is not None) == moves_shared
     # d/dT_k of 1 - mean_c <T_s, T_k> is -T_s / n_cls.
@@ -205,7 +208,7 @@ def test_own_labels_do_not_push_absent_classes_away(shared_labels: str) -> None:
     shared = SHARED.clone().requires_grad_()
     present = torch.tensor([True, True, False])
     config = only(lambda_shared=1.0, shared_labels=shared_labels)
-    loss = terms_of(combine(shared, None, 0.5), config, own=present)["loss-shared"]
+    loss = terms_of(mixed(shared, None, 0.5), config, own=present)["loss-shared"]
     (gradient,) = torch.autograd.grad(loss, shared)
     assert gradient[:2].abs().min() > 0
     assert bool(gradient[2].any()) == (shared_labels == "all")
@@ -218,14 +221,15 @@ def test_own_labels_leave_the_private_prompt_its_classes() -> None:
     private = PRIVATE.clone().requires_grad_()
     present = torch.tensor([True, True, False])
     config = only(lambda_private=1.0, shared_labels="own")
-    loss = terms_of(combine(None, private, 0.5), config, own=present)["loss-private"]
+    loss = terms_of(mixed(None, private, 0.5), config, own=present)["loss-private"]
     (gradient,) = torch.autograd.grad(loss, private)
     assert gradient[2].abs().max() > 0
 
 
 def test_a_free_weight_goes_beyond_both_prompts() -> None:
-    gate = torch.tensor([0.5, 2.0, -1.0], dtype=torch.float64)
-    fused = fuse(SHARED, PRIVATE, private_weight(gate, "class_weight", beta=0.9))
+    weight = torch.tensor([0.5, 2.0, -1.0], dtype=torch.float64)
+    config = PromptConfig(fusion="class_weight", beta=0.9)
+    fused = fuse(SHARED, PRIVATE, private_share(weight, config))
     assert torch.allclose(fused[0], unit(SHARED[0] + PRIVATE[0]), atol=1e-12)
     assert torch.allclose(fused[1], unit(2 * PRIVATE[1] - SHARED[1]), atol=1e-12)
     assert torch.allclose(fused[2], unit(2 * SHARED[2] - PRIVATE[2]), atol=1e-12)
@@ -233,9 +237,9 @@ def test_a_free_weight_goes_beyond_both_prompts() -> None:
 
 def test_gate_weighs_every_class_for_itself() -> None:
     gate = torch.tensor([0.0, 30.0, -30.0], dtype=torch.float64)
-    weight = private_weight(gate, "class_gate", beta=0.9)
-    fused = fuse(SHARED, PRIVATE, weight)
+    config = PromptConfig(fusion="class_gate", beta=0.9)
+    fused = fuse(SHARED, PRIVATE, private_share(gate, config))
     assert torch.allclose(fused[0], unit(SHARED[0] + PRIVATE[0]), atol=1e-12)
     assert torch.allclose(fused[1], PRIVATE[1], atol=1e-12)
     assert torch.allclose(fused[2], SHARED[2], atol=1e-12)
-    assert private_weight(None, "fixed", beta=0.9) == 0.9
+    assert private_share(None, PromptConfig(fusion="fixed", beta=0.9)) == 0.9

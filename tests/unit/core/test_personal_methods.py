@@ -12,7 +12,7 @@ from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.learning.evaluation import by_mode, count_correct, text_features
+from fedrsclip_core.learning.evaluation import Classifiers, by_mode, classifiers, count_correct
 from fedrsclip_core.learning.optimal_transport import Transport, transport_plan
 from fedrsclip_core.learning.prompts import ClientState, initial_offset
 from fedrsclip_core.learning.training import TrainOutcome, train_round
@@ -44,7 +44,7 @@ def shared(files: ClipFiles) -> Prompt:
 def template(encoder: PackedTextEncoder, files: ClipFiles) -> Prompt:
     """Text features that a prompt can reach."""
     other = ClientState(prompt(files, seed=7))
-    return text_features(encoder, None, other, Config().prompt)["personalized"]
+    return classifiers(encoder, None, other, Config().prompt)["personalized"].text
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +95,10 @@ def train(
     )
 
 
+def texts_of(found: Classifiers) -> dict[str, Prompt]:
+    return {mode: classifier.text for mode, classifier in found.items()}
+
+
 def moved(after: Prompt | None, before: Prompt | None) -> float:
     assert after is not None and before is not None
     return float(np.abs(after - before).max())
@@ -103,7 +107,7 @@ def moved(after: Prompt | None, before: Prompt | None) -> float:
 def test_fedpgp_starts_as_its_shared_prompt(
     files: ClipFiles, encoder: PackedTextEncoder, shared: Prompt
 ) -> None:
-    texts = text_features(encoder, shared, offset(files), configured("fedpgp").prompt)
+    texts = texts_of(classifiers(encoder, shared, offset(files), configured("fedpgp").prompt))
     assert texts.keys() == {"global", "personalized"}
     assert np.abs(texts["personalized"] - texts["global"]).max() < 1e-6
 
@@ -119,7 +123,7 @@ def test_fedpgp_trains_the_shared_prompt_and_both_factors(
     config.optimizer.local_epochs = 20
     outcome = train(encoder, shared, state, data, config, template)
     assert outcome.losses.keys() == {"loss", "loss-private", "loss-contrast"}
-    assert outcome.state.private is None and outcome.state.gate is None
+    assert outcome.state.private is None and outcome.state.weight is None
     after_u, after_v = outcome.state.offset_u, outcome.state.offset_v
     assert after_u is not None and after_u.shape == (N_CTX, 2)
     assert after_v is not None and after_v.shape == (2, files.width)
@@ -160,7 +164,7 @@ def test_contrast_holds_the_shared_prompt_by_the_template(
         config.loss.lambda_contrast = weight
         config.optimizer.local_epochs = 20
         outcome = train(encoder, shared, state, data, config, template)
-        texts = text_features(encoder, outcome.shared, outcome.state, config.prompt)
+        texts = texts_of(classifiers(encoder, outcome.shared, outcome.state, config.prompt))
         to_template = (texts["global"] * template).sum(axis=1).mean()
         to_private = (texts["global"] * texts["personalized"]).sum(axis=1).mean()
         return float(to_template), float(to_private)
@@ -232,8 +236,8 @@ def test_the_first_step_gives_what_the_evaluation_of_the_received_needs(
     state = ClientState(prompt(files, 2))
     if method == "fedpgp":
         state = train(encoder, shared, offset(files), data, config, template).state
-    expected = text_features(encoder, shared, state, config.prompt)
-    texts = by_mode(train(encoder, shared, state, data, config, template).received)
+    expected = texts_of(classifiers(encoder, shared, state, config.prompt))
+    texts = texts_of(by_mode(train(encoder, shared, state, data, config, template).received))
     assert texts.keys() == expected.keys() == {"global", "personalized"}
     assert moved(texts["global"], texts["personalized"]) > 1e-3
     for mode, text in texts.items():
@@ -245,16 +249,14 @@ def test_fedotp_counts_equal_classifying_image_by_image(
 ) -> None:
     config = configured("fedotp")
     shared, state = prompt(files, 1, std=1.0), ClientState(prompt(files, 2, std=1.0))
-    texts = text_features(encoder, shared, state, config.prompt)
-    both = texts["personalized"]
+    found = classifiers(encoder, shared, state, config.prompt)
+    both, settings = found["personalized"].text, found["personalized"].transport
     assert both.shape == (2, len(WORDS), files.dim)
-    assert (both[0] == texts["global"]).all()
-
-    settings = Transport.of(config.prompt)
-    assert settings is not None
+    assert (both[0] == found["global"].text).all()
+    assert settings is not None and settings == Transport.of(config.prompt)
     parts = {"val": patched(separable(files.dim, 20, seed=1), seed=1)}  # more than one chunk
     own = np.array([True, False, True, True])
-    counts = count_correct(texts, parts, own, settings)
+    counts = count_correct(found, parts, own)
     assert parts["val"].patches is not None
     scores = np.zeros((80, len(WORDS)))
     for image, label in np.ndindex(*scores.shape):
@@ -266,7 +268,7 @@ def test_fedotp_counts_equal_classifying_image_by_image(
     assert counts.correct["val", "personalized"] == (scores.argmax(axis=1) == labels).sum()
     masked = np.where(own, scores, -np.inf)
     assert counts.correct["val", "personalized-own"] == (masked.argmax(axis=1) == labels).sum()
-    pooled = parts["val"].features @ texts["global"].T
+    pooled = parts["val"].features @ found["global"].text.T
     assert counts.correct["val", "global"] == (pooled.argmax(axis=1) == labels).sum()
 
 
@@ -274,12 +276,12 @@ def test_fedotp_without_images_counts_nothing(
     files: ClipFiles, encoder: PackedTextEncoder, shared: Prompt
 ) -> None:
     config = configured("fedotp")
-    texts = text_features(encoder, shared, ClientState(prompt(files, 2)), config.prompt)
+    found = classifiers(encoder, shared, ClientState(prompt(files, 2)), config.prompt)
     empty = FeatureSet(
         np.empty((0, files.dim), np.float32),
         np.empty(0, np.int64),
         np.empty((0, PATCHES, files.dim), np.float16),
     )
     own = np.ones(len(WORDS), dtype=bool)
-    counts = count_correct(texts, {"val": empty}, own, Transport.of(config.prompt))
+    counts = count_correct(found, {"val": empty}, own)
     assert set(counts.correct.values()) == {0}

@@ -11,8 +11,8 @@ from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.schema import Config, OptimizerConfig, PromptConfig
 from fedrsclip_core.data.featureset import FeatureSet
-from fedrsclip_core.learning.evaluation import by_mode, count_correct, text_features
-from fedrsclip_core.learning.prompts import ClientState, initial_gate, initial_offset
+from fedrsclip_core.learning.evaluation import by_mode, classifiers, count_correct
+from fedrsclip_core.learning.prompts import ClientState, initial_offset, initial_weight
 from fedrsclip_core.learning.training import TrainOutcome, cosine, finetune, train_round
 from tests.unit.core.helpers import (
     N_CTX,
@@ -85,7 +85,7 @@ def moved(after: Prompt | None, before: Prompt) -> float:
 
 def same_bits(one: TrainOutcome, other: TrainOutcome) -> bool:
     def values(outcome: TrainOutcome) -> list[bytes]:
-        arrays = (outcome.shared, outcome.state.private, outcome.state.gate)
+        arrays = (outcome.shared, outcome.state.private, outcome.state.weight)
         return [b"" if array is None else array.tobytes() for array in arrays]
 
     return values(one) == values(other) and one.losses == other.losses
@@ -124,15 +124,16 @@ def test_the_first_step_gives_what_the_evaluation_of_the_received_needs(
     config.prompt = PromptConfig(fusion=fusion)
     config.optimizer.local_epochs = 2
     both = present == "both"
-    gate = initial_gate(fusion, 0.3, encoder.n_cls) if both else None
+    weight = initial_weight(fusion, 0.3, encoder.n_cls) if both else None
     received = None if present == "private" else shared
-    state = ClientState(None if present == "shared" else private, gate)
-    expected = text_features(encoder, received, state, config.prompt)
+    state = ClientState(None if present == "shared" else private, weight)
+    expected = classifiers(encoder, received, state, config.prompt)
     outcome = train(encoder, received, state, data, config)
     assert outcome.num_steps > 1
-    texts = by_mode(outcome.received)
-    assert texts.keys() == expected.keys() and "personalized" in texts
-    assert all(texts[mode].tobytes() == expected[mode].tobytes() for mode in texts)
+    found = by_mode(outcome.received)
+    assert found.keys() == expected.keys() and "personalized" in found
+    for mode, classifier in found.items():
+        assert classifier.text.tobytes() == expected[mode].text.tobytes()
     assert not outcome.received.fused.requires_grad
 
 
@@ -282,18 +283,18 @@ def test_schedule_is_a_function_of_the_round(
 
 
 @pytest.mark.parametrize("fusion", ["gate", "class_gate", "class_weight"])
-def test_gate_trains_and_stays_private(
+def test_fusion_weights_train_and_stay_private(
     encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet, fusion: str
 ) -> None:
-    gate = initial_gate(fusion, 0.7, encoder.n_cls)
-    assert gate is not None
-    assert gate.shape == ((1,) if fusion == "gate" else (encoder.n_cls,))
+    weight = initial_weight(fusion, 0.7, encoder.n_cls)
+    assert weight is not None
+    assert weight.shape == ((1,) if fusion == "gate" else (encoder.n_cls,))
     config = quiet_config()
     config.prompt.fusion = fusion
-    outcome = train(encoder, shared, ClientState(private, gate), data, config)
-    assert outcome.state.gate is not None
-    assert outcome.state.gate.shape == gate.shape
-    assert (outcome.state.gate != gate).all()
+    outcome = train(encoder, shared, ClientState(private, weight), data, config)
+    assert outcome.state.weight is not None
+    assert outcome.state.weight.shape == weight.shape
+    assert (outcome.state.weight != weight).all()
     assert outcome.shared is not None
     assert outcome.shared.shape == shared.shape
 
@@ -319,7 +320,7 @@ def test_weight_decay_is_for_prompts_not_for_fusion_weights(
 ) -> None:
     """With one class no loss has a slope: 25 steps of AdamW then do nothing but decay."""
     encoder, data = tiny_encoder(files, words=WORDS[:1]), separable(files.dim, classes=1)
-    weight = initial_gate("class_weight", 0.8, encoder.n_cls)
+    weight = initial_weight("class_weight", 0.8, encoder.n_cls)
     state = ClientState(private, weight)
     if rank is not None:
         u, v = initial_offset(N_CTX, files.width, rank, "test")
@@ -330,8 +331,8 @@ def test_weight_decay_is_for_prompts_not_for_fusion_weights(
     config.optimizer.local_epochs, config.optimizer.batch_size = 25, len(data)
     outcome = train(encoder, shared, state, data, config)
     assert outcome.num_steps == 25
-    assert outcome.state.gate is not None
-    np.testing.assert_array_equal(outcome.state.gate, weight)
+    assert outcome.state.weight is not None
+    np.testing.assert_array_equal(outcome.state.weight, weight)
     np.testing.assert_allclose(outcome.shared, shared * (1 - 0.1 * 0.01) ** 25, rtol=1e-4)
     for name in ("private", "offset_u", "offset_v"):
         before, after = getattr(state, name), getattr(outcome.state, name)
@@ -348,11 +349,8 @@ def test_finetune_improves_training_accuracy(
     config.prompt.finetune_lr = 0.03
     tuned = finetune(encoder, shared, data, config, client_name="client-0")
     again = finetune(encoder, shared, data, config, client_name="client-0")
-    assert tuned.private is not None
-    assert again.private is not None
-    assert tuned.gate is None
-    assert tuned.private.tobytes() == again.private.tobytes()
-    assert accuracy(encoder, tuned, data) > accuracy(encoder, ClientState(shared), data) + 0.2
+    assert tuned.tobytes() == again.tobytes()
+    assert accuracy(encoder, tuned, data) > accuracy(encoder, shared, data) + 0.2
 
 
 def promptfl() -> Config:
@@ -372,7 +370,7 @@ def step(
     return float(np.linalg.norm(outcome.shared - shared))
 
 
-def accuracy(encoder: PackedTextEncoder, state: ClientState, data: FeatureSet) -> float:
-    texts = text_features(encoder, None, state, PromptConfig())
-    counts = count_correct(texts, {"train": data}, np.ones(encoder.n_cls, dtype=bool))
+def accuracy(encoder: PackedTextEncoder, private: Prompt, data: FeatureSet) -> float:
+    found = classifiers(encoder, None, ClientState(private), PromptConfig())
+    counts = count_correct(found, {"train": data}, np.ones(encoder.n_cls, dtype=bool))
     return counts.correct["train", "personalized"] / len(data)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from fedrsclip_core.clip.text_encoder import unit
 from fedrsclip_core.learning import optimal_transport as transport
-from fedrsclip_core.learning.classifier import unit
 from fedrsclip_core.learning.optimal_transport import Transport, transport_logits, transport_plan
 
 pytestmark = pytest.mark.unit
