@@ -25,12 +25,12 @@ from client_app.site import Site, read_site
 from client_app.site_log import SiteLog
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config.compose import from_run_config
-from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.schema import TRANSPORT, Config
 from fedrsclip_core.data.featureset import FeatureSet
 from fedrsclip_core.data.federated import ClientData, open_client_data
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.learning.prompts import TRANSPORT, initial_prompt
+from fedrsclip_core.learning.prompts import initial_prompt, initial_weight
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.digests import class_digest, code_digest, config_digest
 from fedrsclip_core.wire.messages import DIGEST_PARTS, Identity
@@ -126,14 +126,14 @@ class Runtime:
         """What this client's private files must fit."""
         prompt = self.config.prompt
         fusion = prompt.fusion if prompt.shared else "fixed"
-        sizes = {"fixed": 0, TRANSPORT: 0, "gate": 1}
+        weight = initial_weight(fusion, prompt.beta, len(self.words))
         return PrivateFormat(
             clip=self.files.fingerprint,
             classes=self.class_digest,
             n_ctx=prompt.n_ctx,
             width=self.files.width,
             fusion=fusion,
-            gate_size=sizes.get(fusion, len(self.words)),
+            gate_size=0 if weight is None else len(weight),
             rank=prompt.private_rank or 0,
         )
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.schema import RANDOM_INIT, Config
 from fedrsclip_core.errors import RunError, WireError
-from fedrsclip_core.learning.prompts import RANDOM_INIT, random_prompt
+from fedrsclip_core.learning.prompts import random_prompt
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.shared_prompt import NoSharedPromptError, read_shared_prompt
 from fedrsclip_core.wire.messages import QUERY_INIT

@@ -13,6 +13,12 @@ SITE_KEYS = ("data.path", "model.path", "federation.device")
 DTYPES = ("float32", "bfloat16")
 """Precisions of the frozen towers."""
 
+RANDOM_INIT = "random"
+"""The value of ``prompt.shared_init`` and ``prompt.private_init`` that is not words."""
+
+TRANSPORT = "transport"
+"""The value of ``prompt.fusion`` that classifies by an image's patches, without a fused text."""
+
 
 @dataclass
 class ModelConfig:

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
 from fedrsclip_core.config.addresses import check_hosts
-from fedrsclip_core.config.schema import DTYPES, Config
+from fedrsclip_core.config.schema import DTYPES, TRANSPORT, Config
 from fedrsclip_core.config.validation_prompts import check_prompts
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.learning.prompts import TRANSPORT
 from fedrsclip_core.runs import paths
 
 STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {

@@ -1,8 +1,7 @@
 """Which prompts, fusions and loss terms go together."""
 
-from fedrsclip_core.config.schema import Config, PromptConfig
+from fedrsclip_core.config.schema import RANDOM_INIT, TRANSPORT, Config, PromptConfig
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.learning.prompts import RANDOM_INIT, TRANSPORT
 
 _PROMPTS_OF_TERM = {
     "lambda_fused": ("shared", "private"),

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedrsclip_core.config.schema import PromptConfig
-from fedrsclip_core.learning.prompts import TRANSPORT
+from fedrsclip_core.config.schema import TRANSPORT, PromptConfig
 
 ITERATIONS = 40
 """A fixed number, not a tolerance: an image's plan must not depend on the rest of its batch."""

@@ -6,17 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.schema import RANDOM_INIT, TRANSPORT
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs.fileio import sha256_of
 
 if TYPE_CHECKING:
     from fedrsclip_core.clip.files import ClipFiles
-
-RANDOM_INIT = "random"
-"""The value of ``prompt.shared_init`` and ``prompt.private_init`` that is not words."""
-
-TRANSPORT = "transport"
-"""The value of ``prompt.fusion`` that classifies by an image's patches, without a fused text."""
 
 
 @dataclass(frozen=True)

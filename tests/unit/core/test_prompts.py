@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from transformers import CLIPModel, CLIPTokenizer
 
+from fedrsclip_core.config.schema import RANDOM_INIT
 from fedrsclip_core.learning.prompts import (
-    RANDOM_INIT,
     initial_offset,
     initial_prompt,
     initial_weight,
