@@ -26,6 +26,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy docker docs/_ext
+	$(BIN)/lint-imports --no-cache
 
 # The site, in build/docs/index.html; a warning is an error.
 docs: $(VENV)/.installed-docs
