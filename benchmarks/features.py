@@ -28,7 +28,8 @@ from benchmarks.measuring import Cell, Report, arguments, in_turns, medians, pub
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.clip.image_encoder import ImageEncoder
 from fedrsclip_core.config.schema import DTYPES, ModelConfig
-from fedrsclip_core.data.features import Encoding, FeatureCache
+from fedrsclip_core.data.features.cache import FeatureCache
+from fedrsclip_core.data.features.encoding import Encoding
 from fedrsclip_core.data.folder import FolderSource
 
 BATCH = 32

@@ -23,8 +23,9 @@ from fedrsclip_core.clip.text_tower import load_text_tower
 from fedrsclip_core.clip.tokens import tokenize_prompts
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import Config, ModelConfig
-from fedrsclip_core.data.features import Encoding, FeatureCache
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.cache import FeatureCache
+from fedrsclip_core.data.features.encoding import Encoding
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.federated import open_client_data
 from fedrsclip_core.data.scenes import SceneSource
 from fedrsclip_core.demo.scenes import CLASS_NAMES

@@ -36,7 +36,7 @@ from fedrsclip_core.clip.text_tower import load_text_tower
 from fedrsclip_core.clip.tokens import PromptTokens, tokenize_prompts
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import DTYPES, Config, ModelConfig
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.learning.training import train_round

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from client_app.site_log import SiteLog
 from fedrsclip_core.clip.files import ClipFiles
-from fedrsclip_core.data.features import Encoding, FeatureCache
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.cache import FeatureCache
+from fedrsclip_core.data.features.encoding import Encoding
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.federated import ClientData
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import EVAL_PARTS

@@ -16,7 +16,7 @@ from client_app.home_details import keep_details
 from client_app.private_store import PrivateStore, open_store, start_from
 from client_app.runtime import Runtime
 from client_app.site_log import SiteLog
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.errors import ConfigError, WireError
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.diagnostics import describe

@@ -26,7 +26,7 @@ from client_app.site_log import SiteLog
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config.compose import from_run_config
 from fedrsclip_core.config.schema import TRANSPORT, Config
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.federated import ClientData, open_client_data
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.errors import DataError

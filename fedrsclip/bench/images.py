@@ -8,8 +8,9 @@ import numpy as np
 
 from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.config.schema import Config
-from fedrsclip_core.data.features import Encoding, FeatureCache
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.cache import FeatureCache
+from fedrsclip_core.data.features.encoding import Encoding
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.federated import open_client_data
 from fedrsclip_core.runs import paths
 

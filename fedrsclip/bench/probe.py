@@ -15,7 +15,7 @@ from fedrsclip.bench.figures import Row
 from fedrsclip.bench.images import clients_features, joined
 from fedrsclip.run import preflight
 from fedrsclip_core.config.schema import Config
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.federated import open_client_data
 from fedrsclip_core.errors import ConfigError
 

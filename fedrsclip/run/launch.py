@@ -18,7 +18,7 @@ from fedrsclip.run.superlink import RunStatus, StatusQuestion, SuperLink, scratc
 from fedrsclip_core import machine
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.schema import Config
-from fedrsclip_core.data.features import FeatureCache
+from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.lines import final_table, round_line

@@ -10,9 +10,8 @@ import numpy as np
 
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.partition import partition
-from fedrsclip_core.data.shots import limit_shots
 from fedrsclip_core.data.sources import ImageSource, open_source
-from fedrsclip_core.data.splits import Indices, Split, make_split, split_digest
+from fedrsclip_core.data.splits import Indices, Split, limit_shots, make_split, split_digest
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs.fileio import sha256_of
 

@@ -2,7 +2,8 @@
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _PARTS = ("train", "test")
+
+_SETTLED_NS = 2 * 10**9
+"""A folder that changed less than this ago may change again without a newer time."""
+
+_Stamps = tuple[tuple[str, int, int], ...]
+
+_NEWEST: "dict[Hashable, tuple[_Stamps, FolderSource]]" = {}
+"""The process cache: the folder that was opened last, and the state that it was in."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +189,39 @@ class FolderSource:
         return folder.path / self._names[i]
 
 
+def open_folder(
+    root: Path,
+    class_names: Sequence[str],
+    near_duplicates: Sequence[Sequence[str]],
+    class_aliases: Mapping[str, str],
+    datasets: Sequence[str],
+) -> FolderSource:
+    """Open a folder of images, or return it as opened before if no file has come or gone.
+
+    A simulation of N clients opens the images of all of them for each: without this, listing
+    them would take time in N squared.
+
+    Parameters and errors are those of :class:`FolderSource`.
+    """
+    key = (
+        root.resolve(),
+        tuple(class_names),
+        tuple(map(tuple, near_duplicates)),
+        tuple(class_aliases.items()),
+        tuple(datasets),
+    )
+    stamps, source = _NEWEST.get(key, ((), None))
+    if source is not None and stamps == _stamps(source):
+        return source
+    begin = time.time_ns()
+    source = FolderSource(root, class_names, near_duplicates, class_aliases, datasets)
+    stamps = _stamps(source)
+    _NEWEST.clear()
+    if all(changed < begin - _SETTLED_NS for _, changed, _ in stamps):
+        _NEWEST[key] = stamps, source
+    return source
+
+
 def _ranks(folders: Sequence[_Folder], number: Mapping[str, int]) -> list[tuple[int, int, bool]]:
     """Return of each folder data set, class and part, by which its images are ordered."""
     return [(folder.origin, number[folder.class_name], folder.in_test) for folder in folders]
@@ -261,3 +303,16 @@ def _check_filled(root: Path, class_names: Sequence[str], filled: set[str]) -> N
             f"the class folder {empty[0]} in {root} has no JPEG, PNG or TIFF image: fill it or "
             "take it away"
         )
+
+
+def _stamps(source: FolderSource) -> _Stamps:
+    """Return time of the last change and inode of each folder that was listed."""
+    return tuple(_stamp(folder) for folder in source.listed_folders)
+
+
+def _stamp(folder: Path) -> tuple[str, int, int]:
+    try:
+        stat = folder.stat()
+    except OSError:
+        return str(folder), time.time_ns(), 0
+    return str(folder), stat.st_mtime_ns, stat.st_ino

@@ -102,7 +102,7 @@ def open_source(
         first = partition_id * count if own_images else 0
         return SceneSource(data.class_names, count, seed=seed, domain=partition_id, first=first)
     if data.name == "folder":
-        from fedrsclip_core.data.opened_folder import open_folder
+        from fedrsclip_core.data.folder import open_folder
 
         if path is None:
             raise DataError(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 
 if TYPE_CHECKING:
     from fedrsclip_core.learning.optimal_transport import Transport

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder, unit
 from fedrsclip_core.config.schema import PromptConfig
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.dual_prompt import DualPrompt, TextFeatures
 from fedrsclip_core.learning.prompts import ClientState

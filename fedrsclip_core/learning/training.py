@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder, unit
 from fedrsclip_core.config.schema import Config, OptimizerConfig
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.dual_prompt import DualPrompt, TextFeatures, logits
 from fedrsclip_core.learning.losses import Batch, PromptLoss
 from fedrsclip_core.learning.optimizer import Leaf, PromptOptimizer

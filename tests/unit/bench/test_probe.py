@@ -5,7 +5,7 @@ import pytest
 
 from fedrsclip.bench import probe
 from fedrsclip.bench.probe import fit, probe_accuracy
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 
 pytestmark = pytest.mark.unit
 

@@ -12,7 +12,7 @@ from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.clip.text_tower import load_text_tower
 from fedrsclip_core.clip.tokens import tokenize_prompts
 from fedrsclip_core.config.schema import Config, ModelConfig
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from tests.tiny_clip import make_tiny_clip
 
 N_CTX = 4

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.diagnostics import (
     BINS,

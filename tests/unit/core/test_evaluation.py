@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.schema import PromptConfig
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.evaluation import classifiers, count_correct
 from fedrsclip_core.learning.prompts import ClientState

@@ -11,7 +11,7 @@ from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import Config
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.evaluation import Classifiers, by_mode, classifiers, count_correct
 from fedrsclip_core.learning.optimal_transport import Transport, transport_plan
 from fedrsclip_core.learning.prompts import ClientState, initial_offset

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.schema import Config, OptimizerConfig, PromptConfig
-from fedrsclip_core.data.featureset import FeatureSet
+from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.evaluation import by_mode, classifiers, count_correct
 from fedrsclip_core.learning.prompts import ClientState, initial_offset, initial_weight
 from fedrsclip_core.learning.training import TrainOutcome, cosine, finetune, train_round

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fedrsclip_core.data.features import Encoding, FeatureCache
+from fedrsclip_core.data.features.cache import FeatureCache
+from fedrsclip_core.data.features.encoding import Encoding
 from fedrsclip_core.data.folder import FolderSource
 
 DIM = 512

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedrsclip_core.data import cache_database
+from fedrsclip_core.data.features import database as cache_database
 from fedrsclip_core.errors import DataError
 from tests.unit.data.cache_helpers import Run
 from tests.unit.data.helpers import make_folder

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedrsclip_core.data import feature_store
-from fedrsclip_core.data.features import Encoding, FeatureCache
+from fedrsclip_core.data.features import store as feature_store
+from fedrsclip_core.data.features.cache import FeatureCache
+from fedrsclip_core.data.features.encoding import Encoding
 from fedrsclip_core.data.folder import FolderSource
 from fedrsclip_core.errors import DataError
 from tests.unit.data.cache_helpers import DIM, CountingSource, Run, encoding, vector_of

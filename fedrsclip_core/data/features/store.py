@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from fedrsclip_core.data.cache_database import CacheDatabase, pragma, transaction
+from fedrsclip_core.data.features.database import CacheDatabase, pragma, transaction
 
 Vector = NDArray[Any]
 """A feature in the store's dtype."""

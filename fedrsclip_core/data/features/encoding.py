@@ -1,41 +1,28 @@
-"""Each image is encoded once per encoder and preprocessing; afterwards its feature is on disk.
-
-An image is known by its content hash, and the hash by the file's stat: a second run on the same
-data reads no image, hashes nothing and encodes nothing, neither where it is started nor at its
-clients.
+"""Encoding the images that have no feature yet, in batches.
 
 While a batch is encoded, the next ones are hashed, decoded and prepared in threads. Batches and
 their order do not depend on that, so the features are the same in bits.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from fedrsclip_core.data.feature_store import FeatureStore, KnownImage, Vector
-from fedrsclip_core.data.lookahead import ahead
-from fedrsclip_core.data.skipped import Skipped
-from fedrsclip_core.data.sources import ImageSource, readable_hash
+from fedrsclip_core.data.features.store import FeatureStore, KnownImage, Vector
+from fedrsclip_core.data.sources import ImageSource
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.machine import available_cpus
-from fedrsclip_core.runs.fileio import sha256_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fedrsclip_core.clip.files import ClipFiles
-
-Progress = Callable[[int, int], None]
-
-_FORMAT = "fedrsclip features 1"
-_MAX_BYTES = 8 * 2**30
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -54,156 +41,54 @@ class Encoding:
     encode: Callable[[list[Any]], NDArray[Any]]
 
 
-class FeatureCache:
-    """The features of one encoder on one machine.
+@dataclass
+class Skipped:
+    """Unreadable images, and how many of them are too many.
 
-    Parameters
+    Attributes
     ----------
-    folder : Path
-        Holds a file per encoder.
-    encoder_key : str
-        Names encoder and preprocessing.
-    dim : int
-        Length of a feature.
-    max_bytes : int
-        Bound of the file.
-    dtype : DTypeLike
-        Of a feature's numbers, on disk and as returned.
+    source : ImageSource
+        Whose images.
+    wanted : list[int]
+        All that were asked for.
+    allowed : float
+        Fraction of them that may be unreadable.
+    reasons : dict[int, str]
+        Why each of the skipped ones is.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        encoder_key: str,
-        dim: int,
-        max_bytes: int,
-        dtype: DTypeLike = np.float32,
-    ) -> None:
-        self._identity = f"{_FORMAT} {encoder_key} {dim}"
-        self._folder = folder
-        self._stem = sha256_of(self._identity)[:32]
-        self._dim = dim
-        self._max_bytes = max_bytes
-        self._dtype = np.dtype(dtype)
+    source: ImageSource
+    wanted: list[int]
+    allowed: float
+    reasons: dict[int, str] = field(default_factory=dict)
 
-    @classmethod
-    def of_images(cls, folder: Path, files: "ClipFiles") -> Self:
-        """Return the cache of a CLIP's image features ``(dim,)``."""
-        return cls(folder, files.encoder_key, files.dim, _MAX_BYTES)
-
-    @classmethod
-    def of_patches(cls, folder: Path, files: "ClipFiles") -> Self:
-        """Return the cache of a CLIP's patch features, ``(V * dim,)`` for each image.
-
-        In a file of its own, so that what other methods have encoded stays valid; in half
-        precision, because with ViT-B/16 an image's patches take 200 kB even so, a hundred times
-        its feature.
-        """
-        key, dim = f"{files.encoder_key}-patches", files.num_patches * files.dim
-        return cls(folder, key, dim, _MAX_BYTES, np.float16)
-
-    def content_hashes(
-        self, source: ImageSource, on_event: Callable[[str], None]
-    ) -> list[str | None]:
-        """Return every image's content hash, ``None`` where it cannot be read.
-
-        Only images whose files are new or have changed are read, and then remembered.
+    def add(self, i: int, reason: str) -> None:
+        """Skip an image.
 
         Raises
         ------
         DataError
-            If the cache cannot be used.
+            If too many are skipped by now.
         """
-        stats = [_stat_of(source, i) for i in range(len(source))]
-        with self._store(on_event) as store:
-            known = store.known_images([stat for stat in stats if stat])
-            hashes = {stat: image.content.hex() for stat, image in known.items()}
-            unknown = {stat: i for i, stat in enumerate(stats) if stat and stat not in hashes}
-            with ThreadPoolExecutor(available_cpus(), thread_name_prefix="images") as pool:
-                read = pool.map(lambda i: readable_hash(source, i), unknown.values())
-                found = {stat: hash for stat, hash in zip(unknown, read, strict=True) if hash}
-            # Not of a file that was changed while it was read.
-            same = [stat for stat in found if _stat_of(source, unknown[stat]) == stat]
-            if same:
-                store.write({stat: KnownImage(bytes.fromhex(found[stat])) for stat in same}, {})
-        hashes |= found
-        return [hashes.get(stat) if stat else None for stat in stats]
+        self.reasons[i] = reason
+        if len(self.reasons) > self.allowed * len(self.wanted):
+            names = [f"{self.source.describe(i)} {why}" for i, why in self.reasons.items()]
+            raise DataError(
+                f"{len(names)} of {len(self.wanted)} images are unreadable, more than "
+                f"data.max_unreadable={self.allowed:g} allows: {'; '.join(names[:3])}"
+                f"{' ...' if len(names) > 3 else ''}; repair them or take them away"
+            )
 
-    def features(
-        self,
-        source: ImageSource,
-        indices: Sequence[int] | NDArray[np.int64],
-        encoding: Callable[[], Encoding],
-        *,
-        batch_size: int,
-        max_unreadable: float,
-        on_event: Callable[[str], None],
-        progress: Progress | None = None,
-    ) -> tuple[Vector, NDArray[np.int64]]:
-        """Return the features of images, encoding those that are missing.
-
-        Every encoded batch is committed, so that an interrupted call goes on where it stopped.
-
-        Parameters
-        ----------
-        source : ImageSource
-            The images.
-        indices : Sequence[int]
-            Which of them.
-        encoding : Callable[[], Encoding]
-            Loads the encoder; called if features are missing only.
-        batch_size : int
-            Images that are encoded at once.
-        max_unreadable : float
-            Fraction of ``indices`` that may be unreadable.
-        on_event : Callable[[str], None]
-            Told about skipped images and repaired entries, for the site's own log.
-        progress : Callable[[int, int], None] or None
-            Told after each batch how many of how many images are done.
-
-        Returns
-        -------
-        tuple[Vector, NDArray[np.int64]]
-            ``(N, dim)`` features and the ``(N,)`` indices that could be read, in the given order.
-
-        Raises
-        ------
-        DataError
-            If too many images are unreadable, or the cache cannot be written, e.g. on a full
-            disk; it then still holds every earlier batch.
-        """
-        wanted = [int(i) for i in indices]
-        skipped = Skipped(source, wanted, max_unreadable)
-        with self._store(on_event) as store:
-            call = _Call(source, store, encoding, self._dim, self._dtype, skipped)
-            call.look_up(wanted)
-            missing = [i for i in wanted if i not in call.found and i not in call.skipped.reasons]
-            done = len(wanted) - len(missing)
-            for encoded in call.encode_missing(missing, batch_size):
-                done += encoded
-                if progress is not None:
-                    progress(done, len(wanted))
-        call.skipped.report(on_event)
-        kept = [i for i in wanted if i in call.found]
-        features = np.zeros((len(kept), self._dim), dtype=self._dtype)
-        for row, i in enumerate(kept):
-            features[row] = call.found[i]
-        return features, np.array(kept, dtype=np.int64)
-
-    def _store(self, on_event: Callable[[str], None]) -> FeatureStore:
-        return FeatureStore(
-            self._folder,
-            self._stem,
-            self._identity,
-            self._dim,
-            self._max_bytes,
-            on_event,
-            self._dtype,
-        )
+    def report(self, on_event: Callable[[str], None]) -> None:
+        """Tell of each skipped image, and how many there are."""
+        for i, reason in self.reasons.items():
+            on_event(f"skipped {self.source.describe(i)}: {reason}")
+        if self.reasons:
+            on_event(f"skipped {len(self.reasons)} of {len(self.wanted)} images as unreadable")
 
 
 @dataclass
-class _Call:
+class FeatureQuery:
     """The state of one call of :meth:`FeatureCache.features`."""
 
     source: ImageSource
@@ -219,13 +104,14 @@ class _Call:
 
     @cached_property
     def encoding(self) -> Encoding:
+        """The encoder, loaded at the first use."""
         return self.load()
 
     def look_up(self, wanted: list[int]) -> None:
         """Find features and known problems of images whose files are unchanged."""
         for i in wanted:
             try:
-                self.stats[i] = _digest(self.source.stat_key(i))
+                self.stats[i] = stat_digest(self.source.stat_key(i))
             except DataError as error:
                 self.skipped.add(i, str(error))
         known = self.store.known_images(list(self.stats.values()))
@@ -326,7 +212,7 @@ class _Call:
     ) -> None:
         """Forget an image whose file changed between hash and pixels: they may not fit."""
         try:
-            same = _digest(self.source.stat_key(i)) == self.stats[i]
+            same = stat_digest(self.source.stat_key(i)) == self.stats[i]
         except DataError:
             same = False
         if not same:
@@ -345,13 +231,34 @@ class _Call:
         return dict(zip(images, vectors, strict=True))
 
 
-def _stat_of(source: ImageSource, i: int) -> bytes | None:
-    try:
-        return _digest(source.stat_key(i))
-    except DataError:
-        return None
+def ahead(
+    pool: Executor, work: Callable[[int], _T], batches: Iterable[list[int]]
+) -> Iterator[dict[int, Future[_T]]]:
+    """Yield each batch's futures by item, in order, once the next batch was submitted.
+
+    Not more than two batches are under way, so what waits in memory is bounded. What ``work``
+    raises shows when the caller asks for that item's result.
+
+    Parameters
+    ----------
+    pool : Executor
+        Where the work is done.
+    work : Callable[[int], T]
+        What to do with an item.
+    batches : Iterable[list[int]]
+        The items; drawn in the caller's own thread.
+    """
+    submitted: dict[int, Future[_T]] | None = None
+    for batch in batches:
+        following = {item: pool.submit(work, item) for item in batch}
+        if submitted is not None:
+            yield submitted
+        submitted = following
+    if submitted is not None:
+        yield submitted
 
 
-def _digest(stat_key: str) -> bytes:
+def stat_digest(stat_key: str) -> bytes:
+    """Return the key under which the store knows an image."""
     # File names need not be valid UTF-8.
     return hashlib.blake2b(stat_key.encode(errors="surrogateescape"), digest_size=16).digest()

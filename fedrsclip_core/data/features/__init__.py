@@ -1,0 +1,1 @@
+"""Image features on disk: each image is encoded once."""
