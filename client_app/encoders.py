@@ -4,12 +4,8 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
-
-import numpy as np
-from numpy.typing import NDArray
 
 from client_app.failures import DeviceError
 from fedrsclip_core.clip.files import ClipFiles
@@ -17,17 +13,9 @@ from fedrsclip_core.errors import ConfigError, FedRSCLIPError, ModelError
 
 if TYPE_CHECKING:
     from fedrsclip_core.clip.image_encoder import ImageEncoder
-    from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+    from fedrsclip_core.clip.text_model import TextModel
 
 _DEVICE = re.compile(r"(cpu|mps|cuda(?::(\d+))?)")
-
-
-@dataclass(frozen=True)
-class TextModel:
-    """The frozen text side: what encodes prompts, and the templates' unit features."""
-
-    encoder: "PackedTextEncoder"
-    zero_shot: NDArray[np.float32]  # (n_cls, dim)
 
 
 def pick_device(wanted: str | None) -> str:
@@ -109,7 +97,7 @@ def image_encoder(files: ClipFiles, device: str) -> "ImageEncoder":
 @lru_cache(maxsize=2)
 def text_model(
     files: ClipFiles, words: tuple[str, ...], n_ctx: int, templates: tuple[str, ...], device: str
-) -> TextModel:
+) -> "TextModel":
     """Load the text side for these classes, or return one that is loaded.
 
     Raises
@@ -119,14 +107,7 @@ def text_model(
     ModelError
         If the files cannot be read.
     """
-    from fedrsclip_core.clip.text_encoder import PackedTextEncoder
-    from fedrsclip_core.clip.text_tower import load_text_tower
-    from fedrsclip_core.clip.tokens import tokenize_prompts, tokenize_templates
-    from fedrsclip_core.clip.zero_shot import template_features
+    from fedrsclip_core.clip.text_model import load_text_model
 
     with model_errors():
-        prompts = tokenize_prompts(files, words, n_ctx)
-        written = tokenize_templates(files, words, templates)
-        ids = sorted({*prompts.ids, *(token for tokens in written for token in tokens.ids)})
-        tower = load_text_tower(files, ids, device=device)
-    return TextModel(PackedTextEncoder(tower, prompts), template_features(tower, written))
+        return load_text_model(files, words, n_ctx, templates, device)

@@ -8,12 +8,12 @@ process, often one that starts cold, so nothing is imported before it is needed.
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client_app.encoders import (
-    TextModel,
     image_encoder,
     model_errors,
     pick_device,
@@ -34,6 +34,9 @@ from fedrsclip_core.learning.prompts import initial_prompt, initial_weight
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.digests import class_digest, code_digest, config_digest
 from fedrsclip_core.wire.messages import DIGEST_PARTS, Identity
+
+if TYPE_CHECKING:
+    from fedrsclip_core.clip.text_model import TextModel
 
 _RunConfig = tuple[tuple[str, str], ...]
 
@@ -104,7 +107,7 @@ class Runtime:
         return pick_device(self.site.device)
 
     @property
-    def text(self) -> TextModel:
+    def text(self) -> "TextModel":
         """The text tower of this CLIP and these classes; one per process."""
         prompt = self.config.prompt
         templates = tuple(prompt.templates)

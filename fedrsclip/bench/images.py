@@ -14,7 +14,7 @@ from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.federated import open_client_data
 from fedrsclip_core.runs import paths
 
-_BATCH, _MAX_CACHE_BYTES = 32, 8 * 2**30
+_BATCH = 32
 
 
 def clients_features(
@@ -35,7 +35,7 @@ def clients_features(
     """
     from fedrsclip_core.clip.image_encoder import ImageEncoder
 
-    store = FeatureCache(paths.features_dir(), files.encoder_key, files.dim, _MAX_CACHE_BYTES)
+    store = FeatureCache.of_images(paths.features_dir(), files)
 
     @cache
     def encoding() -> Encoding:

@@ -8,10 +8,7 @@ from numpy.typing import NDArray
 
 from fedrsclip.bench.images import clients_features, joined
 from fedrsclip_core.clip.files import ClipFiles, find_clip
-from fedrsclip_core.clip.text_encoder import PackedTextEncoder
-from fedrsclip_core.clip.text_tower import load_text_tower
-from fedrsclip_core.clip.tokens import tokenize_prompts, tokenize_templates
-from fedrsclip_core.clip.zero_shot import template_features
+from fedrsclip_core.clip.text_model import load_text_model
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.learning.evaluation import prompt_features
@@ -54,12 +51,8 @@ def _texts(
     """Return the classes' unit text features ``(n_cls, dim)`` by mode."""
     shared = None if prompt is None else read_shared_prompt(prompt).shared  # (n_ctx, width)
     device = config.federation.device or "cpu"
-    prompts = tokenize_prompts(files, words, config.prompt.n_ctx)
-    templates = tokenize_templates(files, words, config.prompt.templates)
-    ids = {*prompts.ids, *(token for tokens in templates for token in tokens.ids)}
-    tower = load_text_tower(files, sorted(ids), device=device)
-    texts = {"zero_shot": template_features(tower, templates)}
+    model = load_text_model(files, words, config.prompt.n_ctx, config.prompt.templates, device)
+    texts = {"zero_shot": model.zero_shot}
     if shared is not None:
-        encoder = PackedTextEncoder(tower, prompts)
-        texts["global"] = prompt_features(encoder, shared)
+        texts["global"] = prompt_features(model.encoder, shared)
     return texts
