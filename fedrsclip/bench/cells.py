@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from fedrsclip.bench.description import Description, key_of
-from fedrsclip.bench.names import run_name
 from fedrsclip.run.own_tuning import own_overrides
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.schema import Config
@@ -138,6 +137,12 @@ def merged(*lists: Iterable[str]) -> tuple[str, ...]:
     """Join lists of overrides; of several for one key the last counts."""
     found = {key_of(text): text for texts in lists for text in texts}
     return tuple(found.values())
+
+
+def run_name(bench: str, setting: str, method: str, variant: str, seed: int | str) -> str:
+    """Return the name of a cell's run."""
+    middle = f"-{variant.replace(' ', '')}" if variant else ""
+    return f"bench-{bench}-{setting}-{method}{middle}-seed{seed}"
 
 
 def repeat_command(cell: Cell) -> str:

@@ -1,10 +1,14 @@
 """`fedrsclip bench`: run what is missing of a grid, keep its tables true, say what failed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from fedrsclip.bench.base_to_new import base_to_new
+from fedrsclip.bench.cells import grid
 from fedrsclip.bench.description import describe
-from fedrsclip.bench.protocols import PROTOCOLS
-from fedrsclip.bench.runner import Echo, Runner, locked
+from fedrsclip.bench.runner import Echo, Failures, Runner, locked
+from fedrsclip.bench.traffic import traffic_extras, traffic_layout
+from fedrsclip.bench.tune import tune
+from fedrsclip.bench.unseen import unseen
 
 
 def bench(arguments: Sequence[str], *, echo: Echo) -> int:
@@ -25,3 +29,19 @@ def bench(arguments: Sequence[str], *, echo: Echo) -> int:
     for name, error in failed.items():
         echo(f"{name} failed: {error}")
     return 1 if failed else 0
+
+
+def standard(runner: Runner) -> Failures:
+    """Run each cell once and report test images, and the traffic to each of bench.accuracies."""
+    description = runner.description
+    layout = traffic_layout(description.bench.accuracies)
+    return runner.run(grid(description), layout, traffic_extras(description))[1]
+
+
+PROTOCOLS: dict[str, Callable[[Runner], Failures]] = {
+    "standard": standard,
+    "tune": tune,
+    "unseen": unseen,
+    "base_to_new": base_to_new,
+}
+"""What may be done with a grid, by ``bench.protocol``."""

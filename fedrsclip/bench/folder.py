@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
-from fedrsclip.bench.names import run_name
+from fedrsclip.bench.cells import run_name
 from fedrsclip.bench.tables import Layout
 from fedrsclip_core.runs import fileio, lock
 from fedrsclip_core.runs.records import UnreadableError, read_object

@@ -1,10 +1,14 @@
-"""One line per cell that ends, with an estimate of the time left."""
+"""One line per cell that ends, with an estimate of the time left: like cells take alike."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import mean
 
 from fedrsclip.bench.cells import Cell
-from fedrsclip.bench.estimates import Kind, expected_seconds
 from fedrsclip_core.runs.units import duration
+
+Kind = tuple[str, str]
+"""A cell's setting, and its method with its variant."""
 
 
 @dataclass
@@ -37,6 +41,28 @@ class Progress:
         """Estimate the seconds until all cells have ended."""
         seconds = (expected_seconds(self._seconds, _kind(cell)) for cell in self.waiting)
         return sum(one or 0.0 for one in seconds) / self.jobs
+
+
+def expected_seconds(taken: Mapping[Kind, Sequence[float]], kind: Kind) -> float | None:
+    """Estimate the seconds of a cell.
+
+    Parameters
+    ----------
+    taken : Mapping[Kind, Sequence[float]]
+        Seconds of the cells that have ended.
+    kind : Kind
+        What kind of cell is asked for.
+
+    Returns
+    -------
+    float or None
+        The mean over the same cell with other seeds, else over its method in other settings, else
+        over all; ``None`` if no cell has ended.
+    """
+    of_method = [one for other, many in taken.items() if other[1] == kind[1] for one in many]
+    of_any = [one for many in taken.values() for one in many]
+    found = taken.get(kind) or of_method or of_any
+    return mean(found) if found else None
 
 
 def _kind(cell: Cell) -> Kind:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedrsclip.bench.estimates import Kind, expected_seconds
 from fedrsclip.bench.folder import BenchFolder, CsvRow, is_cell, is_completed
+from fedrsclip.bench.progress import Kind, expected_seconds
 from fedrsclip_core.runs.run_folder import COMPLETED, FAILED, RUNNING, RunFolder
 from fedrsclip_core.runs.units import duration
 

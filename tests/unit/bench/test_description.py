@@ -1,15 +1,13 @@
 """Descriptions: every one that is shipped is sound, every mistake is one sentence."""
 
-import re
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from fedrsclip.bench import description
 from fedrsclip.bench.cells import grid, repeat_command
+from fedrsclip.bench.command import PROTOCOLS
 from fedrsclip.bench.description import GRIDS, describe, names
-from fedrsclip.bench.protocols import PROTOCOLS
 from fedrsclip.cli import main
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.errors import ConfigError, FedRSCLIPError
@@ -45,15 +43,6 @@ def test_every_setting_and_every_method_composes(name: str) -> None:
     for cell in grid(describe([f"bench={name}", f"bench.seeds=[{bench.seeds[0]}]"])):
         if cell.method == last or (cell.setting == first and name == "uc_merced"):
             assert cell.config.run.name == cell.name
-
-
-@pytest.mark.parametrize("name", names())
-def test_every_key_has_a_comment_above(name: str) -> None:
-    lines = (GRIDS / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
-    assert lines[0].startswith("#")
-    for before, line in pairwise(lines):
-        if re.match(r"\s*[\w.]+:", line):
-            assert before.lstrip().startswith("#"), line
 
 
 def test_the_grid_is_settings_by_seeds_by_methods(tiny: str) -> None:
