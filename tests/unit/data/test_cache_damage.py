@@ -237,7 +237,7 @@ def _damage(cache: Path, repeat: int) -> None:
         for file in cache.glob("*.sqlite"):
             with file.open("r+b") as opened:
                 opened.write(b"damaged" * 20)
-        time.sleep(0.05)
+        time.sleep(0.3)  # a call replaces a damaged file once
 
 
 @pytest.mark.parametrize("damage", [False, True])
