@@ -5,6 +5,7 @@ data reads no image, hashes nothing and encodes nothing, neither where it is sta
 clients.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,6 +45,8 @@ class FeatureCache:
         Bound of the file.
     dtype : DTypeLike
         Of a feature's numbers, on disk and as returned.
+    now : Callable[[], float]
+        The time by which features were used last.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class FeatureCache:
         dim: int,
         max_bytes: int,
         dtype: DTypeLike = np.float32,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._identity = f"{_FORMAT} {encoder_key} {dim}"
         self._folder = folder
@@ -60,6 +64,7 @@ class FeatureCache:
         self._dim = dim
         self._max_bytes = max_bytes
         self._dtype = np.dtype(dtype)
+        self._now = now
 
     @classmethod
     def of_images(cls, folder: Path, files: "ClipFiles") -> Self:
@@ -174,6 +179,7 @@ class FeatureCache:
             self._max_bytes,
             on_event,
             self._dtype,
+            self._now,
         )
 
 

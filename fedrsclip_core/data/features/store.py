@@ -66,6 +66,8 @@ class FeatureStore:
         Told what was repaired or removed.
     dtype : DTypeLike
         Of the vectors' numbers.
+    now : Callable[[], float]
+        The time by which features were used last.
 
     Raises
     ------
@@ -82,12 +84,14 @@ class FeatureStore:
         max_bytes: int,
         on_event: Callable[[str], None],
         dtype: DTypeLike = np.float32,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._database = CacheDatabase(folder, stem, _SCHEMA, identity, on_event)
         self._dtype = np.dtype(dtype).newbyteorder("<")
         self._bytes = self._dtype.itemsize * dim
         self._max_bytes = max_bytes
         self._on_event = on_event
+        self._clock = now
 
     def __enter__(self) -> Self:
         return self
@@ -121,7 +125,7 @@ class FeatureStore:
             damaged: list[bytes] = []
             unused_since_yesterday: list[bytes] = []
             query = "SELECT content, vector, checksum, used FROM features WHERE content"
-            yesterday = _now() - _DAY_SECONDS
+            yesterday = self._now() - _DAY_SECONDS
             for content, vector, checksum, used in _select(connection, query, contents):
                 if not _is_intact(checksum, content, vector) or len(vector) != self._bytes:
                     damaged.append(content)
@@ -132,7 +136,7 @@ class FeatureStore:
             if damaged:
                 self._remove(connection, damaged)
             if unused_since_yesterday:
-                _touch(connection, unused_since_yesterday)
+                _touch(connection, unused_since_yesterday, self._now())
             return found
 
         return self._database.run(read)
@@ -147,7 +151,7 @@ class FeatureStore:
         encoded = {
             c: np.ascontiguousarray(v, dtype=self._dtype).tobytes() for c, v in vectors.items()
         }
-        feature_rows = [(c, v, _checksum(c, v), _now()) for c, v in encoded.items()]
+        feature_rows = [(c, v, _checksum(c, v), self._now()) for c, v in encoded.items()]
 
         def store(connection: sqlite3.Connection) -> int:
             with transaction(connection):
@@ -186,6 +190,9 @@ class FeatureStore:
             )
         return removed
 
+    def _now(self) -> int:
+        return int(self._clock())
+
 
 def _select(
     connection: sqlite3.Connection, query: str, keys: Sequence[bytes]
@@ -196,11 +203,11 @@ def _select(
         yield from connection.execute(f"{query} IN ({marks})", chunk)
 
 
-def _touch(connection: sqlite3.Connection, contents: Sequence[bytes]) -> None:
+def _touch(connection: sqlite3.Connection, contents: Sequence[bytes], now: int) -> None:
     """Remember, at most daily, that features are in use; not worth failing for."""
     with suppress(sqlite3.OperationalError), transaction(connection):
         update = "UPDATE features SET used = ? WHERE content = ?"
-        connection.executemany(update, [(_now(), content) for content in contents])
+        connection.executemany(update, [(now, content) for content in contents])
 
 
 def _used_bytes(connection: sqlite3.Connection) -> int:
@@ -218,7 +225,3 @@ def _checksum(*parts: bytes) -> int:
     for part in parts:
         checksum = zlib.crc32(part, checksum)
     return checksum
-
-
-def _now() -> int:
-    return int(time.time())

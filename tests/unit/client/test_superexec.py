@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from multiprocessing import active_children, forkserver
+from multiprocessing import active_children
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import ModuleType
@@ -91,7 +91,7 @@ def test_the_program_is_flowers_with_a_fork_server() -> None:
     quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
     program = subprocess.Popen([sys.executable, "-c", command, *options], env=os.environ | quiet)
     try:
-        while not any("forkserver" in line for line in children(program.pid)):
+        while not any("forkserver" in line for line in children(program.pid).values()):
             assert program.poll() is None
             time.sleep(0.05)
     finally:
@@ -99,10 +99,10 @@ def test_the_program_is_flowers_with_a_fork_server() -> None:
         program.wait(timeout=60)
 
 
-def children(pid: int) -> list[str]:
+def children(pid: int) -> dict[int, str]:
     """Return the command lines of a process's children."""
     found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [Path(f"/proc/{child}/cmdline").read_text() for child in found]
+    return {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in found}
 
 
 def test_a_client_app_is_forked_and_ends_with_its_executor(cold: Cold) -> None:
@@ -118,7 +118,7 @@ def test_a_client_app_is_forked_and_ends_with_its_executor(cold: Cold) -> None:
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks the process up in /proc")
 def test_a_fork_server_that_was_killed_is_replaced(cold: Cold) -> None:
     executor = WarmExecutor()
-    server = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    (server,) = (pid for pid, line in children(os.getpid()).items() if "forkserver" in line)
     os.kill(server, signal.SIGKILL)
     while Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.01)

@@ -67,12 +67,14 @@ class Run:
         batch_size: int = 8,
         seconds: float = 0.0,
         dtype: type[np.floating] = np.float32,
+        now: Callable[[], float] = time.time,
+        source: type[CountingSource] = CountingSource,
     ) -> None:
-        self.source = CountingSource(root)
+        self.source = source(root)
         self.encoder = CountingEncoder(seconds)
         self.events: list[str] = []
         self.progress: list[tuple[int, int]] = []
-        cache = FeatureCache(folder, key, DIM, max_bytes, dtype)
+        cache = FeatureCache(folder, key, DIM, max_bytes, dtype, now)
         self.features, self.kept = cache.features(
             self.source,
             range(len(self.source)),

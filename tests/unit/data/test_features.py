@@ -1,12 +1,13 @@
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fedrsclip_core.data.features import store as feature_store
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.data.features.encoding import Encoding
 from fedrsclip_core.data.folder import FolderSource
@@ -52,45 +53,37 @@ def test_hashes_are_remembered_for_both(root: Path, cache: Path) -> None:
     assert again.hashed == events == []
 
 
-def test_an_image_without_a_hash_is_asked_for_again(
-    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Denied(CountingSource):
+    """Its fourth image may not be read."""
+
+    def content_hash(self, i: int) -> str:
+        if i == 3:
+            raise DataError("cannot be read (Permission denied)")
+        return super().content_hash(i)
+
+
+def test_an_image_without_a_hash_is_asked_for_again(root: Path, cache: Path) -> None:
     source = CountingSource(root)
     features = FeatureCache(cache, "encoder-a", DIM, 2**30)
-    hash_of = CountingSource.content_hash
-
-    def denied(self: CountingSource, i: int) -> str:
-        found = hash_of(self, i)
-        if i == 3:
-            raise DataError("cannot be read")
-        return found
-
-    monkeypatch.setattr(CountingSource, "content_hash", denied)
-    hashes = features.content_hashes(source, print)
+    hashes = features.content_hashes(Denied(root), print)
     assert [i for i, content in enumerate(hashes) if content is None] == [3]
-    monkeypatch.setattr(CountingSource, "content_hash", hash_of)
-    source.hashed.clear()
     assert None not in features.content_hashes(source, print)
     assert source.hashed == [3]
 
 
 def test_the_hash_of_a_file_that_changes_meanwhile_is_not_remembered(
-    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, cache: Path
 ) -> None:
+    class Overtaken(CountingSource):
+        def content_hash(self, i: int) -> str:
+            found = super().content_hash(i)
+            if i == 3:
+                save_image(root / self.describe(i), seed=99)
+            return found
+
     source = CountingSource(root)
     features = FeatureCache(cache, "encoder-a", DIM, 2**30)
-    hash_of = CountingSource.content_hash
-
-    def overtaken(self: CountingSource, i: int) -> str:
-        found = hash_of(self, i)
-        if i == 3:
-            save_image(root / self.describe(i), seed=99)
-        return found
-
-    monkeypatch.setattr(CountingSource, "content_hash", overtaken)
-    features.content_hashes(source, print)
-    monkeypatch.setattr(CountingSource, "content_hash", hash_of)
-    source.hashed.clear()
+    features.content_hashes(Overtaken(root), print)
     assert features.content_hashes(source, print)[3] == source.content_hash(3)
     assert source.hashed == [3, 3]
 
@@ -173,20 +166,20 @@ def test_equal_images_of_different_batches_are_decoded_and_encoded_once(
 
 
 def test_an_image_that_stays_unreadable_does_not_cost_its_equal_one(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, cache: Path
 ) -> None:
     """The second of two equal images is not read ahead; it must be read when the first fails."""
+
+    class OnlyTheSecond(CountingSource):
+        def image(self, i: int):  # type: ignore[no-untyped-def]
+            if i == 0:
+                raise DataError("gone for a moment")
+            return super().image(i)
+
     for name in ("a.png", "b.png"):
         save_image(tmp_path / "equal" / "beach" / name, seed=1)
-    image_of = CountingSource.image
-
-    def only_the_second(source, i):  # type: ignore[no-untyped-def]
-        if i == 0:
-            raise DataError("gone for a moment")
-        return image_of(source, i)
-
-    monkeypatch.setattr(CountingSource, "image", only_the_second)
-    run = Run(cache, tmp_path / "equal", batch_size=1, max_unreadable=0.5)
+    equal = tmp_path / "equal"
+    run = Run(cache, equal, batch_size=1, max_unreadable=0.5, source=OnlyTheSecond)
     assert run.kept.tolist() == [1]
     run.assert_right()
 
@@ -230,18 +223,8 @@ def test_unreadable_images_are_named_skipped_and_counted(root: Path, cache: Path
     assert len(repaired.kept) == 24
 
 
-def test_file_that_cannot_be_opened_is_tried_again(
-    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def denied(source: CountingSource, i: int) -> str:
-        if i == 3:
-            raise DataError("cannot be read (Permission denied)")
-        return hash_of(source, i)
-
-    hash_of = CountingSource.content_hash
-    monkeypatch.setattr(CountingSource, "content_hash", denied)
-    assert "Permission denied" in Run(cache, root).events[0]
-    monkeypatch.setattr(CountingSource, "content_hash", hash_of)
+def test_file_that_cannot_be_opened_is_tried_again(root: Path, cache: Path) -> None:
+    assert "Permission denied" in Run(cache, root, source=Denied).events[0]
     run = Run(cache, root)
     assert run.work == (1, 1, 1)
     assert run.events == []
@@ -256,22 +239,16 @@ def test_too_many_unreadable_images(root: Path, cache: Path) -> None:
     assert len(Run(cache, root, max_unreadable=0.1).kept) == 22
 
 
-def test_image_that_changes_while_it_is_read_is_not_stored(
-    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = root / "beach" / "beach03.png"
-    image_of = CountingSource.image
+def test_image_that_changes_while_it_is_read_is_not_stored(root: Path, cache: Path) -> None:
+    class ReplacedUnderOurHands(CountingSource):
+        def image(self, i: int):  # type: ignore[no-untyped-def]
+            if i == 3:
+                save_image(root / "beach" / "beach03.png", seed=4242)
+            return super().image(i)
 
-    def replaced_under_our_hands(source: CountingSource, i: int):  # type: ignore[no-untyped-def]
-        if i == 3:
-            save_image(file, seed=4242)
-        return image_of(source, i)
-
-    monkeypatch.setattr(CountingSource, "image", replaced_under_our_hands)
-    run = Run(cache, root)
+    run = Run(cache, root, source=ReplacedUnderOurHands)
     assert "changed while it was read" in run.events[0]
     assert 3 not in run.kept
-    monkeypatch.setattr(CountingSource, "image", image_of)
     run = Run(cache, root)
     assert run.work == (1, 1, 1)
     run.assert_right()
@@ -307,36 +284,34 @@ def test_wrong_features_are_refused(root: Path, cache: Path, wrong: np.ndarray) 
     assert Run(cache, root).work == (24, 24, 24)
 
 
-def test_size_is_bounded_and_the_oldest_leave(
-    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_size_is_bounded_and_the_oldest_leave(tmp_path: Path, cache: Path) -> None:
+    early: Callable[[], float] = lambda: 1_000_000.0  # noqa: E731
+    late: Callable[[], float] = lambda: 1_000_000.0 + 10 * 86400  # noqa: E731
     old = make_folder(tmp_path / "old", {"beach": 40})
     new = make_folder(tmp_path / "new", {"river": 60, "lake": 60})
-    monkeypatch.setattr(feature_store, "_now", lambda: 1_000_000)
-    Run(cache, old, max_bytes=1)  # smaller than one row: nothing stays, all is returned
+    Run(cache, old, max_bytes=1, now=early)  # smaller than one row: nothing stays, all is returned
     limit = 300_000
-    run = Run(cache, old, max_bytes=limit)
+    run = Run(cache, old, max_bytes=limit, now=early)
     assert run.work == (40, 40, 40)
     run.assert_right()
-    assert Run(cache, old, max_bytes=limit).work == (0, 0, 0)
-    monkeypatch.setattr(feature_store, "_now", lambda: 1_000_000 + 10 * 86400)
-    run = Run(cache, new, max_bytes=limit)
+    assert Run(cache, old, max_bytes=limit, now=early).work == (0, 0, 0)
+    run = Run(cache, new, max_bytes=limit, now=late)
     run.assert_right()
     assert "not used for longest" in run.events[0]
     assert sum(file.stat().st_size for file in cache.iterdir()) < 2 * limit
-    assert Run(cache, old, max_bytes=limit).encoder.encoded > 0
+    assert Run(cache, old, max_bytes=limit, now=late).encoder.encoded > 0
 
 
-def test_features_in_use_stay(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [1_000_000]
-    monkeypatch.setattr(feature_store, "_now", lambda: clock[0])
+def test_features_in_use_stay(tmp_path: Path, cache: Path) -> None:
+    clock = [1_000_000.0]
+    run = partial(Run, cache, now=lambda: clock[0])
     used = make_folder(tmp_path / "used", {"beach": 30})
     unused = make_folder(tmp_path / "unused", {"river": 150})
-    Run(cache, used)
+    run(used)
     clock[0] += 86400
-    Run(cache, unused)
+    run(unused)
     clock[0] += 10 * 86400
-    assert Run(cache, used).work == (0, 0, 0)
-    Run(cache, make_folder(tmp_path / "more", {"sea": 40}), max_bytes=500_000)
-    assert Run(cache, used).encoder.encoded == 0
-    assert Run(cache, unused).encoder.encoded > 0
+    assert run(used).work == (0, 0, 0)
+    run(make_folder(tmp_path / "more", {"sea": 40}), max_bytes=500_000)
+    assert run(used).encoder.encoded == 0
+    assert run(unused).encoder.encoded > 0

@@ -194,12 +194,15 @@ def test_without_the_package_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
     assert not (folder() / "tensorboard").exists()
 
 
-def test_a_server_needs_no_torch_for_it() -> None:
+def test_a_server_needs_no_torch_for_it(tmp_path: Path) -> None:
     code = (
-        "import sys; from server_app import tensorboard as t;"
+        "import sys; from pathlib import Path; from server_app.tensorboard import event_writer;"
+        "from fedrsclip_core.config.schema import RunConfig;"
         "assert 'tensorboard' not in sys.modules;"
-        "t._head(0);"
+        "event_writer(RunConfig(tensorboard=True), Path(sys.argv[1]), []);"
+        "assert 'tensorboard' in sys.modules;"
         "print(*{'torch', 'tensorflow', 'grpc'} & sys.modules.keys())"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
