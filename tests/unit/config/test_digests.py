@@ -59,15 +59,22 @@ def test_other_files_do_not_count(app: Path) -> None:
 def test_code_that_is_edited_while_it_runs_keeps_its_digest(tmp_path: Path) -> None:
     app = stage_app(tmp_path / "app")
     code = (
-        "from pathlib import Path; from fedrsclip_core import digests\n"
-        "edited = Path(digests.__file__).with_name('errors.py')\n"
+        "from pathlib import Path\n"
+        "from fedrsclip_core import errors\n"
+        "from fedrsclip_core.wire import digests\n"
+        "edited = Path(errors.__file__)\n"
         "print(digests.code_digest())\n"
         "edited.write_text(edited.read_text() + '# edited')\n"
         "print(digests.code_digest())\n"
     )
     environment = os.environ | {"PYTHONPATH": str(app)}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=app, env=environment, capture_output=True, text=True
+        [sys.executable, "-c", code],
+        cwd=app,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     before, after = done.stdout.split()
     assert before == after == digests.code_digest()
