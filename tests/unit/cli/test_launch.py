@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -157,7 +158,9 @@ def test_a_users_own_tuning_travels_with_a_run_and_is_said(
     assert given.config == recorded.config
     folder = paths.runs_dir() / "first"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"overrides": " ".join(recorded.overrides)}))
+    (folder / "run.json").write_text(
+        json.dumps(description("first", {}, shlex.join(recorded.overrides)))
+    )
     resumed = launch.prepare(["resume=first", "data.path=images"]).config
     assert resumed.optimizer == recorded.config.optimizer
 
@@ -182,7 +185,9 @@ def test_a_run_records_the_commit_of_its_model_and_resumes_with_it(
     assert started.config.model.revision == OLD
     folder = paths.runs_dir() / "first"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(json.dumps({"overrides": " ".join(started.overrides)}))
+    (folder / "run.json").write_text(
+        json.dumps(description("first", {}, shlex.join(started.overrides)))
+    )
     move_newest(tmp_path, NEW)
     resumed = launch.prepare(["resume=first"])
     assert resumed.found_revisions == {}
