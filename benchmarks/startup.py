@@ -22,6 +22,8 @@ from pathlib import Path
 from benchmarks.inputs import class_names, save_images, save_random_clip
 from benchmarks.measuring import Cell, Report, arguments, publish, settings_of
 from benchmarks.memory import pss_mib, rss_mib
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.resolved import to_json
 
 _CLIENT = "benchmarks.startup_client"
 
@@ -61,11 +63,12 @@ def measure(folder: Path, options: argparse.Namespace, classes: int) -> dict[str
         "FEDRSCLIP_MODEL_PATH": str(folder / "clip"),
         "FEDRSCLIP_DEVICE": "cpu",
     }
-    config = (
+    overrides = (
         f"data=folder data.class_names=[{','.join(names)}] partition=site model=local "
         f"federation.num_clients=1 optimizer.threads={options.threads} "
         "prompt.shared_init=random prompt.private_init=random"
     )
+    config = to_json(compose(overrides.split()))
     with client(config, environment):
         pass
     runs: list[dict[str, float]] = []

@@ -16,7 +16,7 @@ def as_client(config: str) -> None:
     from fedrsclip_core.wire.messages import RoundRequest
 
     imported = time.perf_counter()
-    runtime = open_runtime({"partition-id": 0}, {"hydra-overrides": config})
+    runtime = open_runtime({"partition-id": 0}, config)
     composed = time.perf_counter()
     log = SiteLog("client-0")
     make_repeatable(runtime.config.optimizer.threads)

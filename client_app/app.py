@@ -11,7 +11,7 @@ from client_app.encoders import make_repeatable
 from client_app.failures import code_of
 from client_app.features import PARTS
 from client_app.rounds import Deadline
-from client_app.runtime import Runtime, open_runtime
+from client_app.runtime import Runtime, open_runtime, stranger
 from client_app.site import client_name
 from client_app.site_log import SiteLog
 from fedrsclip_core.errors import ConfigError, WireError
@@ -21,17 +21,20 @@ from fedrsclip_core.wire.records import (
     pack_identity,
     pack_init,
     pack_round_reply,
-    unpack_identity_request,
+    unpack_configuration,
+    unpack_query,
     unpack_round_request,
 )
 
 app = ClientApp()
 
-Handler = Callable[[Message, Runtime, SiteLog], RecordDict]
+NodeConfig = Mapping[str, object]
+Handler = Callable[[Message, NodeConfig, SiteLog], RecordDict]
+_OTHER_CODE = "the server runs other code than this site: install the same version at both"
 
 
 def guarded(handler: Handler) -> Callable[[Message, Context], Message]:
-    """Give ``handler`` its runtime, and turn whatever it raises into a :class:`ClientFailure`.
+    """Turn whatever ``handler`` raises into a :class:`ClientFailure`.
 
     Flower copies an exception's text into the reply and prints it at the server. So the sentence
     and the traceback go to the site's log, and a code of a closed list goes out.
@@ -42,8 +45,7 @@ def guarded(handler: Handler) -> Callable[[Message, Context], Message]:
         log = SiteLog(_log_name(context.node_config))
         failure: FailureCode
         try:
-            runtime = open_runtime(context.node_config, context.run_config)
-            return Message(handler(message, runtime, log), reply_to=message)
+            return Message(handler(message, context.node_config, log), reply_to=message)
         except Exception as error:
             failure = code_of(error)
             log.failure(message.metadata.message_type, error)
@@ -55,24 +57,23 @@ def guarded(handler: Handler) -> Callable[[Message, Context], Message]:
 
 @app.query("identity")
 @guarded
-def identity(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
+def identity(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordDict:
     """Say who this client is and what it runs; encodes nothing.
 
-    To a server that runs something else it says no more than that: nothing of images or model.
+    To a server that runs other code it says no more than that: nothing of images or model.
     """
-    _, code, config = unpack_identity_request(message.content)
-    differences = _differences(runtime, code, config)
-    if differences:
-        log.write(f"the server will refuse this client: {differences}")
-        return pack_identity(runtime.mere_identity())
-    return pack_identity(runtime.identity())
+    if not _is_our_code(message):
+        log.write(f"the server will refuse this client: {_OTHER_CODE}")
+        return pack_identity(stranger(node_config))
+    return pack_identity(_runtime(message, node_config).identity())
 
 
 @app.query("prepare")
 @guarded
-def prepare(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
+def prepare(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordDict:
     """Encode the images that have no features yet, and try what training will need."""
-    _refuse_others(message, runtime)
+    _refuse_other_code(message)
+    runtime = _runtime(message, node_config)
     make_repeatable(runtime.config.optimizer.threads)
     for part in PARTS:
         found = runtime.features(part, log)
@@ -85,9 +86,10 @@ def prepare(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
 
 @app.query("init")
 @guarded
-def init(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
+def init(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordDict:
     """Compute the shared prompt's start from the public weights."""
-    _refuse_others(message, runtime)
+    _refuse_other_code(message)
+    runtime = _runtime(message, node_config)
     prompt = runtime.config.prompt
     if not prompt.shared:
         raise WireError("the server asks for a shared prompt but the method has none")
@@ -96,9 +98,10 @@ def init(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
 
 @app.train()
 @guarded
-def train(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
+def train(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordDict:
     """Evaluate the received shared prompt, train, store the private prompt, reply."""
     deadline = Deadline.of(message.metadata)
+    runtime = _runtime(message, node_config)
     make_repeatable(runtime.config.optimizer.threads)
     request = unpack_round_request(message.content, runtime.shared_shape)
     reply = rounds.train(runtime, request, deadline, log)
@@ -107,8 +110,9 @@ def train(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
 
 @app.evaluate()
 @guarded
-def evaluate(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
+def evaluate(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordDict:
     """Evaluate the received shared prompt with the stored private one."""
+    runtime = _runtime(message, node_config)
     make_repeatable(runtime.config.optimizer.threads)
     request = unpack_round_request(message.content, runtime.shared_shape)
     Deadline.of(message.metadata).check("before the evaluation")
@@ -116,22 +120,21 @@ def evaluate(message: Message, runtime: Runtime, log: SiteLog) -> RecordDict:
     return pack_round_reply(reply, with_arrays=False)
 
 
-def _refuse_others(message: Message, runtime: Runtime) -> None:
-    _, code, config = unpack_identity_request(message.content)
-    differences = _differences(runtime, code, config)
-    if differences:
-        raise ConfigError(differences)
+def _runtime(message: Message, node_config: NodeConfig) -> Runtime:
+    return open_runtime(node_config, unpack_configuration(message.content))
 
 
-def _differences(runtime: Runtime, code: str, config: str) -> str:
-    if code != code_digest():
-        return "it runs other code than this site: install the same version at both"
-    if config != runtime.config_digest:
-        return "it composed another configuration than this site from the same submission"
-    return ""
+def _refuse_other_code(message: Message) -> None:
+    if not _is_our_code(message):
+        raise ConfigError(_OTHER_CODE)
 
 
-def _log_name(node_config: Mapping[str, object]) -> str:
+def _is_our_code(message: Message) -> bool:
+    _, code = unpack_query(message.content)
+    return code == code_digest()
+
+
+def _log_name(node_config: NodeConfig) -> str:
     try:
         return client_name(node_config)
     except ConfigError:

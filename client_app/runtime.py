@@ -6,7 +6,6 @@ process, often one that starts cold, so nothing is imported before it is needed.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -21,10 +20,10 @@ from client_app.encoders import (
 )
 from client_app.features import PARTS, ClientFeatures
 from client_app.private_format import PrivateFormat
-from client_app.site import Site, read_site
+from client_app.site import Site, client_name, partition_id, read_site
 from client_app.site_log import SiteLog
 from fedrsclip_core.clip.files import ClipFiles, find_clip
-from fedrsclip_core.config.compose import from_run_config
+from fedrsclip_core.config.resolved import from_json
 from fedrsclip_core.config.schema import TRANSPORT, Config
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.federated import ClientData, open_client_data
@@ -38,10 +37,8 @@ from fedrsclip_core.wire.messages import DIGEST_PARTS, Identity
 if TYPE_CHECKING:
     from fedrsclip_core.clip.text_model import TextModel
 
-_RunConfig = tuple[tuple[str, str], ...]
-
-_OPENED: "dict[tuple[_RunConfig, str], dict[Site, Runtime]]" = {}
-"""The process cache: of the newest run, by what was submitted and home, the clients' runtimes.
+_OPENED: "dict[tuple[str, str], dict[Site, Runtime]]" = {}
+"""The process cache: of the newest run, by configuration and home, the clients' runtimes.
 
 All of them, since each has its own part of the images: what they hold together does not grow with
 their number, and a bound below it would open every client anew in every round.
@@ -155,20 +152,6 @@ class Runtime:
             del self.data
         return self._features[part]
 
-    def mere_identity(self) -> Identity:
-        """Say who this client is and what it runs, without a look at images or model."""
-        return Identity(
-            client_name=self.site.client_name,
-            partition_id=self.site.partition_id,
-            num_partitions=self.site.num_partitions,
-            digests=dict.fromkeys(DIGEST_PARTS, "") | self._own_digests(),
-            n_ctx=self.config.prompt.n_ctx,
-            width=0,
-            num_train=0,
-            num_val=0,
-            num_test=0,
-        )
-
     def identity(self, *, label_counts: bool = False) -> Identity:
         """Say who this client is; after the preparation without unreadable images.
 
@@ -182,9 +165,12 @@ class Runtime:
         if label_counts and self.config.privacy.share_label_counts:
             per_class = np.bincount(labels["train"], minlength=len(self.class_names))
             counts = tuple(int(n) for n in per_class)
-        return replace(
-            self.mere_identity(),
+        return Identity(
+            client_name=self.site.client_name,
+            partition_id=self.site.partition_id,
+            num_partitions=self.site.num_partitions,
             digests=self.digests(),
+            n_ctx=self.config.prompt.n_ctx,
             width=self.files.width,
             num_train=len(labels["train"]),
             num_val=len(labels["val"]),
@@ -195,14 +181,12 @@ class Runtime:
     def digests(self) -> dict[str, str]:
         """Return what the federation must agree on, by part."""
         return {
-            **self._own_digests(),
+            "code": code_digest(),
+            "config": self.config_digest,
             "clip": self.files.digest,
             "classes": self.class_digest,
             "split": self.split_digest,
         }
-
-    def _own_digests(self) -> dict[str, str]:
-        return {"code": code_digest(), "config": self.config_digest}
 
     def _labels(self, part: str) -> NDArray[np.int64]:
         if part in self._features:
@@ -227,18 +211,39 @@ class Runtime:
         return sets
 
 
-def open_runtime(node_config: Mapping[str, object], run_config: Mapping[str, object]) -> Runtime:
+def stranger(node_config: Mapping[str, object]) -> Identity:
+    """Say who this client is and which code it runs, without a look at anything else."""
+    return Identity(
+        client_name=client_name(node_config),
+        partition_id=partition_id(node_config),
+        num_partitions=0,
+        digests=dict.fromkeys(DIGEST_PARTS, "") | {"code": code_digest()},
+        n_ctx=0,
+        width=0,
+        num_train=0,
+        num_val=0,
+        num_test=0,
+    )
+
+
+def open_runtime(node_config: Mapping[str, object], configuration: str) -> Runtime:
     """Return the runtime of this client in this run, opened earlier or now.
+
+    Parameters
+    ----------
+    node_config : Mapping[str, object]
+        Flower's node configuration.
+    configuration : str
+        The run's resolved configuration, as it came with the message.
 
     Raises
     ------
     ConfigError
         If the run's configuration or the node's is unusable.
     """
-    submitted = tuple(sorted((name, str(value)) for name, value in run_config.items()))
-    config = _composed(submitted)
+    config = _read(configuration)
     site = read_site(node_config, num_clients=config.federation.num_clients)
-    run = (submitted, str(paths.home()))
+    run = (configuration, str(paths.home()))
     if run not in _OPENED:
         _OPENED.clear()
         _OPENED[run] = {}
@@ -249,5 +254,5 @@ def open_runtime(node_config: Mapping[str, object], run_config: Mapping[str, obj
 
 
 @lru_cache(maxsize=4)
-def _composed(run_config: _RunConfig) -> Config:
-    return from_run_config(dict(run_config))
+def _read(configuration: str) -> Config:
+    return from_json(configuration)

@@ -5,12 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
-
-DATA_PATH = "FEDRSCLIP_DATA_PATH"
-MODEL_PATH = "FEDRSCLIP_MODEL_PATH"
-DEVICE = "FEDRSCLIP_DEVICE"
 
 
 @dataclass(frozen=True)
@@ -59,31 +56,45 @@ def read_site(
     ConfigError
         If nothing says who this client is, or a value has another type or range.
     """
-    partition_id = _count(node_config, "partition-id")
-    if partition_id is None:
+    partition = partition_id(node_config)
+    num_partitions = _count(node_config, "num-partitions")
+    if num_partitions is None:
+        num_partitions = num_clients
+    if partition >= num_partitions:
+        raise ConfigError(
+            f"partition-id is {partition} but there are {num_partitions} partitions: it counts "
+            "from 0"
+        )
+    data_path, model_path, device = (
+        _text(node_config, key.node_config) or environment.get(key.variable) or None
+        for key in (SITE_KEYS["data.path"], SITE_KEYS["model.path"], SITE_KEYS["federation.device"])
+    )
+    return Site(
+        client_name=client_name(node_config),
+        partition_id=partition,
+        num_partitions=num_partitions,
+        data_path=Path(data_path).expanduser() if data_path else None,
+        model_path=Path(model_path).expanduser() if model_path else None,
+        device=device,
+    )
+
+
+def partition_id(node_config: Mapping[str, object]) -> int:
+    """Return this client's place in the federation.
+
+    Raises
+    ------
+    ConfigError
+        If the node configuration does not say it.
+    """
+    partition = _count(node_config, "partition-id")
+    if partition is None:
         raise ConfigError(
             "the node configuration has no partition-id, so this client cannot be told from "
             "others: start the SuperNode with "
             "--node-config 'partition-id=0 num-partitions=3 client-name=\"site1\"'"
         )
-    num_partitions = _count(node_config, "num-partitions")
-    if num_partitions is None:
-        num_partitions = num_clients
-    if partition_id >= num_partitions:
-        raise ConfigError(
-            f"partition-id is {partition_id} but there are {num_partitions} partitions: it counts "
-            "from 0"
-        )
-    data_path = _text(node_config, "data-path") or environment.get(DATA_PATH)
-    model_path = _text(node_config, "model-path") or environment.get(MODEL_PATH)
-    return Site(
-        client_name=client_name(node_config),
-        partition_id=partition_id,
-        num_partitions=num_partitions,
-        data_path=Path(data_path).expanduser() if data_path else None,
-        model_path=Path(model_path).expanduser() if model_path else None,
-        device=_text(node_config, "device") or environment.get(DEVICE) or None,
-    )
+    return partition
 
 
 def client_name(node_config: Mapping[str, object]) -> str:

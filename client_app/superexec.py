@@ -30,7 +30,6 @@ LIBRARIES = (
     *MODULES,
     "h11",
     "httpcore",
-    "hydra",
     "numpy.ma",
     "numpy.random",
     "safetensors",

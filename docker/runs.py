@@ -17,7 +17,7 @@ import tomli_w
 
 from fedrsclip.deploy.description import describe, travelling
 from fedrsclip.run.staging import stage_app
-from fedrsclip_core.config.compose import RUN_CONFIG_KEY, join_overrides
+from fedrsclip_core.config.compose import OVERRIDES_KEY, join_overrides
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.lines import final_table, round_line
@@ -58,7 +58,7 @@ def submit(overrides: Sequence[str]) -> int:
     home = Path(os.environ["FLWR_HOME"])
     app = stage_app(home / "app")
     settings = home / "run.toml"
-    given = {RUN_CONFIG_KEY: join_overrides(travelling(description))}
+    given = {OVERRIDES_KEY: join_overrides(travelling(description))}
     settings.write_text(tomli_w.dumps(given), encoding="utf-8")
     # Looked at first: what a run of this name left earlier is not reported as new.
     follower = Follower(RunFolder(paths.runs_dir() / name))

@@ -45,11 +45,15 @@ class Client:
 
 @dataclass(frozen=True)
 class Standard:
-    """What the server compares clients with."""
+    """What the server compares clients with, and the configuration that it hands to them.
+
+    ``configuration`` is the resolved configuration as JSON, ``config`` its digest.
+    """
 
     run_name: str
     code: str
     config: str
+    configuration: str
     n_ctx: int
     simulation: bool
 

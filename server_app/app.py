@@ -10,7 +10,8 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedrsclip_core import machine
-from fedrsclip_core.config.compose import RUN_CONFIG_KEY, from_run_config, to_yaml
+from fedrsclip_core.config.compose import OVERRIDES_KEY, from_run_config, to_yaml
+from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.runs import lines
@@ -50,8 +51,8 @@ class RunOutcome:
 def main(grid: Grid, context: Context) -> None:
     """Run what the submitted configuration describes."""
     try:
-        config = from_run_config(context.run_config)
-        overrides = str(context.run_config.get(RUN_CONFIG_KEY, ""))
+        config = from_run_config(context.run_config, simulation=is_simulation(grid))
+        overrides = str(context.run_config.get(OVERRIDES_KEY, ""))
         run(exchange_of(grid), config, run_id=context.run_id, overrides=overrides)
     except FedRSCLIPError as error:
         print(f"error: {error}", flush=True)
@@ -142,6 +143,7 @@ def _federate(
     standard = Standard(
         run_name=state.run_name,
         n_ctx=config.prompt.n_ctx,
+        configuration=to_json(config),
         simulation=simulation,
         **state.own_digests,
     )

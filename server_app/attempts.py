@@ -5,7 +5,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.validation import flattened
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import paths

@@ -8,7 +8,7 @@ from flwr.app import RecordDict
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import RunError, WireError
 from fedrsclip_core.wire.messages import QUERY_IDENTITY, QUERY_PREPARE
-from fedrsclip_core.wire.records import pack_identity_request, unpack_identity
+from fedrsclip_core.wire.records import pack_query, unpack_identity
 from server_app.admission import Client, Standard, admitted
 from server_app.exchange import Exchange, Reply, new_messages
 
@@ -121,7 +121,7 @@ def require(roster: Roster, needed: int) -> None:
 
 def identity_request(standard: Standard) -> RecordDict:
     """Return what a node is asked who it is with."""
-    return pack_identity_request(standard.run_name, standard.code, standard.config)
+    return pack_query(standard.run_name, standard.code, standard.configuration)
 
 
 def understood(

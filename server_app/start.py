@@ -12,7 +12,7 @@ from fedrsclip_core.learning.prompts import random_prompt
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.shared_prompt import NoSharedPromptError, read_shared_prompt
 from fedrsclip_core.wire.messages import QUERY_INIT
-from fedrsclip_core.wire.records import pack_identity_request, unpack_init
+from fedrsclip_core.wire.records import pack_query, unpack_init
 from server_app.admission import Client, Standard
 from server_app.exchange import Exchange, new_messages
 
@@ -38,7 +38,7 @@ def initial_shared(
         return _of_run(config.run.shared_init_from, (n_ctx, width), clients[0].identity.digests)
     if config.prompt.shared_init == RANDOM_INIT:
         return random_prompt(n_ctx, width, config.prompt.init_std, "shared", config.seed)
-    request = pack_identity_request(standard.run_name, standard.code, standard.config)
+    request = pack_query(standard.run_name, standard.code, standard.configuration)
     nodes = [client.node_id for client in clients]
     replies = exchange.ask(
         new_messages(request, nodes, QUERY_INIT), config.federation.prepare_timeout

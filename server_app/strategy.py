@@ -280,7 +280,9 @@ class SharedPromptStrategy:
                 server_round, shared, nodes, self._exchange.grid
             )
         request = RoundRequest(server_round, self._standard.run_name, shared, final, proximal_mu)
-        return new_messages(pack_round_request(request), nodes, message_type)
+        return new_messages(
+            pack_round_request(request, self._standard.configuration), nodes, message_type
+        )
 
     def _close(self) -> None:
         """Hand on the open record; its evaluation is known by now, or never will be."""

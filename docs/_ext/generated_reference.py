@@ -16,7 +16,8 @@ import numpy as np
 from flwr.app import Array, RecordDict
 
 from fedrsclip.cli import parsers
-from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.wire import messages, records
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -109,7 +110,7 @@ def _examples(shared: np.ndarray) -> Iterator[tuple[str, RecordDict]]:
     )
     kinds = (messages.QUERY_IDENTITY, messages.QUERY_PREPARE, messages.QUERY_INIT)
     queries = ", ".join(f"`{kind}`" for kind in kinds)
-    yield f"Request: {queries}", records.pack_identity_request("first", "0", "0")
+    yield f"Request: {queries}", records.pack_query("first", "0", "{}")
     yield (
         f"Reply to `{messages.QUERY_IDENTITY}` and `{messages.QUERY_PREPARE}`",
         records.pack_identity(identity),
@@ -118,7 +119,7 @@ def _examples(shared: np.ndarray) -> Iterator[tuple[str, RecordDict]]:
     request = messages.RoundRequest(server_round=1, run_name="first", shared=shared)
     yield (
         f"Request: `{messages.TRAIN}`, `{messages.EVALUATE}`",
-        records.pack_round_request(request),
+        records.pack_round_request(request, "{}"),
     )
     yield f"Reply to `{messages.TRAIN}`", records.pack_round_reply(reply, with_arrays=True)
     yield f"Reply to `{messages.EVALUATE}`", records.pack_round_reply(reply, with_arrays=False)

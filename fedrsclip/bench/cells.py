@@ -10,6 +10,7 @@ from typing import Any
 from fedrsclip.bench.description import Description, key_of
 from fedrsclip.run.own_tuning import own_overrides
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.runs import paths
 
@@ -73,6 +74,7 @@ class Cell:
         """What a worker is told."""
         return {
             "name": self.name,
+            "configuration": to_json(self.config),
             "overrides": self.submitted,
             "partitions": self.partitions,
             "data_path": self.data_path,

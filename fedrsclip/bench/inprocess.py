@@ -22,8 +22,6 @@ class InProcessGrid(Grid):
         The client's handlers.
     node_configs : Sequence[Mapping[str, UserConfigValue]]
         One node configuration per node.
-    run_config : Mapping[str, UserConfigValue]
-        The submitted run configuration.
     run_id : int
         Flower's run id.
 
@@ -37,7 +35,6 @@ class InProcessGrid(Grid):
         self,
         client_app: ClientApp,
         node_configs: Sequence[Mapping[str, UserConfigValue]],
-        run_config: Mapping[str, UserConfigValue],
         *,
         run_id: int = 1,
     ) -> None:
@@ -51,7 +48,7 @@ class InProcessGrid(Grid):
                 node_id=1000 + index,
                 node_config=dict(node_config),
                 state=RecordDict(),
-                run_config=dict(run_config),
+                run_config={},
             )
             for index, node_config in enumerate(node_configs)
         }

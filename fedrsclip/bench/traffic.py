@@ -16,10 +16,10 @@ from fedrsclip.bench.description import Description
 from fedrsclip.bench.figures import Row
 from fedrsclip.bench.results import Extras
 from fedrsclip.bench.tables import STANDARD, Layout
-from fedrsclip.run import preflight
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.schema import ModelConfig
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.errors import ModelError
 from fedrsclip_core.runs.records import WAYS, Results, RoundRecord
 from fedrsclip_core.runs.run_folder import RunFolder
@@ -69,7 +69,7 @@ def _sizes(description: Description, cell: Cell, results: Results) -> dict[str, 
         return {}
     config = about["config"]
     _, site = configuration.split_site_overrides(description.site)
-    variable = preflight.SITE_VARIABLES["model.path"]
+    variable = SITE_KEYS["model.path"].variable
     path = site.get("model.path") or os.environ.get(variable) or None
     files = _clip(config["model.name"], config["model.hub_id"], config["model.revision"], path)
     if files is None or files.digest != results["digests"]["clip"]:

@@ -15,7 +15,8 @@ from typing import IO, Any
 
 from client_app.app import app as client_app
 from fedrsclip.bench.inprocess import InProcessGrid
-from fedrsclip_core.config.compose import RUN_CONFIG_KEY, from_run_config, join_overrides
+from fedrsclip_core.config.compose import join_overrides
+from fedrsclip_core.config.resolved import from_json
 from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.wire.digests import code_digest
 from server_app.app import exchange_of, run
@@ -30,7 +31,8 @@ def run_cell(job: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     job : Mapping[str, Any]
-        ``name``, ``overrides``, the ``partitions`` that take part, none for all, and
+        ``name``, the resolved ``configuration``, the ``overrides`` that it is made of, the
+        ``partitions`` that take part, none for all, and
         ``data_path``, empty for the one in the environment.
 
     Returns
@@ -39,14 +41,13 @@ def run_cell(job: Mapping[str, Any]) -> dict[str, Any]:
         ``name`` and ``error``: a sentence, empty if the run is completed.
     """
     try:
-        overrides = join_overrides(job["overrides"])
-        run_config = {RUN_CONFIG_KEY: overrides}
-        config = from_run_config(run_config)
+        config = from_json(job["configuration"])
         count = config.federation.num_clients
         partitions = job["partitions"] or range(count)
         site = {"data-path": job["data_path"]} if job["data_path"] else {}
         nodes = [{"partition-id": k, "num-partitions": count, **site} for k in partitions]
-        grid = InProcessGrid(client_app, nodes, run_config, run_id=_RUN_ID)
+        grid = InProcessGrid(client_app, nodes, run_id=_RUN_ID)
+        overrides = join_overrides(job["overrides"])
         run(exchange_of(grid), config, run_id=_RUN_ID, overrides=overrides, echo=_log)
         return {"name": job["name"], "error": ""}
     except FedRSCLIPError as error:

@@ -162,7 +162,7 @@ def _admin(description: Description) -> Iterator[Rendered]:
     yield _connection("admin", "admin.env", description)
     yield _script("admin/submit.sh", "submit.sh", "admin.env", name=name)
     overrides = configuration.join_overrides(travelling(description))
-    given = tomli_w.dumps({configuration.RUN_CONFIG_KEY: overrides})
+    given = tomli_w.dumps({configuration.OVERRIDES_KEY: overrides})
     yield Rendered("admin/run.toml", f"# What `fedrsclip deploy` was given.\n{given}")
 
 

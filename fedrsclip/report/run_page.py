@@ -14,7 +14,7 @@ from fedrsclip.report.run_classes import Pair, worst_pairs
 from fedrsclip.report.run_folder import Run, read_run
 from fedrsclip.report.svg import drawing
 from fedrsclip.report.thumbnails import thumbnails
-from fedrsclip_core.config.schema import SITE_KEYS
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.runs.units import percent
 
 _HALVES = {

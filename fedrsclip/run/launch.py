@@ -116,9 +116,7 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
         try:
             app = stage_app(scratch / "app")
             link.start()
-            run_config = {
-                configuration.RUN_CONFIG_KEY: configuration.join_overrides(submission.overrides)
-            }
+            run_config = configuration.to_run_config(config, submission.overrides)
             run_id = link.submit(app, run_config, _federation_config(config))
             status = _follow(link, run_id, follower, submission.split, echo)
             if status.status == "finished:completed" and _show_results(follower, echo):

@@ -7,15 +7,9 @@ from pathlib import Path
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
-
-SITE_VARIABLES = {
-    "data.path": "FEDRSCLIP_DATA_PATH",
-    "model.path": "FEDRSCLIP_MODEL_PATH",
-    "federation.device": "FEDRSCLIP_DEVICE",
-}
-"""The environment variables from which a client takes its site keys."""
 
 
 def compose_here(overrides: Sequence[str]) -> Config:
@@ -45,10 +39,10 @@ def compose_data(overrides: Sequence[str]) -> Config:
     """
     _, site = configuration.split_site_overrides(overrides)
     config = configuration.compose(overrides)
-    for key, variable in SITE_VARIABLES.items():
+    for key, sources in SITE_KEYS.items():
         value = configuration.get_value(config, key)
         if value is None and key not in site:
-            value = os.environ.get(variable) or None
+            value = os.environ.get(sources.variable) or None
         if value is not None and key.endswith(".path"):
             value = str(Path(str(value)).expanduser().resolve())
         configuration.set_value(config, key, value)
@@ -63,8 +57,8 @@ def compose_data(overrides: Sequence[str]) -> Config:
 def site_environment(config: Config) -> dict[str, str]:
     """Return the environment by which clients started here learn this site's keys."""
     environment = {"FEDRSCLIP_HOME": str(paths.home().resolve())}
-    for key, variable in SITE_VARIABLES.items():
-        environment[variable] = str(configuration.get_value(config, key) or "")
+    for key, sources in SITE_KEYS.items():
+        environment[sources.variable] = str(configuration.get_value(config, key) or "")
     return environment
 
 

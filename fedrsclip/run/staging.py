@@ -7,6 +7,7 @@ digests of launcher, server and clients agree.
 import shutil
 from pathlib import Path
 
+from fedrsclip_core.config.compose import conf_dir
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.wire.digests import app_files, package_folder
 
@@ -19,7 +20,9 @@ def stage_app(folder: Path) -> Path:
     RunError
         If the installed package has lost its ``pyproject.toml``.
     """
-    for name, source in app_files().items():
+    conf = conf_dir()
+    yaml = {f"conf/{path.relative_to(conf).as_posix()}": path for path in conf.rglob("*.yaml")}
+    for name, source in (app_files() | yaml).items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)

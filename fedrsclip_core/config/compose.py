@@ -1,20 +1,24 @@
-"""Compose, check and print the configuration; the only module that knows Hydra and OmegaConf.
+"""Compose the configuration from overrides; the only module that knows Hydra and OmegaConf.
 
-Overrides may arrive over the network. So nothing in them is evaluated: no interpolation, however
-it is escaped, no object paths; a name is looked up in a closed table.
+It is composed once: by who submits a run, or by the ServerApp for a bare ``flwr run``. What sites
+receive is the result (:mod:`fedrsclip_core.config.resolved`). Overrides may arrive over the
+network, so nothing in them is evaluated: no interpolation, however it is escaped, no object paths;
+a name is looked up in a closed table.
 """
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
 from fedrsclip_core.config.quoting import quote as quote
 from fedrsclip_core.config.quoting import unquoted
-from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.config.resolved import from_json, to_json, travelling
+from fedrsclip_core.config.schema import Config, keys, type_name
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.tuned import Values, read_table
 from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.config.validation import validate as validate
@@ -25,7 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RUN_CONFIG_KEY = "hydra-overrides"
+OVERRIDES_KEY, CONFIGURATION_KEY = "hydra-overrides", "configuration"
+"""The keys of Flower's run configuration: what was asked for, and what it was composed to."""
 TUNED = "tuned"
 """Says which tuned values count: ``recorded``, those that ship, or ``null``, none."""
 _REFUSED = ("${", "_target_", "oc.env")
@@ -33,12 +38,6 @@ _MAPPINGS = ("data.class_words.", "data.class_aliases.")
 _SHARE_COUNTS = "privacy.share_label_counts"
 _RECIPES = ("experiment", "method")
 """Groups whose options set values in other groups."""
-_SITE_SOURCES = {
-    "data.path": "node configuration (data-path) or FEDRSCLIP_DATA_PATH",
-    "model.path": "node configuration (model-path) or FEDRSCLIP_MODEL_PATH",
-    "federation.device": "node configuration (device) or FEDRSCLIP_DEVICE",
-}
-_TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}
 
 
 def conf_dir() -> Path:
@@ -136,26 +135,41 @@ def for_simulation(overrides: Sequence[str]) -> list[str]:
     return [f"{_SHARE_COUNTS}=true", *overrides]
 
 
-def from_run_config(run_config: Mapping[str, object]) -> Config:
-    """Compose the configuration that a submitted run describes, at the server or a client.
+def to_run_config(config: Config, overrides: Sequence[str]) -> dict[str, str]:
+    """Return what is submitted to Flower: a configuration, and the overrides that it is made of."""
+    return {OVERRIDES_KEY: join_overrides(overrides), CONFIGURATION_KEY: to_json(config)}
+
+
+def from_run_config(run_config: Mapping[str, object], *, simulation: bool = False) -> Config:
+    """Return the configuration of a submitted run, at the server.
+
+    Parameters
+    ----------
+    run_config : Mapping[str, object]
+        Flower's run configuration. Without a resolved configuration, as a bare ``flwr run`` sends
+        it, the overrides are composed here.
+    simulation : bool
+        Whether they are composed for a simulation, see :func:`for_simulation`.
 
     Raises
     ------
     ConfigError
-        As :func:`compose`, and if a site key travels; its value is not repeated.
+        As :func:`compose` or :func:`from_json`, and if a site key travels; its value is not
+        repeated.
     """
-    text = str(run_config.get(RUN_CONFIG_KEY, ""))
+    resolved = run_config.get(CONFIGURATION_KEY)
+    if resolved:
+        return from_json(str(resolved))
     try:
-        overrides = shlex.split(text)
+        overrides = shlex.split(str(run_config.get(OVERRIDES_KEY, "")))
     except ValueError as error:
-        raise ConfigError(f"{RUN_CONFIG_KEY} has an unbalanced quote") from error
-    _, site = split_site_overrides(overrides)
-    for key in site:
+        raise ConfigError(f"{OVERRIDES_KEY} has an unbalanced quote") from error
+    for key in split_site_overrides(overrides)[1]:
         raise ConfigError(
-            f"{key} belongs to a site and must not travel in {RUN_CONFIG_KEY}: "
-            f"set it there, by {_SITE_SOURCES[key]}"
+            f"{key} belongs to a site and must not travel in {OVERRIDES_KEY}: "
+            f"set it there, by {SITE_KEYS[key]}"
         )
-    return compose(overrides)
+    return compose(for_simulation(overrides) if simulation else overrides)
 
 
 def join_overrides(overrides: Sequence[str]) -> str:
@@ -188,11 +202,7 @@ def to_yaml(config: Config, *, site_keys: bool) -> str:
     """Return the configuration as YAML, with or without the site keys."""
     from omegaconf import OmegaConf
 
-    values = asdict(config)
-    if not site_keys:
-        for key in SITE_KEYS:
-            section, name = key.split(".")
-            del values[section][name]
+    values = asdict(config) if site_keys else travelling(config)
     return OmegaConf.to_yaml(OmegaConf.create(values))
 
 
@@ -325,13 +335,13 @@ def _checked(text: str) -> list[str]:
         return _chosen_option(key, override.value())
     if key.startswith(_MAPPINGS):
         return [f"++{key}={value}"]
-    if key not in _keys():
+    if key not in keys():
         raise ConfigError(_unknown_key(key))
-    container = get_origin(_keys()[key])
+    container = get_origin(keys()[key])
     if isinstance(override.value(), list | dict) and not isinstance(
         override.value(), container if isinstance(container, type) else ()
     ):
-        raise ConfigError(f"{key} must be {_type_name(_keys()[key])}")
+        raise ConfigError(f"{key} must be {type_name(keys()[key])}")
     return [f"{key}={value}"]
 
 
@@ -367,11 +377,11 @@ def _chosen_option(group: str, value: object) -> list[str]:
 
 
 def _unknown_key(key: str) -> str:
-    known = [*_keys(), *_groups()]
+    known = [*keys(), *_groups()]
     hint = _suggestion(key, known)
     if not hint:
         last = key.rpartition(".")[2]
-        hint = _hint(name for name in _keys() if name.rpartition(".")[2] == last)
+        hint = _hint(name for name in keys() if name.rpartition(".")[2] == last)
     return f"{key} is not a key of the configuration{hint}: `fedrsclip config` prints all keys"
 
 
@@ -402,41 +412,17 @@ def _texts(value: object) -> Iterator[str]:
 
 def _translated(error: Exception) -> ConfigError:
     key = str(getattr(error, "full_key", None) or "")
-    kinds = _keys()
+    kinds = keys()
     if key not in kinds:
         section = key.split("[")[0]
         if section in kinds:
-            return ConfigError(f"{section} must be {_type_name(kinds[section])}")
+            return ConfigError(f"{section} must be {type_name(kinds[section])}")
         return ConfigError(_unknown_key(key) if key else _first_line(error))
-    return ConfigError(f"{key} must be {_type_name(kinds[key])}: {_first_line(error)}")
-
-
-def _type_name(hint: Any) -> str:
-    inner = [kind for kind in get_args(hint) if kind is not type(None)]
-    if hint in _TYPE_NAMES:
-        return _TYPE_NAMES[hint]
-    if type(None) in get_args(hint):
-        return f"{_type_name(inner[0])} or null"
-    return "a list of texts" if len(inner) == 1 else "a mapping from text to text"
+    return ConfigError(f"{key} must be {type_name(kinds[key])}: {_first_line(error)}")
 
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rstrip(".")
-
-
-@cache
-def _keys() -> dict[str, Any]:
-    return dict(_walk(Config, ""))
-
-
-def _walk(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
-    hints = get_type_hints(kind)
-    for item in fields(kind):
-        hint = hints[item.name]
-        if is_dataclass(hint):
-            yield from _walk(hint, f"{prefix}{item.name}.")  # type: ignore[arg-type]
-        else:
-            yield f"{prefix}{item.name}", hint
 
 
 @cache

@@ -1,14 +1,13 @@
 """The configuration's schema: plain dataclasses with the defaults of the embedded demo.
 
-Everything here travels in the submitted run except the site keys (:data:`SITE_KEYS`), which are
-facts of one machine and come from its node configuration or environment.
+Everything here travels in the submitted run except the keys of a site
+(:mod:`fedrsclip_core.config.site_keys`).
 """
 
-from dataclasses import dataclass, field
-
-SITE_KEYS = ("data.path", "model.path", "federation.device")
-"""Keys that belong to a site: stripped from what travels, outside digest and ``config.yaml``."""
-
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, get_args, get_type_hints
 
 DTYPES = ("float32", "bfloat16")
 """Precisions of the frozen towers."""
@@ -193,3 +192,34 @@ class Config:
     strategy: StrategyConfig = field(default_factory=StrategyConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+
+@cache
+def keys() -> dict[str, Any]:
+    """Return the types of all keys, by ``group.key``."""
+    return dict(_walk(Config, ""))
+
+
+def type_name(hint: Any) -> str:
+    """Name a key's type in a sentence."""
+    inner = [kind for kind in get_args(hint) if kind is not type(None)]
+    if hint in _TYPE_NAMES:
+        return _TYPE_NAMES[hint]
+    if type(None) in get_args(hint):
+        return f"{type_name(inner[0])} or null"
+    if len(inner) == 2:
+        return "a mapping from text to text"
+    return "a list of texts" if inner[0] is str else "a list of lists of texts"
+
+
+def _walk(kind: type, prefix: str) -> Iterator[tuple[str, Any]]:
+    hints = get_type_hints(kind)
+    for item in fields(kind):
+        hint = hints[item.name]
+        if is_dataclass(hint):
+            yield from _walk(hint, f"{prefix}{item.name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{item.name}", hint
+
+
+_TYPE_NAMES = {int: "an integer", float: "a number", bool: "true or false", str: "a text"}

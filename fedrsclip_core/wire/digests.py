@@ -3,13 +3,12 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from fedrsclip_core.config import compose as configuration
-from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.config.resolved import to_json
+from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs.fileio import sha256_of
 
@@ -28,8 +27,6 @@ def app_files() -> dict[str, Path]:
     for package in PACKAGES:
         folder = package_folder(package)
         files |= {f"{package}/{_name(folder, path)}": path for path in folder.rglob("*.py")}
-    conf = configuration.conf_dir()
-    files |= {f"conf/{_name(conf, path)}": path for path in conf.rglob("*.yaml")}
     return dict(sorted(files.items()))
 
 
@@ -63,11 +60,7 @@ def files_digest(files: Mapping[str, Path]) -> str:
 
 def config_digest(config: Config) -> str:
     """sha256 over the configuration without site keys."""
-    values = asdict(config)
-    for key in SITE_KEYS:
-        section, name = key.split(".")
-        del values[section][name]
-    return sha256_of(json.dumps(values, sort_keys=True, ensure_ascii=True, allow_nan=False))
+    return sha256_of(to_json(config))
 
 
 def class_digest(class_names: Sequence[str], words: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 QUERY_IDENTITY = "query.identity"
 QUERY_PREPARE = "query.prepare"

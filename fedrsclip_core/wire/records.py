@@ -5,6 +5,7 @@ file path or free text. This is the only module of the core that knows Flower's 
 """
 
 import math
+import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -35,6 +36,8 @@ from fedrsclip_core.wire.messages import (
 ARRAYS = "arrays"
 CONFIG = "config"
 METRICS = "metrics"
+CONFIGURATION = "configuration"
+LONGEST_CONFIGURATION = 2**20
 SHARED_PROMPT = "shared_prompt"
 PROXIMAL_MU = "proximal-mu"
 NUM_EXAMPLES = "num-examples"
@@ -43,26 +46,53 @@ _SIZES = ("partition-id", "num-partitions", "n-ctx", "width")
 IDENTITY_COUNTS = (*_SIZES, "num-train", "num-val", "num-test")
 
 
-def pack_identity_request(run_name: str, code_digest: str, config_digest: str) -> RecordDict:
+def pack_query(run_name: str, code_digest: str, configuration: str) -> RecordDict:
     """Build a ``query.identity``, ``query.prepare`` or ``query.init`` request."""
     config: dict[str, ConfigRecordValues] = {
         "protocol": PROTOCOL_VERSION,
         "run-name": run_name,
         "code": code_digest,
-        "config": config_digest,
+        CONFIGURATION: _packed(configuration),
     }
     return RecordDict({CONFIG: ConfigRecord(config)})
 
 
-def unpack_identity_request(content: RecordDict) -> tuple[str, str, str]:
-    """Return (run name, code digest, config digest) of a query request."""
-    config = _only_config(content, {"protocol": int, "run-name": str, "code": str, "config": str})
+def unpack_query(content: RecordDict) -> tuple[str, str]:
+    """Return (run name, code digest) of a query request."""
+    schema = {"protocol": int, "run-name": str, "code": str, CONFIGURATION: bytes}
+    config = _only_config(content, schema)
     if config["protocol"] != PROTOCOL_VERSION:
         raise WireError(
             f"the server speaks protocol {config['protocol']}, this client {PROTOCOL_VERSION}: "
             "install the same version at both"
         )
-    return config["run-name"], config["code"], config["config"]
+    return config["run-name"], config["code"]
+
+
+def unpack_configuration(content: RecordDict) -> str:
+    """Return the run's resolved configuration, which is in every request; nothing else is read.
+
+    Raises
+    ------
+    WireError
+        If it is not there, damaged or longer than :data:`LONGEST_CONFIGURATION`.
+    """
+    packed = content.config_records.get(CONFIG, ConfigRecord()).get(CONFIGURATION)
+    if not isinstance(packed, bytes):
+        raise WireError("the request holds no configuration")
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(packed, LONGEST_CONFIGURATION).decode("ascii")
+    except (zlib.error, UnicodeDecodeError) as error:
+        raise WireError("the request's configuration is damaged") from error
+    if not inflater.eof or inflater.unused_data:
+        raise WireError("the request's configuration is damaged or too long")
+    return text
+
+
+def _packed(configuration: str) -> bytes:
+    # Beside a prompt of some kilobytes a third of them.
+    return zlib.compress(configuration.encode("ascii"), level=9)
 
 
 def pack_identity(identity: Identity) -> RecordDict:
@@ -161,13 +191,14 @@ def unpack_init(content: RecordDict, shape: tuple[int, int]) -> NDArray[np.float
     return _checked_array(content.array_records[ARRAYS][SHARED_PROMPT], shape)
 
 
-def pack_round_request(request: RoundRequest) -> RecordDict:
+def pack_round_request(request: RoundRequest, configuration: str) -> RecordDict:
     """Build a train or evaluate request."""
     config: dict[str, ConfigRecordValues] = {
         "server-round": request.server_round,
         "run-name": request.run_name,
         "final": request.final,
         PROXIMAL_MU: request.proximal_mu,
+        CONFIGURATION: _packed(configuration),
     }
     return RecordDict({ARRAYS: pack_shared(request.shared), CONFIG: ConfigRecord(config)})
 
@@ -175,7 +206,8 @@ def pack_round_request(request: RoundRequest) -> RecordDict:
 def unpack_round_request(content: RecordDict, shape: tuple[int, int] | None) -> RoundRequest:
     """Read and check a train or evaluate request at the client."""
     _only_records(content, {ARRAYS: ArrayRecord, CONFIG: ConfigRecord})
-    schema = {"server-round": int, "run-name": str, "final": bool, PROXIMAL_MU: float}
+    schema: dict[str, type] = {"server-round": int, "run-name": str, "final": bool}
+    schema |= {PROXIMAL_MU: float, CONFIGURATION: bytes}
     values = _typed(content.config_records[CONFIG], schema)
     return RoundRequest(
         server_round=values["server-round"],

@@ -2,6 +2,7 @@
 
 import io
 import math
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -13,18 +14,20 @@ from fedrsclip_core.wire.messages import DIGEST_PARTS, Identity, RoundReply, Rou
 from fedrsclip_core.wire.records import (
     ARRAYS,
     CONFIG,
+    LONGEST_CONFIGURATION,
     METRICS,
     NUM_EXAMPLES,
     SHARED_PROMPT,
     aggregation_content,
     pack_identity,
-    pack_identity_request,
     pack_init,
+    pack_query,
     pack_round_reply,
     pack_round_request,
+    unpack_configuration,
     unpack_identity,
-    unpack_identity_request,
     unpack_init,
+    unpack_query,
     unpack_round_reply,
     unpack_round_request,
 )
@@ -76,14 +79,37 @@ def test_identity_round_trip() -> None:
 
 
 def test_identity_request_round_trip() -> None:
-    assert unpack_identity_request(pack_identity_request("r", "c", "d")) == ("r", "c", "d")
+    assert unpack_query(pack_query("r", "c", "{}")) == ("r", "c")
 
 
 def test_identity_request_of_another_protocol_says_what_to_do() -> None:
-    content = pack_identity_request("r", "c", "d")
+    content = pack_query("r", "c", "{}")
     content[CONFIG]["protocol"] = 99
     with pytest.raises(WireError, match=r"protocol 99.*install the same version"):
-        unpack_identity_request(content)
+        unpack_query(content)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pack_query("r", "c", '{"seed": 3}'),
+        pack_round_request(RoundRequest(3, "run", SHARED), '{"seed": 3}'),
+    ],
+)
+def test_every_request_holds_the_configuration(content: RecordDict) -> None:
+    assert unpack_configuration(content) == '{"seed": 3}'
+    packed = content[CONFIG]["configuration"]
+    bomb = zlib.compress(b" " * (LONGEST_CONFIGURATION + 1))
+    for wrong in (packed[:-1], packed + b"x", b"", b"no zlib", bomb, zlib.compress(b"\xff")):
+        content[CONFIG]["configuration"] = wrong
+        with pytest.raises(WireError, match="damaged"):
+            unpack_configuration(content)
+    content[CONFIG]["configuration"] = "{}"
+    with pytest.raises(WireError, match="no configuration"):
+        unpack_configuration(content)
+    del content[CONFIG]
+    with pytest.raises(WireError, match="no configuration"):
+        unpack_configuration(content)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +145,9 @@ def test_init_carries_arrays_only() -> None:
 @pytest.mark.parametrize("shared", [SHARED, None])
 def test_round_request_round_trip(shared: np.ndarray | None) -> None:
     request = RoundRequest(3, "run", shared, final=True, proximal_mu=0.5)
-    back = unpack_round_request(pack_round_request(request), None if shared is None else SHAPE)
+    back = unpack_round_request(
+        pack_round_request(request, "{}"), None if shared is None else SHAPE
+    )
     assert replace(back, shared=None) == replace(request, shared=None)
     assert (back.shared is None) == (shared is None)
     if shared is not None and back.shared is not None:
@@ -142,10 +170,10 @@ def test_an_evaluation_carries_no_arrays() -> None:
 
 
 def test_local_training_carries_an_empty_request() -> None:
-    content = pack_round_request(RoundRequest(1, "run", None))
+    content = pack_round_request(RoundRequest(1, "run", None), "{}")
     assert not content.array_records[ARRAYS]
     with pytest.raises(WireError, match="arrays are"):
-        unpack_round_request(pack_round_request(RoundRequest(1, "run", SHARED)), None)
+        unpack_round_request(pack_round_request(RoundRequest(1, "run", SHARED), "{}"), None)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fedrsclip.bench.found import completed, lost_replies
 from fedrsclip.bench.runner import _timed
 from fedrsclip.bench.schedule import Job
 from fedrsclip_core.config.compose import join_overrides
-from fedrsclip_core.config.schema import SITE_KEYS
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.validation import flattened
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths

@@ -17,7 +17,7 @@ import pytest
 from fedrsclip.cli import main
 from fedrsclip.deploy.description import DEPLOY_KEYS
 from fedrsclip.deploy.proxy import Proxy, listen_on, nginx_conf
-from fedrsclip_core.config.compose import RUN_CONFIG_KEY, compose, from_run_config, quote
+from fedrsclip_core.config.compose import OVERRIDES_KEY, compose, from_run_config, quote
 from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.wire.digests import code_digest
 
@@ -139,9 +139,9 @@ def test_what_is_submitted_says_nothing_of_the_hosts(out: Path) -> None:
     default = FederationConfig()
     for key in DEPLOY_KEYS:
         assert getattr(config.federation, key) == getattr(default, key), key
-    assert "north" not in run[RUN_CONFIG_KEY]
+    assert "north" not in run[OVERRIDES_KEY]
     checked = words(out / "clients" / "east" / "check.sh")
-    assert checked == ["fedrsclip", "check", *shlex.split(run[RUN_CONFIG_KEY])]
+    assert checked == ["fedrsclip", "check", *shlex.split(run[OVERRIDES_KEY])]
     described = compose(OVERRIDES)
     assert config.federation.num_clients == len(described.federation.clients) == 3
     assert config.data == described.data

@@ -21,6 +21,7 @@ from fedrsclip.run.superlink import RunStatus
 from fedrsclip_core import machine
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import FederationConfig
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.tuned import write_table
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
@@ -40,7 +41,7 @@ def no_preflight(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]
         monkeypatch.setattr(preflight, "check_for_simulation", lambda config: class_names)
         monkeypatch.setattr(launch, "split_record", lambda config, hashes: {})
 
-    for variable in preflight.SITE_VARIABLES.values():
+    for variable in (key.variable for key in SITE_KEYS.values()):
         monkeypatch.delenv(variable, raising=False)
     return use
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fedrsclip.run.staging import stage_app
+from fedrsclip_core.config.compose import conf_dir
 from fedrsclip_core.wire.digests import PACKAGES, app_files, code_digest, package_folder
 
 pytestmark = pytest.mark.unit
@@ -41,7 +42,8 @@ def test_a_staged_app_has_the_digest_of_the_loaded_code(tmp_path: Path) -> None:
 def test_a_staged_app_has_only_code_configuration_and_pyproject(tmp_path: Path) -> None:
     app = stage_app(tmp_path / "app")
     staged = {p.relative_to(app).as_posix() for p in app.rglob("*") if p.is_file()}
-    assert staged == {*app_files(), "pyproject.toml"}
+    conf = {path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml")}
+    assert staged == {*app_files(), *(f"conf/{name}" for name in conf), "pyproject.toml"}
     assert {Path(name).suffix for name in staged} == {".py", ".yaml", ".toml"}
     size = sum(path.stat().st_size for path in app.rglob("*") if path.is_file())
     assert size < 5 * 2**20
@@ -79,5 +81,5 @@ def test_pyproject_keeps_flower_from_downloading_and_takes_overrides() -> None:
     assert set(pyproject["tool"]["uv"]["exclude-dependencies"]) == required
     assert "dependency-groups" not in pyproject
     app = pyproject["tool"]["flwr"]["app"]
-    assert app["config"] == {"hydra-overrides": ""}
+    assert app["config"] == {"hydra-overrides": "", "configuration": ""}
     assert "federations" not in pyproject["tool"]["flwr"]

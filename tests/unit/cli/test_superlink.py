@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedrsclip.run import superlink
-from fedrsclip_core.config.compose import RUN_CONFIG_KEY, from_run_config, join_overrides, quote
+from fedrsclip_core.config.compose import OVERRIDES_KEY, from_run_config, join_overrides, quote
 
 pytestmark = pytest.mark.unit
 
@@ -27,6 +27,6 @@ def test_a_run_configuration_is_toml_whatever_a_class_is_called(
     overrides = join_overrides([f"data.class_names=[{quote(name)},b]"])
     (tmp_path / "link").mkdir()
     link = superlink.SuperLink(tmp_path / "link", {})
-    assert link.submit(tmp_path / "app", {RUN_CONFIG_KEY: overrides}, "") == "7"
+    assert link.submit(tmp_path / "app", {OVERRIDES_KEY: overrides}, "") == "7"
     submitted = tomllib.loads((tmp_path / "flwr.submitted").read_text(encoding="utf-8"))
     assert from_run_config(submitted).data.class_names == [name, "b"]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from client_app.app import app
 from client_app.private_format import PrivateFormat
 from client_app.private_store import PrivateStore
 from client_app.runtime import Runtime, open_runtime
-from fedrsclip_core.config.compose import from_run_config, join_overrides
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.learning.prompts import ClientState, random_prompt
 from fedrsclip_core.runs import paths
-from fedrsclip_core.wire.digests import code_digest, config_digest
+from fedrsclip_core.wire.digests import code_digest
 from fedrsclip_core.wire.messages import RoundRequest
-from fedrsclip_core.wire.records import pack_identity_request, pack_round_request
+from fedrsclip_core.wire.records import pack_query, pack_round_request
 
 CLASSES = ("forest", "harbor", "river")
 WIDTH, N_CTX, SHAPE = 32, 4, (4, 32)
@@ -49,6 +51,12 @@ def make_images(folder: Path, per_class: int = 10, *, prefix: str = "scene") -> 
     return folder
 
 
+@cache
+def resolved(overrides: tuple[str, ...]) -> str:
+    """Compose once for all messages of a client."""
+    return to_json(compose([*OVERRIDES, *overrides]))
+
+
 def shared_prompt(seed: int = 0) -> NDArray[np.float32]:
     return random_prompt(N_CTX, WIDTH, 0.02, "shared", seed)
 
@@ -61,10 +69,11 @@ class Client:
     clip: Path | None
     overrides: tuple[str, ...] = ()
     node: Mapping[str, Any] = field(default_factory=dict)
+    given: str = ""
 
     @property
-    def run_config(self) -> dict[str, Any]:
-        return {"hydra-overrides": join_overrides([*OVERRIDES, *self.overrides])}
+    def configuration(self) -> str:
+        return self.given or resolved(tuple(self.overrides))
 
     @property
     def context(self) -> Context:
@@ -73,7 +82,7 @@ class Client:
             node["data-path"] = str(self.data)
         if self.clip is not None:
             node["model-path"] = str(self.clip)
-        return Context(7, 1, node | dict(self.node), RecordDict(), self.run_config)
+        return Context(7, 1, node | dict(self.node), RecordDict(), {})
 
     def ask(self, kind: str, content: RecordDict, *, ttl: float = 600.0) -> Message:
         metadata = Metadata(7, "", 1, 2, "", "", time.time(), ttl, kind)
@@ -83,10 +92,8 @@ class Client:
         assert not context.state  # it would travel back to the simulation's driver
         return reply
 
-    def query(self, action: str, **changed: str) -> Message:
-        code = changed.get("code") or code_digest()
-        config = changed.get("config") or config_digest(from_run_config(self.run_config))
-        request = pack_identity_request(RUN, code, config)
+    def query(self, action: str, *, code: str = "", configuration: str = "") -> Message:
+        request = pack_query(RUN, code or code_digest(), configuration or self.configuration)
         return self.ask(f"query.{action}", request)
 
     def train(
@@ -99,7 +106,7 @@ class Client:
         proximal_mu: float = 0.0,
     ) -> Message:
         request = RoundRequest(server_round, run, shared, proximal_mu=proximal_mu)
-        return self.ask("train", pack_round_request(request), ttl=ttl)
+        return self.ask("train", pack_round_request(request, self.configuration), ttl=ttl)
 
     def evaluate(
         self,
@@ -109,14 +116,13 @@ class Client:
         final: bool = False,
         run: str = RUN,
     ) -> Message:
-        return self.ask(
-            "evaluate", pack_round_request(RoundRequest(server_round, run, shared, final))
-        )
+        request = RoundRequest(server_round, run, shared, final)
+        return self.ask("evaluate", pack_round_request(request, self.configuration))
 
     @property
     def runtime(self) -> Runtime:
         context = self.context
-        return open_runtime(context.node_config, context.run_config)
+        return open_runtime(context.node_config, self.configuration)
 
     @property
     def format(self) -> PrivateFormat:

@@ -70,17 +70,14 @@ def test_label_counts_are_a_setting_and_wait_for_the_preparation(client: Client)
     assert unpack_identity(client.query("prepare").content).label_counts == (3, 3, 3)
 
 
-@pytest.mark.parametrize("part", ["code", "config"])
-def test_a_server_that_runs_something_else_learns_nothing_of_images_or_model(
-    client: Client, part: str
-) -> None:
+def test_a_server_that_runs_other_code_learns_nothing_of_images_or_model(client: Client) -> None:
     """Not even by a failure: the site's folders are not looked at."""
     client.overrides = ("privacy.share_label_counts=true",)
     for folder in (client.data, Path("/nowhere")):
         site = replace(client, data=folder, clip=folder)
-        identity = unpack_identity(site.query("identity", **{part: "0" * 64}).content)
+        identity = unpack_identity(site.query("identity", code="0" * 64).content)
         assert identity.client_name == "client-0"
-        assert {p for p, digest in identity.digests.items() if digest} == {"code", "config"}
+        assert {p for p, digest in identity.digests.items() if digest} == {"code"}
         sizes = (identity.width, identity.num_train, identity.num_val, identity.num_test)
         assert (sizes, identity.label_counts) == ((0, 0, 0, 0), ())
 
@@ -92,17 +89,50 @@ def test_the_split_of_a_site_is_its_own_business(client: Client) -> None:
     assert identity.num_train == 18
 
 
-def test_other_digests_are_told_at_once_and_refused_later(client: Client) -> None:
+def test_other_code_is_told_at_once_and_refused_later(client: Client) -> None:
     client.query("identity", code="0" * 64)
     log = (paths.logs_dir() / "client-0.log").read_text(encoding="utf-8")
-    assert "will refuse this client: it runs other code" in log
+    assert "will refuse this client: the server runs other code" in log
     for action in ("prepare", "init"):
-        for part in ("code", "config"):
+        fails(
+            FailureCode.CONFIGURATION,
+            lambda a=action: client.query(a, code="0" * 64),
+            because="install the same version",
+        )
+
+
+def test_a_configuration_outside_the_schema_is_refused_before_anything_is_looked_at(
+    client: Client,
+) -> None:
+    text = client.configuration
+    nowhere = replace(client, data=Path("/nowhere"), clip=Path("/nowhere"))
+    for changed, because in (
+        (text.replace('"n_ctx": 4', '"n_ctx": "4"'), "prompt.n_ctx must be an integer"),
+        (text.replace('"n_ctx": 4', '"n_ctx": 0'), "prompt.n_ctx is 0"),
+        (text.replace('"seed": 0', '"speed": 0'), "lacks seed"),
+        (text.replace('"hub_id": null', '"hub_id": null, "path": "/"'), "belongs to a site"),
+    ):
+        assert changed != text
+        for action in ("identity", "prepare", "init"):
             fails(
                 FailureCode.CONFIGURATION,
-                lambda a=action, p=part: client.query(a, **{p: "0" * 64}),
-                because="install the same version" if part == "code" else "another configuration",
+                lambda a=action, c=changed: nowhere.query(a, configuration=c),
+                because=because,
             )
+
+
+def test_a_text_that_looks_like_an_interpolation_stays_a_text(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_VARIABLE", "harbor")
+    text = json.dumps("${oc.env:SOME_VARIABLE}")
+    changed = client.configuration.replace('"a photo of a"', text)
+    assert changed != client.configuration
+    fails(
+        FailureCode.CONFIGURATION,
+        lambda: client.query("init", configuration=changed),
+        because="use fewer words",
+    )
 
 
 def test_init_is_the_words_embedding(client: Client, clip_folder: Path) -> None:
@@ -269,7 +299,7 @@ def test_zero_shot_weights_are_the_templates_features(
     wanted = torch.nn.functional.normalize(mean, dim=-1).numpy()
     client.overrides = (f"prompt.templates={json.dumps(templates)}",)
     context = client.context
-    runtime = open_runtime(context.node_config, context.run_config)
+    runtime = open_runtime(context.node_config, client.configuration)
     np.testing.assert_allclose(runtime.text.zero_shot, wanted, atol=1e-5)
 
 
@@ -312,7 +342,7 @@ def test_another_runs_private_prompt_is_the_start_if_asked_for(client: Client) -
 
 
 def test_equal_starts_are_refused(client: Client) -> None:
-    client.overrides = ("prompt.private_init='a photo of a'",)
+    client.given = client.configuration.replace("aerial view of a", "a photo of a")
     fails(
         FailureCode.CONFIGURATION,
         lambda: client.train(1, shared_prompt()),
@@ -405,12 +435,13 @@ WARM = """
 import sys
 from pathlib import Path
 from tests.unit.client.site_folder import Client, shared_prompt
-client = Client(Path(sys.argv[1]), Path(sys.argv[2]))
+client = Client(Path(sys.argv[1]), Path(sys.argv[2]), given=sys.argv[3])
 client.query("identity")
 early = {"torch", "transformers", "datasets", "PIL"} & sys.modules.keys()
 client.train(1, shared_prompt())
 client.evaluate(1, shared_prompt(), final=True)
 unneeded = {"transformers", "datasets", "PIL", "torchvision", "matplotlib", "torch._dynamo"}
+unneeded |= {"hydra", "omegaconf", "yaml"}
 late = unneeded & sys.modules.keys()
 print(sorted(early), sorted(late))
 """
@@ -420,7 +451,7 @@ def test_warm_messages_import_only_what_they_need(client: Client) -> None:
     client.query("prepare")
     assert client.data is not None and client.clip is not None
     done = subprocess.run(
-        [sys.executable, "-c", WARM, str(client.data), str(client.clip)],
+        [sys.executable, "-c", WARM, str(client.data), str(client.clip), client.configuration],
         capture_output=True,
         text=True,
         check=True,

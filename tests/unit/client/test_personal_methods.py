@@ -173,7 +173,7 @@ def test_an_image_that_becomes_unreadable_between_the_caches_is_left_out_of_both
     replace(here, overrides=("method=promptfl",)).query("prepare")
     broken = replace(here, overrides=("method=fedotp", "data.max_unreadable=0.3"))
     context = broken.context
-    site = runtime.open_runtime(context.node_config, context.run_config)
+    site = runtime.open_runtime(context.node_config, client.configuration)
     index = int(site.data.split.train[4])
     assert here.data is not None
     file = here.data / site.data.source.describe(index)
@@ -188,7 +188,7 @@ def test_an_image_that_becomes_unreadable_between_the_caches_is_left_out_of_both
 def test_patches_belong_to_their_images(client: Client) -> None:
     client.overrides = ("method=fedotp",)
     context = client.context
-    site = runtime.open_runtime(context.node_config, context.run_config)
+    site = runtime.open_runtime(context.node_config, client.configuration)
     part = site.features("val", SiteLog("client-0"))
     assert part.patches is not None and part.patches.dtype == np.float16
     encoder = ImageEncoder(site.files, "cpu")

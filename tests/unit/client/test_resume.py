@@ -8,7 +8,7 @@ from flwr.app import Message
 
 from client_app.app import app as client_app
 from fedrsclip.bench.inprocess import InProcessGrid
-from fedrsclip_core.config.compose import from_run_config, join_overrides
+from fedrsclip_core.config.compose import compose
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import TRAIN
 from server_app import app as server
@@ -46,12 +46,11 @@ def go(
     dies_in: int | None = None,
     after_training: bool = False,
 ) -> None:
-    run_config = {"hydra-overrides": join_overrides([*OVERRIDES, *overrides])}
     site = {"num-partitions": 2, "data-path": str(images), "model-path": str(clip)}
     nodes: list[dict[str, Any]] = [{"partition-id": number, **site} for number in range(2)]
-    grid = Dying(client_app, nodes, run_config)
+    grid = Dying(client_app, nodes)
     grid.dies_in, grid.after_training = dies_in, after_training
-    config = from_run_config(run_config)
+    config = compose([*OVERRIDES, *overrides])
     server.run(server.exchange_of(grid), config, run_id=1, echo=lambda line: None)
 
 

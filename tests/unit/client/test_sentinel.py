@@ -137,7 +137,7 @@ def site_bytes(watch: Watch) -> tuple[list[bytes], list[bytes]]:
     from client_app.runtime import open_runtime
     from client_app.site_log import SiteLog
 
-    runtime = open_runtime(context.node_config, context.run_config)
+    runtime = open_runtime(context.node_config, watch.client.configuration)
     sets = [runtime.features(part, SiteLog("client-0")) for part in PARTS]
     features = [part.features.tobytes() for part in sets]
     return pixels, features + [p.patches.tobytes() for p in sets if p.patches is not None]
@@ -199,7 +199,7 @@ def unreadable_images(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Mes
 
 
 def other_configuration(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
-    return lambda: replace(client, overrides=(f"{MARK}.key=1",)).query("identity", config="0" * 64)
+    return lambda: client.query("identity", configuration=f'{{"{MARK}": 1}}')
 
 
 def bad_node(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:

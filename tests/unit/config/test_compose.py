@@ -19,7 +19,8 @@ from fedrsclip_core.config.compose import (
     quote,
     recorded_file,
 )
-from fedrsclip_core.config.schema import SITE_KEYS, Config, OptimizerConfig, StrategyConfig
+from fedrsclip_core.config.schema import Config, OptimizerConfig, StrategyConfig
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.tuned import read_table, write_table
 from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.errors import ConfigError
@@ -301,7 +302,7 @@ def test_no_interpolation_is_evaluated_however_it_is_hidden(
 def test_run_config_is_composed_like_a_command_line() -> None:
     overrides = ["data.class_words.golf_course=golf, 'the' course", "seed=3", "prompt.n_ctx=2"]
     overrides[0] = f"data.class_words.golf_course={quote(overrides[0].partition('=')[2])}"
-    config = from_run_config({configuration.RUN_CONFIG_KEY: join_overrides(overrides)})
+    config = from_run_config({configuration.OVERRIDES_KEY: join_overrides(overrides)})
     assert config == compose(overrides)
     assert config.data.class_words == {"golf_course": "golf, 'the' course"}
     assert from_run_config({}) == Config()
@@ -310,13 +311,13 @@ def test_run_config_is_composed_like_a_command_line() -> None:
 @pytest.mark.parametrize("key", SITE_KEYS)
 def test_a_site_key_must_not_travel_and_is_not_repeated(key: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(key)) as caught:
-        from_run_config({configuration.RUN_CONFIG_KEY: f"seed=1 +{key}=/secret/place"})
+        from_run_config({configuration.OVERRIDES_KEY: f"seed=1 +{key}=/secret/place"})
     assert "secret" not in str(caught.value)
 
 
 def test_an_unbalanced_quote_in_the_run_config() -> None:
     with pytest.raises(ConfigError, match="unbalanced quote"):
-        from_run_config({configuration.RUN_CONFIG_KEY: "run.name='x"})
+        from_run_config({configuration.OVERRIDES_KEY: "run.name='x"})
 
 
 def test_site_values_are_literal() -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from fedrsclip.run.staging import stage_app
-from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.wire import digests
@@ -18,16 +17,13 @@ pytestmark = pytest.mark.unit
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Three small packages and a conf folder that the digests take for the loaded app."""
+    """Three small packages that the digests take for the loaded app."""
     for package in digests.PACKAGES:
         (tmp_path / package).mkdir()
         (tmp_path / package / "__init__.py").write_text("X = 1\n")
-    (tmp_path / "conf" / "model").mkdir(parents=True)
-    (tmp_path / "conf" / "model" / "a.yaml").write_text("name: a\n")
     monkeypatch.setattr(
         digests, "package_folder", lambda package: _existing(tmp_path / package, package)
     )
-    monkeypatch.setattr(configuration, "conf_dir", lambda: tmp_path / "conf")
     return tmp_path
 
 
@@ -40,7 +36,7 @@ def test_a_changed_byte_changes_the_code_digest(app: Path) -> None:
     before = digests.files_digest(digests.app_files())
     assert digests.files_digest(digests.app_files()) == before
     seen = {before}
-    for name in ("client_app/__init__.py", "conf/model/a.yaml"):
+    for name in ("client_app/__init__.py", "server_app/__init__.py"):
         (app / name).write_bytes((app / name).read_bytes() + b" ")
         seen.add(digests.files_digest(digests.app_files()))
     (app / "server_app" / "new.py").write_text("")
@@ -83,8 +79,7 @@ def test_code_that_is_edited_while_it_runs_keeps_its_digest(tmp_path: Path) -> N
 def test_the_loaded_packages_are_digested() -> None:
     files = digests.app_files()
     assert files["fedrsclip_core/wire/digests.py"] == Path(digests.__file__).resolve()
-    assert "conf/config.yaml" in files
-    assert {name.partition("/")[0] for name in files} == {*digests.PACKAGES, "conf"}
+    assert {name.partition("/")[0] for name in files} == set(digests.PACKAGES)
 
 
 def test_a_missing_package_is_a_sentence() -> None:

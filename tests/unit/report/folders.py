@@ -10,7 +10,8 @@ from typing import Any
 
 from fedrsclip.bench.tables import STANDARD
 from fedrsclip_core.config.compose import compose
-from fedrsclip_core.config.schema import SITE_KEYS, Config
+from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.validation import flattened
 from fedrsclip_core.learning.diagnostics import BINS
 from fedrsclip_core.runs.evaluations import FORMAT

@@ -28,7 +28,7 @@ from fedrsclip_core.wire.records import (
     pack_identity,
     pack_init,
     pack_round_reply,
-    unpack_identity_request,
+    unpack_query,
     unpack_round_request,
 )
 from server_app.exchange import Exchange
@@ -162,7 +162,7 @@ class Fakes:
         return Message(answer, reply_to=message)
 
     def _identity(self, partition: int, content: RecordDict) -> RecordDict:
-        unpack_identity_request(content)
+        unpack_query(content)
         changes = self.identities.get(partition, {})
         return pack_identity(replace(identity(partition, self.config), **changes))  # type: ignore[arg-type]
 
@@ -205,7 +205,7 @@ class Fakes:
 
 class _Grid(InProcessGrid):
     def __init__(self, fakes: Fakes, nodes: list[dict[str, int]]) -> None:
-        super().__init__(fakes.app(), nodes, {})  # type: ignore[arg-type]
+        super().__init__(fakes.app(), nodes)  # type: ignore[arg-type]
         self._fakes = fakes
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:

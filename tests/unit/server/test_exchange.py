@@ -8,14 +8,14 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 
 from fedrsclip.bench.inprocess import InProcessGrid
 from fedrsclip_core.wire.messages import QUERY_IDENTITY, ClientFailure, FailureCode
-from fedrsclip_core.wire.records import CONFIG, pack_identity_request
+from fedrsclip_core.wire.records import CONFIG, pack_query
 from server_app.exchange import Exchange, failure_reason, new_messages, serialized_size
 from server_app.flower_internals import ErrorCode
 from tests.unit.server.fakes import Clock, Fakes, small_config
 
 pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
-REQUEST = pack_identity_request("r", "c", "d")
+REQUEST = pack_query("r", "c", "d")
 
 
 def exchange_of(grid: InProcessGrid) -> tuple[Exchange, Clock]:

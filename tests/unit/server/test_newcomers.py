@@ -26,7 +26,7 @@ class Federation:
         exchange = self.clock.exchange(self.grid)
         who = [identity(partition, fakes.config) for partition in range(2)]
         own = who[0].digests
-        standard = Standard("r", own["code"], own["config"], fakes.config.prompt.n_ctx, False)
+        standard = Standard("r", own["code"], own["config"], "{}", fakes.config.prompt.n_ctx, False)
         self.newcomers = Newcomers(exchange, standard, TIMEOUT, self.said.append, set())
         self.clients = tuple(Client(1000 + p, who[p]) for p in range(2))
 
@@ -37,7 +37,7 @@ class Federation:
 
     def arrives(self, node_id: int, partition: int) -> None:
         contexts = InProcessGrid(
-            self.fakes.app(), [{"partition-id": partition, "num-partitions": 3}], {}
+            self.fakes.app(), [{"partition-id": partition, "num-partitions": 3}]
         ).contexts
         self.grid.contexts[node_id] = contexts[1000]
 

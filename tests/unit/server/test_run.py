@@ -20,7 +20,7 @@ from safetensors import safe_open
 
 from fedrsclip.bench.inprocess import InProcessGrid
 from fedrsclip_core import machine
-from fedrsclip_core.config.compose import RUN_CONFIG_KEY
+from fedrsclip_core.config.compose import OVERRIDES_KEY
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.learning.prompts import random_prompt
@@ -826,7 +826,7 @@ def test_the_server_needs_neither_torch_nor_transformers() -> None:
 def test_main_prints_one_sentence_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
     grid = Fakes(small_config()).grid()
     context = next(iter(grid.contexts.values()))
-    context.run_config = {RUN_CONFIG_KEY: "prompt.nctx=4"}
+    context.run_config = {OVERRIDES_KEY: "prompt.nctx=4"}
     with pytest.raises(FedRSCLIPError, match=r"prompt\.nctx") as caught:
         server.app(grid, context)
     assert caught.value.__suppress_context__

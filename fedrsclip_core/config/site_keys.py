@@ -1,0 +1,30 @@
+"""The keys that belong to a site: facts of one machine, which never travel."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SiteKey:
+    """Where a site takes the value of a key from.
+
+    Attributes
+    ----------
+    node_config : str
+        The key of Flower's node configuration; it comes first.
+    variable : str
+        The environment variable.
+    """
+
+    node_config: str
+    variable: str
+
+    def __str__(self) -> str:
+        return f"node configuration ({self.node_config}) or {self.variable}"
+
+
+SITE_KEYS = {
+    "data.path": SiteKey("data-path", "FEDRSCLIP_DATA_PATH"),
+    "model.path": SiteKey("model-path", "FEDRSCLIP_MODEL_PATH"),
+    "federation.device": SiteKey("device", "FEDRSCLIP_DEVICE"),
+}
+"""Stripped from what travels, outside digest and ``config.yaml``."""
