@@ -15,9 +15,6 @@ from torch.nn import functional
 
 from fedrsclip_core.config.schema import TRANSPORT, PromptConfig
 
-ITERATIONS = 40
-"""A fixed number, not a tolerance: an image's plan must not depend on the rest of its batch."""
-
 
 @dataclass(frozen=True)
 class Transport:
@@ -29,10 +26,13 @@ class Transport:
         The mass ``gamma`` that a plan moves, in (0, 1]; 1 is balanced transport.
     eps : float
         Weight of the entropy; in float32 at least 0.03, because ``exp(-2 / eps)`` must not vanish.
+    iterations : int
+        A fixed number, not a tolerance: an image's plan must not depend on the rest of its batch.
     """
 
     mass: float
     eps: float
+    iterations: int = 40
 
     @classmethod
     def of(cls, prompt: PromptConfig) -> "Transport | None":
@@ -55,7 +55,7 @@ def transport_plan(similarity: Tensor, transport: Transport) -> Tensor:
     similarity : Tensor
         Cosines ``(N, K, n_cls, V)`` of K prompts and V patches.
     transport : Transport
-        Mass and entropy.
+        Mass, entropy and iterations.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def transport_plan(similarity: Tensor, transport: Transport) -> Tensor:
         top = similarity.amax(dim=(1, 3), keepdim=True)
         kernel = torch.exp((similarity - top) / transport.eps).contiguous()  # (N, K, n_cls, V)
         scaling = mass / kernel.sum(dim=(1, 3), keepdim=True)  # (N, 1, n_cls, 1)
-        for _ in range(ITERATIONS):
+        for _ in range(transport.iterations):
             offered = (kernel * scaling).sum(dim=1, keepdim=True)  # (N, 1, n_cls, V)
             offered = offered * _size(offered, bound, mass)
             limited = kernel * (bound / offered).clamp(max=1)  # (N, K, n_cls, V)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from fedrsclip_core.clip.text_encoder import unit
-from fedrsclip_core.learning import optimal_transport as transport
 from fedrsclip_core.learning.optimal_transport import Transport, transport_logits, transport_plan
 
 pytestmark = pytest.mark.unit
@@ -59,11 +58,10 @@ def test_mass_one_is_balanced_transport() -> None:
 
 @pytest.mark.parametrize("mass", MASSES)
 @pytest.mark.parametrize("eps", [0.1, 0.3])
-def test_optimality_conditions(monkeypatch: pytest.MonkeyPatch, mass: float, eps: float) -> None:
+def test_optimality_conditions(mass: float, eps: float) -> None:
     """T / exp(S / eps) factors into u for patches and w for prompts; u is below 1 at the bound."""
-    monkeypatch.setattr(transport, "ITERATIONS", 400)
     similarity = cosines()
-    plan = transport_plan(similarity, Transport(mass, eps))
+    plan = transport_plan(similarity, Transport(mass, eps, iterations=400))
     dual = plan.log() - similarity / eps  # log u + log w, (N, K, n_cls, V)
     between = dual[:, 0] - dual[:, 1]  # (N, n_cls, V): the patch cancels
     assert (between - between[..., :1]).abs().max() < 1e-7
@@ -74,13 +72,11 @@ def test_optimality_conditions(monkeypatch: pytest.MonkeyPatch, mass: float, eps
     assert of_patch.max() == 0
 
 
-def test_the_usual_iterations_have_converged(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_usual_iterations_have_converged() -> None:
     similarity = cosines(patches=64)
     for mass in MASSES:
         usual = transport_plan(similarity.float(), Transport(mass, 0.1))
-        with monkeypatch.context() as patch:
-            patch.setattr(transport, "ITERATIONS", 1000)
-            exact = transport_plan(similarity, Transport(mass, 0.1))
+        exact = transport_plan(similarity, Transport(mass, 0.1, iterations=1000))
         assert (usual - exact).abs().max() < 1e-5 / 64
 
 
@@ -96,13 +92,10 @@ def brute_force(similarity: np.ndarray, moved: int) -> float:
 
 
 @pytest.mark.parametrize("moved", [1, 2, 3])
-def test_without_entropy_it_is_the_best_assignment(
-    monkeypatch: pytest.MonkeyPatch, moved: int
-) -> None:
+def test_without_entropy_it_is_the_best_assignment(moved: int) -> None:
     """With equal masses, the linear programme's vertices move whole patches."""
-    monkeypatch.setattr(transport, "ITERATIONS", 4000)
     similarity = cosines(images=2, patches=6)
-    plan = transport_plan(similarity, Transport(moved / 3, 0.004))
+    plan = transport_plan(similarity, Transport(moved / 3, 0.004, iterations=4000))
     reached = (plan * similarity).sum(dim=(1, 3))  # (N, n_cls)
     for image, label in product(range(2), range(4)):
         best = brute_force(similarity[image, :, label].numpy(), moved)
