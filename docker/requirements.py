@@ -5,7 +5,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-# The server draws pictures and never sees an image; a client trains and draws none.
+# At the server runs are watched and reported; it never sees an image. A client trains.
 _DRAWING = {"matplotlib", "jinja2", "rich"}
 _PLAIN = {"flwr", "httpx", "hydra-core", "numpy", "cryptography", "safetensors", "tomli-w"}
 _SERVER = _PLAIN | _DRAWING

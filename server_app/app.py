@@ -19,7 +19,7 @@ from fedrsclip_core.runs.records import Results, RoundRecord
 from fedrsclip_core.runs.run_folder import STOPPED, RunFolder
 from fedrsclip_core.runs.shared_prompt import write_shared_prompt
 from fedrsclip_core.wire import digests
-from server_app import pictures, results, roster
+from server_app import results, roster
 from server_app.admission import Standard
 from server_app.attempts import Attempt, Echo, keep_digests, open_attempt
 from server_app.checkpoint import Checkpoint, write_checkpoint
@@ -122,7 +122,7 @@ def _carry_out(exchange: Exchange, config: Config, attempt: Attempt, echo: Echo)
             if failure is error:
                 raise
             raise failure from None
-    echo(f"figures and pictures: {folder.path}")
+    echo(f"results: {folder.path}")
     return RunOutcome(folder.path, summary, state.shared)
 
 
@@ -165,7 +165,6 @@ def _federate(
     train, val, test = (sum(column) for column in zip(*counts, strict=True))
     echo(f"images: {train} train, {val} val, {test} test")
     keep_digests(folder, state.digests(), attempt.checkpoint, echo)
-    pictures.attempt(pictures.draw_partition, folder.path / "partition.png", state, echo)
 
     def on_record(record: RoundRecord) -> None:
         state.records.append(record)
@@ -244,11 +243,7 @@ class _Ending:
         _write_shared_prompt(folder, state)
         state.seconds = self.seconds()
         summary = results.summary(state, reason=reason)
-        # Whoever stops a run kills it a moment later: no time for pictures then.
         if state.records and reason != STOPPED:
-            pictures.attempt(
-                pictures.draw_accuracy, folder.path / "accuracy.png", state, self._echo
-            )
             self._echo(lines.final_table(summary))
         folder.write_results(summary)
         return summary

@@ -3,8 +3,21 @@
 from pathlib import Path
 
 
+def draw_pictures(folder: Path) -> list[Path]:
+    """Draw ``accuracy.png`` and ``partition.png`` of a run into its folder; return what was drawn.
+
+    Raises
+    ------
+    OSError
+        If a picture cannot be written.
+    """
+    from fedrsclip.report.write import draw_pictures
+
+    return draw_pictures(folder)
+
+
 def write_report(folder: Path, *, images: Path | None = None) -> Path:
-    """Write ``<folder>/report.html`` and return its path.
+    """Write ``<folder>/report.html`` and return its path; draw a run's two pictures, too.
 
     Parameters
     ----------
@@ -20,7 +33,7 @@ def write_report(folder: Path, *, images: Path | None = None) -> Path:
     DataError
         If ``images`` holds no images.
     OSError
-        If the page cannot be written.
+        If the page or a picture cannot be written.
     """
     # The figures need matplotlib, which takes a second to import.
     from fedrsclip.report.write import write

@@ -5,23 +5,24 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
 from fedrsclip.bench.summary import Summary, summarise, text
-from fedrsclip.report.axes import HALF, legend, plain, rounds
 from fedrsclip.report.bench_folder import Bench, Curve
-from fedrsclip.report.bench_tables import differences_of
-from fedrsclip.report.palette import (
+from fedrsclip.report.drawing import (
     BLUE,
+    DASHED,
     DASHES,
     GREEN,
     GREY,
+    HALF,
     INK,
     MARKERS,
     PURPLE,
     SERIES,
     SURFACE,
     VERMILLION,
+    canvas,
+    round_axis,
 )
 from fedrsclip.report.panel import Drawn, Table
-from fedrsclip.report.svg import canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,10 +47,10 @@ def by_method(bench: Bench, setting: str) -> Drawn | str:
         return "No cell of this setting is completed."
     size = (HALF[0], max(HALF[1], 80 + _ROW * len(methods)))
     drawn = canvas(*size)
-    axes = plain(drawn.axes(), x="test images, %", grid="x")
+    axes = drawn.axes(x="test images, %", grid="x")
     base = summarise(row.get("test_zero_shot") for rows in methods.values() for row in rows)
     if base is not None:
-        line = axes.axvline(base.mean, color=GREY, linestyle=(0, (5, 3)), linewidth=1.5)
+        line = axes.axvline(base.mean, color=GREY, linestyle=DASHED, linewidth=1.5)
         line.set_label("zero-shot")
         line.set_gid("zero-shot")
     for index, (title, values) in enumerate(found.items()):
@@ -76,13 +77,12 @@ def by_method(bench: Bench, setting: str) -> Drawn | str:
         drawn.name(line, f"figure-{index}", tips)
     axes.set_yticks(range(len(methods)), list(methods), color=INK, fontsize=12)
     axes.set(ylim=(len(methods) - 0.5, -0.5), xlim=(0, 100))
-    legend(axes, 3)
+    drawn.legend(3)
     return Drawn(
         drawn,
         f"{', '.join(found)} of {len(methods)} methods in the setting {setting}.",
         _methods_table(methods, found, bench.num_seeds),
         "Mean over seeds, with its deviation.",
-        size,
     )
 
 
@@ -97,7 +97,7 @@ def over_rounds(bench: Bench, setting: str, mode: str) -> Drawn | str:
         return f"No completed cell has {mode} accuracies over rounds."
     size = (HALF[0], HALF[1] + _LEGEND_ROW * ((len(found) + 1) // 2))
     drawn = canvas(*size)
-    axes = plain(drawn.axes(), x="round", y=f"{mode}, % of test images")
+    axes = drawn.axes(x="round", y=f"{mode}, % of test images")
     for method, points in found.items():
         style = _style(bench, method)
         x, mean, deviation, _ = zip(*points, strict=True)
@@ -110,8 +110,8 @@ def over_rounds(bench: Bench, setting: str, mode: str) -> Drawn | str:
         (line,) = axes.plot(x, mean, label=method, linewidth=2, markevery=every, **style)
         line.set_gid(f"curve-{_slug(method)}")
     numbers = [number for points in found.values() for number, *_ in points]
-    rounds(axes, min(numbers), max(numbers))
-    legend(axes, 2)
+    round_axis(axes, min(numbers), max(numbers))
+    drawn.legend(2)
     rows = [
         (method, str(number), f"{mean:.1f}", f"{deviation:.1f}", str(seeds))
         for method, points in found.items()
@@ -124,7 +124,6 @@ def over_rounds(bench: Bench, setting: str, mode: str) -> Drawn | str:
         + ".",
         Table(("method", "round", "mean", "deviation", "seeds"), rows),
         "Mean over seeds; the bands are its deviation. Rounds that every seed has evaluated.",
-        size,
     )
 
 
@@ -140,7 +139,7 @@ def bytes_and_accuracy(bench: Bench, setting: str) -> Drawn | str:
         return "No completed cell has bytes and an accuracy."
     size = (HALF[0], HALF[1] + _LEGEND_ROW * ((len(found) + 1) // 2))
     drawn = canvas(*size)
-    axes = plain(drawn.axes(), x="kB per run, down and up", y="test accuracy, %", grid="both")
+    axes = drawn.axes(x="kB per run, down and up", y="test accuracy, %", grid="both")
     for method in sorted(found, key=bench.methods.index):
         style = _style(bench, method) | {"linestyle": ""}
         seeds, sent, got = zip(*found[method], strict=True)
@@ -156,7 +155,7 @@ def bytes_and_accuracy(bench: Bench, setting: str) -> Drawn | str:
         drawn.name(dot, f"mean-{_slug(method)}", [tip])
     axes.set_ylim(0, 100)
     _kilobytes(axes, [sent for known in found.values() for _, sent, _ in known])
-    legend(axes, 2)
+    drawn.legend(2)
     rows_ = [
         (method, f"{fmean(s for _, s, _ in known):.1f}", f"{fmean(a for _, _, a in known):.1f}")
         for method, known in found.items()
@@ -169,7 +168,6 @@ def bytes_and_accuracy(bench: Bench, setting: str) -> Drawn | str:
         Table(("method", "kB", "accuracy, %"), rows_),
         "Large: mean over seeds; small: each seed. Personalized accuracy where there is one, else "
         "global or zero-shot.",
-        size,
     )
 
 
@@ -178,13 +176,13 @@ def against_reference(bench: Bench, setting: str) -> Drawn | str:
     if bench.reference is None:
         return "The benchmark names no reference."
     figures = {t: bench.layout.main[t] for t in bench.layout.compared[:2]}
-    every = differences_of(bench, setting, figures)
+    every = bench.differences(setting, figures)
     found = {name: values for name, values in every.items() if any(values.values())}
     if not found:
         return f"No completed cell has a partner of {bench.reference}."
     size = (HALF[0], 90 + 40 * len(found))
     drawn = canvas(*size)
-    axes = plain(drawn.axes(), x=f"points against {bench.reference}", grid="x")
+    axes = drawn.axes(x=f"points against {bench.reference}", grid="x")
     for index, title in enumerate(figures):
         color, hatch = _FIGURES[index][0], ("", "///")[index]
         known = [(row, v[title]) for row, v in enumerate(found.values()) if v[title] is not None]
@@ -211,7 +209,7 @@ def against_reference(bench: Bench, setting: str) -> Drawn | str:
     axes.axvline(0, color=GREY, linewidth=1.5)
     axes.set_yticks(range(len(found)), list(found), color=INK, fontsize=12)
     axes.set_ylim(len(found) - 0.5, -0.5)
-    legend(axes)
+    drawn.legend()
     rows = [
         (name, *(text(v[t], bench.num_seeds, signed=True) for t in figures))
         for name, v in found.items()
@@ -226,7 +224,6 @@ def against_reference(bench: Bench, setting: str) -> Drawn | str:
         + ".",
         Table(("method", *figures), rows),
         f"Left of zero it is worse than {bench.reference}. Paired over seeds, with the deviation.",
-        size,
     )
 
 

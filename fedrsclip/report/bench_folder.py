@@ -6,6 +6,7 @@ from math import isfinite
 from pathlib import Path
 
 from fedrsclip.bench.folder import BenchDescription, BenchFolder, CsvRow, is_cell, is_completed
+from fedrsclip.bench.summary import Summary, paired
 from fedrsclip.bench.tables import STANDARD, Layout, label
 from fedrsclip.report.files import Json, without_paths
 from fedrsclip.report.state import State
@@ -71,6 +72,22 @@ class Bench:
             if row["setting"] == setting:
                 methods.setdefault(label(row), []).append(row)
         return methods
+
+    def differences(
+        self, setting: str, figures: Mapping[str, str]
+    ) -> dict[str, dict[str, Summary | None]]:
+        """Return by method and title the summary of its differences to the reference."""
+        methods = self.of(setting)
+        return {
+            name: {
+                title: paired(
+                    rows, methods.get(label(rows[0] | {"method": self.reference}), []), key
+                )
+                for title, key in figures.items()
+            }
+            for name, rows in methods.items()
+            if rows[0]["method"] != self.reference
+        }
 
 
 def read_bench(path: Path) -> Bench:

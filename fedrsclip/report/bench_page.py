@@ -1,15 +1,39 @@
-"""The page of one benchmark: its tables and figures, setting by setting."""
+"""The page of one benchmark: its tables, to look at and to copy, and its figures."""
 
+import csv
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
+from fedrsclip.bench.summary import Summary, summarise, text
+from fedrsclip.bench.tables import Table as Plain
+from fedrsclip.bench.tables import latex
 from fedrsclip.report import bench_figures
-from fedrsclip.report.bench_folder import Bench, read_bench
-from fedrsclip.report.bench_tables import Marked, as_csv, as_latex, differences, means
+from fedrsclip.report.bench_folder import Bench
+from fedrsclip.report.drawing import drawing
+from fedrsclip.report.files import Json
 from fedrsclip.report.panel import Panel, Table, panel
-from fedrsclip.report.svg import drawing
+
+_COMMANDS = {"best": r"\textbf{%s}", "second": r"\underline{%s}", "": "%s"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field's text, and whether it is the best or the second best of its column."""
+
+    text: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A table of fields; the first column names the rows."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[Field]]]
 
 
 @dataclass(frozen=True)
@@ -22,9 +46,8 @@ class Setting:
     panels: list[Panel]
 
 
-def bench_page(folder: Path) -> dict[str, Any]:
+def bench_page(bench: Bench) -> dict[str, Any]:
     """Return what the template shows of a benchmark."""
-    bench = read_bench(folder)
     names = list(dict.fromkeys(str(row["setting"]) for row in bench.rows))
     with drawing():
         shown = [_setting(bench, name, f"setting-{i}") for i, name in enumerate(names)]
@@ -43,6 +66,72 @@ def bench_page(folder: Path) -> dict[str, Any]:
         "latex": as_latex(tables, f"{bench.name}: {caption}"),
         "cells": (bench.num_cells - len(bench.missing), bench.num_cells),
     }
+
+
+def means(bench: Bench, setting: str, columns: Mapping[str, str], title: str) -> Marked | None:
+    """Return means over seeds, best and second best marked; ``None`` without any figure."""
+    methods = bench.of(setting)
+    found = {
+        column: [summarise(_known(r, figure) for r in rows) for rows in methods.values()]
+        for column, figure in columns.items()
+    }
+    kept = {column: values for column, values in found.items() if any(values)}
+    if not kept:
+        return None
+    fields = {
+        column: [
+            Field(text(value, bench.num_seeds), mark)
+            for value, mark in zip(values, _marks(values, columns[column]), strict=True)
+        ]
+        for column, values in kept.items()
+    }
+    rows = [(name, [fields[column][i] for column in kept]) for i, name in enumerate(methods)]
+    return Marked(title, ("method", *kept), rows)
+
+
+def differences(bench: Bench, setting: str) -> Marked | None:
+    """Return each method minus the reference, paired over seeds."""
+    if bench.reference is None:
+        return None
+    figures = {t: bench.layout.main[t] for t in bench.layout.compared if t in bench.layout.main}
+    rows = [
+        (name, [Field(text(one, bench.num_seeds, signed=True)) for one in found.values()])
+        for name, found in bench.differences(setting, figures).items()
+    ]
+    title = f"Minus {bench.reference}, paired over seeds"
+    return Marked(title, ("method", *figures), rows) if rows else None
+
+
+def as_csv(made: Mapping[str, Sequence[Marked]]) -> str:
+    """Return tables by setting as CSV, a line per setting, method and figure."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("setting", "table", "method", "figure", "value"))
+    for setting, tables in made.items():
+        for table in tables:
+            for name, fields in table.rows:
+                writer.writerows(
+                    (setting, table.title, name, title, field.text)
+                    for title, field in zip(table.header[1:], fields, strict=True)
+                )
+    return file.getvalue()
+
+
+def as_latex(made: Mapping[str, Sequence[Marked]], caption: str) -> str:
+    """Return tables by setting as LaTeX: best in bold, second best underlined."""
+    tables = [
+        Plain(
+            f"{setting}: {table.title}",
+            tuple(table.header),
+            tuple(
+                (name, *(_COMMANDS[f.mark] % f.text if f.text else "" for f in fields))
+                for name, fields in table.rows
+            ),
+        )
+        for setting, found in made.items()
+        for table in found
+    ]
+    return latex(tables, caption)
 
 
 def _setting(bench: Bench, name: str, anchor: str) -> Setting:
@@ -85,3 +174,19 @@ def _caption(bench: Bench) -> str:
         f"{done} of {bench.num_cells} cells: {len(settings)} settings, {len(methods)} methods, "
         f"{bench.num_seeds} seeds; mean ± deviation over seeds, in per cent"
     )
+
+
+def _known(row: Json, figure: str) -> float | None:
+    value = row.get(figure)
+    return value if isinstance(value, float) else None
+
+
+def _marks(values: Sequence[Summary | None], figure: str) -> list[str]:
+    """Mark by what is shown: equal texts are equally good."""
+    lower = figure.endswith("_ece") or figure.startswith("mb_to_")
+    shown = [None if value is None else float(f"{value.mean:.1f}") for value in values]
+    order = sorted({value for value in shown if value is not None}, reverse=not lower)
+    if len(order) < 2:
+        return [""] * len(shown)  # zero-shot, the same for all methods
+    marks = {order[0]: "best", order[1]: "second"}
+    return ["" if value is None else marks.get(value, "") for value in shown]

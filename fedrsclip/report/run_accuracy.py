@@ -1,14 +1,34 @@
-"""How good a run is: from zero-shot to personalized, over rounds, and for each client."""
+"""How good a run is: from zero-shot to personalized, over rounds, by client and by class."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from fedrsclip.report.axes import HALF, curve, legend, plain, rounds
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip.report.drawing import (
+    BLUE,
+    DASHED,
+    GREY,
+    HALF,
+    HEAT,
+    INK,
+    MUTED,
+    ORANGE,
+    SURFACE,
+    VERMILLION,
+    Canvas,
+    Cell,
+    canvas,
+    curve,
+    heat_map,
+    round_axis,
+    share_of,
+)
 from fedrsclip.report.files import Json
-from fedrsclip.report.palette import BLUE, GREY, INK, MUTED, SURFACE, VERMILLION
 from fedrsclip.report.panel import Drawn, Table
 from fedrsclip.report.run_folder import Run
-from fedrsclip.report.svg import canvas
 from fedrsclip_core.runs.units import percent
 
 if TYPE_CHECKING:
@@ -18,6 +38,23 @@ NOTHING = "Nothing was evaluated yet."
 _LABELS = (("left", (6, 11)), ("left", (9, -21)), ("right", (-8, 11)))
 _NUMBERED = 24
 """Up to so many clients carry their number in their dot."""
+_WORST = 10
+_PARTS = {"train": (BLUE, ""), "val": (GREY, "///"), "test": (ORANGE, "...")}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two classes, and how many test images of the first were taken for the second."""
+
+    true: str
+    answered: str
+    images: int
+    of: int
+
+    @property
+    def share(self) -> str:
+        """Of all test images of the class, in per cent."""
+        return percent(self.images / self.of)
 
 
 def zero_shot(run: Run) -> float | None:
@@ -37,7 +74,7 @@ def steps(run: Run) -> Drawn | str:
     if not known:
         return "There are no test images."
     drawn = canvas(*HALF)
-    axes = plain(drawn.axes(), y="test accuracy, %")
+    axes = drawn.axes(y="test accuracy, %")
     _clients_of_steps(axes, drawn, run)
     if personal:
         _worst(axes, drawn, personal["worst"])
@@ -58,7 +95,6 @@ def steps(run: Run) -> Drawn | str:
         Table(("test accuracy", "%"), rows),
         "Thick: all clients together, personalized as their mean. Thin: each client, from the "
         "shared prompt alone to shared and private prompt together.",
-        HALF,
     )
 
 
@@ -67,7 +103,7 @@ def over_rounds(run: Run) -> Drawn | str:
     if not run.evaluated:
         return NOTHING
     drawn = canvas(*HALF)
-    axes = plain(drawn.axes(), x="round", y="test accuracy, %")
+    axes = drawn.axes(x="round", y="test accuracy, %")
     shown = [(r["round"], r["test"]) for r in run.evaluated]
     personal = [(number, t["personalized"]) for number, t in shown if t["personalized"]]
     if personal:
@@ -79,22 +115,25 @@ def over_rounds(run: Run) -> Drawn | str:
         band.set_gid("span")
     base = zero_shot(run)
     if base is not None:
-        line = axes.axhline(100 * base, color=GREY, linestyle=(0, (5, 3)), linewidth=2)
+        line = axes.axhline(100 * base, color=GREY, linestyle=DASHED, linewidth=2)
         line.set_gid("zero-shot")
         line.set_label("zero-shot")
     known = [(number, t["global"]) for number, t in shown if t["global"] is not None]
-    _mode(axes, drawn, known, "global", BLUE, "s")
-    _mode(axes, drawn, [(n, p["mean"]) for n, p in personal], "personalized", VERMILLION, "o")
-    rounds(axes, 0, max(int(run.config.get("federation.num_rounds", 1)), shown[-1][0], 1))
+    means = [(number, p["mean"]) for number, p in personal]
+    sampled = {record["round"] for record in run.evaluated if record.get("sampled")}
+    _mode(axes, drawn, known, sampled, ("global", BLUE, "s"))
+    _mode(axes, drawn, means, sampled, ("personalized", VERMILLION, "o"))
+    if sampled:
+        axes.plot([], [], "o", color=GREY, fillstyle="none", label="sampled clients only")
+    round_axis(axes, 0, max(int(run.config.get("federation.num_rounds", 1)), shown[-1][0], 1))
     axes.set_ylim(0, 100)
-    legend(axes, 2)
+    drawn.legend(2)
     return Drawn(
         drawn,
         _spoken(known, personal),
         _accuracy_table(run),
         "The shaded band reaches from the worst to the best client."
-        + (" Rounds that only sampled clients evaluated show those." if _sampled(run) else ""),
-        HALF,
+        + (" Hollow: only sampled clients evaluated this round." if sampled else ""),
     )
 
 
@@ -106,8 +145,8 @@ def clients(run: Run) -> Drawn | str:
     if not known:
         return "The method has only one of global and personalized, or no client was evaluated."
     drawn = canvas(*HALF)
-    axes = plain(drawn.axes(), x="global, % of own test images", y="personalized, %", grid="both")
-    axes.plot([0, 100], [0, 100], color=GREY, linestyle=(0, (5, 3)), linewidth=1.5, zorder=1)
+    axes = drawn.axes(x="global, % of own test images", y="personalized, %", grid="both")
+    axes.plot([0, 100], [0, 100], color=GREY, linestyle=DASHED, linewidth=1.5, zorder=1)
     axes.annotate("equal", (84, 84), (8, -10), textcoords="offset points", color=MUTED, fontsize=11)
     most = max(c["num_train"] for c in known) or 1
     pairs = [_pair(c) or (0.0, 0.0) for c in known]
@@ -142,15 +181,86 @@ def clients(run: Run) -> Drawn | str:
         _client_table(run.results["clients"]),
         "Above the dashed line the private prompt helps. The larger a dot, the more training "
         "images; its number is the client's.",
-        HALF,
     )
+
+
+def partition(run: Run) -> Drawn | str:
+    """Draw training images by client and class, or only by client where that is all we know."""
+    counts = list(run.label_counts.values())
+    if not counts or len({len(row) for row in counts}) != 1:
+        return _totals(run)
+    matrix = np.array(counts, dtype=np.int64)
+    clients = list(run.label_counts)
+    names = _names(run, matrix.shape[1])
+    shares = share_of(matrix)
+    cells = [
+        Cell(k, c, str(matrix[k, c]), shares[k, c], HEAT, f"{client}, {name}: {matrix[k, c]}")
+        for k, client in enumerate(clients)
+        for c, name in enumerate(names)
+        if matrix[k, c]
+    ]
+    drawn = heat_map(cells, clients, names)
+    held = (matrix > 0).sum(axis=1)
+    rows = [(client, *map(str, row)) for client, row in zip(clients, matrix.tolist(), strict=True)]
+    return Drawn(
+        drawn,
+        f"Training images of {len(clients)} clients and {len(names)} classes; a client has "
+        f"{held.min()} to {held.max()} classes.",
+        Table(("client", *names), rows),
+        "Training images of each client and class, as the clients told the server.",
+    )
+
+
+def confusion(run: Run) -> Drawn | str:
+    """Draw which class is taken for which, over the test images of all clients."""
+    if run.answers.absent:
+        return run.answers.absent
+    mode, matrix = _shown(run)
+    names, of = run.answers.class_names, matrix.sum(axis=1)
+    cells = [
+        Cell(
+            row,
+            column,
+            str(matrix[row, column]),
+            0.1 + 0.9 * matrix[row, column] / of[row],
+            HEAT if row == column else VERMILLION,
+            f"{names[row]} taken for {names[column]}: {matrix[row, column]} of {of[row]}",
+        )
+        for row, column in np.argwhere(matrix).tolist()
+    ]
+    drawn = heat_map(cells, names, names, x="answered", y="true class")
+    right = int(matrix.trace())
+    rows = [(name, *map(str, row)) for name, row in zip(names, matrix.tolist(), strict=True)]
+    return Drawn(
+        drawn,
+        f"Confusion matrix, {mode}: {right} of {matrix.sum()} test images are right.",
+        Table(("true \\ answered", *names), rows),
+        f"Test images of all clients, {mode}: blue is right, red is wrong; the stronger, the more "
+        "of a row's images. From the clients' own files on this machine.",
+    )
+
+
+def worst_pairs(run: Run) -> list[Pair]:
+    """Return the pairs of classes that are confused most often, most first."""
+    if run.answers.absent:
+        return []
+    _, matrix = _shown(run)
+    wrong = matrix - np.diag(matrix.diagonal())
+    order = np.argsort(-wrong, axis=None, kind="stable")[:_WORST]
+    names, of = run.answers.class_names, matrix.sum(axis=1)
+    places = [divmod(int(place), len(names)) for place in order]
+    return [
+        Pair(names[row], names[column], int(wrong[row, column]), int(of[row]))
+        for row, column in places
+        if wrong[row, column]
+    ]
 
 
 def _points(known: Sequence[tuple[int, float]]) -> tuple[list[float], list[float]]:
     return [place for place, _ in known], [100 * value for _, value in known]
 
 
-def _clients_of_steps(axes: "Axes", drawn: Any, run: Run) -> None:
+def _clients_of_steps(axes: "Axes", drawn: Canvas, run: Run) -> None:
     pairs = [(c["name"], _pair(c)) for c in (run.results or {}).get("clients", ())]
     known = [(name, pair) for name, pair in pairs if pair is not None]
     for _, (before, after) in known:
@@ -176,7 +286,7 @@ def _clients_of_steps(axes: "Axes", drawn: Any, run: Run) -> None:
         )
 
 
-def _worst(axes: "Axes", drawn: Any, value: float) -> None:
+def _worst(axes: "Axes", drawn: Canvas, value: float) -> None:
     line = curve(axes, [2], [100 * value], VERMILLION, "v", markersize=10, zorder=5)
     drawn.name(line, "worst", [f"worst client: {percent(value)} %"])
     _say(axes, f"worst {percent(value)}", (2, 100 * value), (12, -22), "right", size=12)
@@ -206,15 +316,20 @@ def _say(
 
 
 def _mode(
-    axes: "Axes", drawn: Any, known: Sequence[tuple[int, float]], name: str, color: str, marker: str
+    axes: "Axes",
+    drawn: Canvas,
+    known: Sequence[tuple[int, float]],
+    sampled: Container[int],
+    look: tuple[str, str, str],
 ) -> None:
-    if known:
-        line = curve(axes, *_points(known), color, marker, label=name, zorder=4)
-        drawn.name(line, name, [f"round {n}, {name}: {percent(value)} %" for n, value in known])
-
-
-def _sampled(run: Run) -> bool:
-    return any(record.get("sampled") for record in run.evaluated)
+    if not known:
+        return
+    name, color, marker = look
+    line = curve(axes, *_points(known), color, marker, label=name, zorder=4)
+    drawn.name(line, name, [f"round {n}, {name}: {percent(value)} %" for n, value in known])
+    hollow = [point for point in known if point[0] in sampled]
+    if hollow:
+        curve(axes, *_points(hollow), SURFACE, marker, linestyle="", markersize=3, zorder=5)
 
 
 def _spoken(known: Sequence[tuple[int, float]], personal: Sequence[tuple[int, Json]]) -> str:
@@ -265,3 +380,44 @@ def _client_table(found: Sequence[Json]) -> Table:
         who = (client["name"], client["partition_id"], *sizes)
         rows.append((*map(str, who), *map(percent, modes)))
     return Table(header, rows)
+
+
+def _shown(run: Run) -> tuple[str, NDArray[np.int64]]:
+    return next(iter(run.answers.confusions.items()))
+
+
+def _names(run: Run, number: int) -> tuple[str, ...]:
+    if len(run.class_names) == number:
+        return run.class_names
+    return tuple(f"class {index}" for index in range(number))
+
+
+def _totals(run: Run) -> Drawn | str:
+    clients = (run.results or {}).get("clients") or []
+    if not clients:
+        return "How many images each client has is known when the run has ended."
+    size = (HALF[0], max(HALF[1], 90 + 22 * len(clients)))
+    drawn = canvas(*size)
+    axes = drawn.axes(x="images", grid="x")
+    left = np.zeros(len(clients))
+    for part, (color, hatch) in _PARTS.items():
+        sizes = np.array([client[f"num_{part}"] for client in clients])
+        bars = axes.barh(
+            range(len(clients)), sizes, left=left, color=color, hatch=hatch, label=part, height=0.6
+        )
+        for client, bar, count in zip(clients, bars, sizes, strict=True):
+            tip = f"{client['name']}, {part}: {count}"
+            drawn.name(bar, f"{part}-{client['name']}", [tip])
+        left = left + sizes
+    axes.set_yticks(range(len(clients)), [client["name"] for client in clients])
+    axes.invert_yaxis()
+    drawn.legend()
+    parts = [[str(client[f"num_{part}"]) for part in _PARTS] for client in clients]
+    rows = [(client["name"], *row) for client, row in zip(clients, parts, strict=True)]
+    shared = "did not share" if not run.shares_counts else "did not all tell"
+    return Drawn(
+        drawn,
+        f"Images of {len(clients)} clients by part of the split.",
+        Table(("client", *_PARTS), rows),
+        f"The clients {shared} which classes they have; these are their numbers of images.",
+    )

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fedrsclip.deploy.description import DEPLOY_KEYS
-from fedrsclip.report import run_accuracy, run_classes, run_costs, run_training
+from fedrsclip.report import run_accuracy, run_rounds
+from fedrsclip.report.drawing import drawing
 from fedrsclip.report.panel import panel
-from fedrsclip.report.run_classes import Pair, worst_pairs
-from fedrsclip.report.run_folder import Run, read_run
-from fedrsclip.report.svg import drawing
+from fedrsclip.report.run_accuracy import Pair, worst_pairs
+from fedrsclip.report.run_folder import Run
 from fedrsclip.report.thumbnails import thumbnails
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.runs.units import percent
@@ -24,15 +24,15 @@ _HALVES = {
     ),
     "clients": (
         ("clients", "Global against personalized", run_accuracy.clients),
-        ("participation", "Whose answers counted", run_costs.participation),
+        ("participation", "Whose answers counted", run_rounds.participation),
     ),
     "training": (
-        ("losses", "Loss by term", run_training.losses),
-        ("cosines", "What the constraints align", run_training.cosines),
+        ("losses", "Loss by term", run_rounds.losses),
+        ("cosines", "What the constraints align", run_rounds.cosines),
     ),
     "costs": (
-        ("traffic", "Bytes down and up", run_costs.traffic),
-        ("stages", "Seconds by stage", run_costs.stages),
+        ("traffic", "Bytes down and up", run_rounds.traffic),
+        ("stages", "Seconds by stage", run_rounds.stages),
     ),
 }
 # A machine's paths and a federation's addresses are no part of what was done.
@@ -49,7 +49,7 @@ class Headline:
     note: str = ""
 
 
-def run_page(folder: Path, images: Path | None) -> dict[str, Any]:
+def run_page(run: Run, images: Path | None) -> dict[str, Any]:
     """Return what the template shows of a run.
 
     Raises
@@ -57,15 +57,16 @@ def run_page(folder: Path, images: Path | None) -> dict[str, Any]:
     DataError
         If ``images`` holds none.
     """
-    run = read_run(folder)
     with drawing():
         groups = {
             name: [panel(key, title, partial(draw, run)) for key, title, draw in parts]
             for name, parts in _HALVES.items()
         }
-        partition = panel("partition", "Who has which classes", partial(run_classes.partition, run))
+        partition = panel(
+            "partition", "Who has which classes", partial(run_accuracy.partition, run)
+        )
         confusion = panel(
-            "confusion", "Which classes are confused", partial(run_classes.confusion, run)
+            "confusion", "Which classes are confused", partial(run_accuracy.confusion, run)
         )
     pairs = worst_pairs(run)
     return {
@@ -80,7 +81,7 @@ def run_page(folder: Path, images: Path | None) -> dict[str, Any]:
         "confusion": confusion,
         "pairs": pairs,
         "thumbnails": _thumbnails(run, pairs, images),
-        "dropped": run_costs.dropped(run),
+        "dropped": run_rounds.dropped(run),
         "settings": settings(run.config),
         "digests": _pairs_of(run.digests),
         "versions": _pairs_of((run.results or {}).get("versions")),

@@ -1,4 +1,4 @@
-"""Writes the page of a folder."""
+"""Writes the page, and of a run the two pictures, into a folder."""
 
 import base64
 import hashlib
@@ -7,21 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from fedrsclip.bench.folder import BenchFolder
+from fedrsclip.report.bench_folder import read_bench
+from fedrsclip.report.bench_page import bench_page
+from fedrsclip.report.drawing import drawing
+from fedrsclip.report.panel import NOT_AS_EXPECTED, to_png
+from fedrsclip.report.run_accuracy import over_rounds, partition
+from fedrsclip.report.run_folder import Run, read_run
+from fedrsclip.report.run_page import run_page
 from fedrsclip_core import __version__
 from fedrsclip_core.errors import ReportError
 from fedrsclip_core.runs import fileio
 from fedrsclip_core.runs.run_folder import RunFolder
 
 NAME = "report.html"
+PICTURES = {"accuracy.png": over_rounds, "partition.png": partition}
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
 def write(folder: Path, *, images: Path | None) -> Path:
     """Write the report of a run or a benchmark beside what it is of; see ``write_report``."""
-    content = _content(folder, images)
     target = folder / NAME
-    fileio.write_text(target, render(content))
+    if RunFolder(folder).has_begun():
+        run = read_run(folder)
+        fileio.write_text(target, render(run_page(run, images)))
+        _write_pictures(folder, run)
+    elif BenchFolder(folder).is_there():
+        if images is not None:
+            raise ReportError("the report of a benchmark shows no images: leave --images away")
+        fileio.write_text(target, render(bench_page(read_bench(folder))))
+    else:
+        raise ReportError(
+            f"{folder} is the folder of neither a run nor a benchmark: give one of those below "
+            "runs or bench in FEDRSCLIP_HOME"
+        )
     return target
+
+
+def draw_pictures(folder: Path) -> list[Path]:
+    """Draw the two pictures of a run into its folder; see ``fedrsclip.report.draw_pictures``."""
+    return _write_pictures(folder, read_run(folder))
 
 
 def render(content: dict[str, Any]) -> str:
@@ -47,18 +71,21 @@ def render(content: dict[str, Any]) -> str:
     )
 
 
-def _content(folder: Path, images: Path | None) -> dict[str, Any]:
-    if RunFolder(folder).has_begun():
-        from fedrsclip.report.run_page import run_page
+def _write_pictures(folder: Path, run: Run) -> list[Path]:
+    written = []
+    with drawing():
+        for name, draw in PICTURES.items():
+            try:
+                drawn = draw(run)
+                picture = None if isinstance(drawn, str) else to_png(drawn.canvas, _title(run))
+            except NOT_AS_EXPECTED:
+                continue  # the page says of which file that is
+            if picture is not None:
+                fileio.write_bytes(folder / name, picture)
+                written.append(folder / name)
+    return written
 
-        return run_page(folder, images)
-    if BenchFolder(folder).is_there():
-        from fedrsclip.report.bench_page import bench_page
 
-        if images is not None:
-            raise ReportError("the report of a benchmark shows no images: leave --images away")
-        return bench_page(folder)
-    raise ReportError(
-        f"{folder} is the folder of neither a run nor a benchmark: give one of those below runs "
-        "or bench in FEDRSCLIP_HOME"
-    )
+def _title(run: Run) -> str:
+    method, clients = run.config.get("method"), run.config.get("federation.num_clients")
+    return f"{run.name}: {method}, {clients} clients" if run.config else run.name

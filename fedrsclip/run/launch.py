@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedrsclip.data.split_record import split_record
+from fedrsclip.report import draw_pictures
 from fedrsclip.run import preflight
 from fedrsclip.run.own_tuning import own_overrides
 from fedrsclip.run.processes import undisturbed
@@ -211,10 +212,18 @@ def _show_results(follower: Follower, echo: Callable[[str], None]) -> bool:
     echo("")
     echo(final_table(results))
     echo("")
-    for picture in follower.folder.pictures():
-        echo(f"picture: {picture}")
+    _draw(follower.folder, echo)
     echo(f"results: {follower.folder.path}")
     return True
+
+
+def _draw(folder: RunFolder, echo: Callable[[str], None]) -> None:
+    """Draw a run's pictures; one that cannot be drawn must not cost the run its status."""
+    try:
+        for picture in draw_pictures(folder.path):
+            echo(f"picture: {picture}")
+    except Exception as error:
+        echo(f"the pictures were not drawn ({type(error).__name__}: {error})")
 
 
 def _keep_log(name: str, link: SuperLink, run_id: str) -> Path:

@@ -198,10 +198,6 @@ class RunFolder:
         if not (self.path / _SPLIT).exists():
             fileio.write_json(self.path / _SPLIT, record)
 
-    def pictures(self) -> list[Path]:
-        """Return the pictures."""
-        return sorted(self.path.glob("*.png"))
-
     def append_round(self, record: RoundRecord) -> None:
         """Append a round's record."""
         fileio.append_line(self.path / _METRICS, json.dumps(record))

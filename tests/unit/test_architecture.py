@@ -20,7 +20,7 @@ TEXT_SUFFIXES = {".py", ".yaml", ".yml", ".toml", ".md", ".sh", ".cff", ".cfg"}
     [
         ("fedrsclip.cli", HEAVY | {"flwr", "hydra"}),
         ("fedrsclip.predict", HEAVY | {"flwr"}),
-        ("server_app.app", HEAVY - {"matplotlib", "PIL"}),
+        ("server_app.app", HEAVY),
         ("client_app.app", HEAVY),
     ],
 )

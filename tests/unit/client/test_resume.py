@@ -17,11 +17,6 @@ from tests.unit.client.site_folder import OVERRIDES
 pytestmark = pytest.mark.unit
 
 
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.pictures, "attempt", lambda *args: None)
-
-
 class Dying(InProcessGrid):
     """The machine goes down with the second client's train message of a round."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrsclip.bench.tables import STANDARD
-from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.compose import compose, for_simulation
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.validation import flattened
@@ -134,7 +134,8 @@ def write_run(home: Path, *overrides: str, name: str = "first", **changed: Any) 
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> Config:
-    return compose(["data=folder", f"data.class_names=[{','.join(CLASSES)}]", *overrides])
+    names = f"data.class_names=[{','.join(CLASSES)}]"
+    return compose(for_simulation(["data=folder", names, *overrides]))
 
 
 def write_evaluations(home: Path, federation: str, name: str) -> None:

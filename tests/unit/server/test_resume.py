@@ -11,7 +11,6 @@ from fedrsclip_core.config.schema import Config, StrategyConfig
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import lock, paths
 from fedrsclip_core.wire.messages import EVALUATE, QUERY_PREPARE, TRAIN
-from server_app import app as server
 from server_app.aggregation import AGGREGATORS
 from server_app.app import RunOutcome, run
 from tests.unit.server.fakes import Clock, Fakes, Handler, identity, small_config
@@ -19,11 +18,6 @@ from tests.unit.server.fakes import Clock, Fakes, Handler, identity, small_confi
 pytestmark = pytest.mark.unit
 
 ROUNDS = 5
-
-
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.pictures, "attempt", lambda *args: None)
 
 
 class Interrupted(KeyboardInterrupt):

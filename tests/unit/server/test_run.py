@@ -48,18 +48,6 @@ pytestmark = pytest.mark.unit
 SHAPE = (4, WIDTH)
 
 
-@pytest.fixture(autouse=True)
-def _without_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw only where a test is about pictures."""
-    if "drawing" not in request.fixturenames:
-        monkeypatch.setattr(server.pictures, "attempt", lambda *args: None)
-
-
-@pytest.fixture
-def drawing() -> None:
-    """Draw the pictures of a run."""
-
-
 def go(fakes: Fakes, lines: list[str] | None = None, *, deployed: bool = False) -> RunOutcome:
     return federate(fakes.grid(deployed=deployed), fakes.config, lines)
 
@@ -145,7 +133,6 @@ def test_a_record_holds_the_figures_of_its_round() -> None:
     assert last["final"] is True
 
 
-@pytest.mark.usefixtures("drawing")
 def test_a_run_leaves_its_folder() -> None:
     config = small_config()
     config.model.path = "/somewhere/of/this/site"
@@ -159,8 +146,6 @@ def test_a_run_leaves_its_folder() -> None:
         "results.json",
         "shared_prompt.safetensors",
         "checkpoint",
-        "partition.png",
-        "accuracy.png",
     }
     for name in ("config.yaml", "run.json"):
         assert "/somewhere" not in (outcome.folder / name).read_text()
@@ -330,19 +315,10 @@ def test_clients_without_test_images_are_left_out_and_counted() -> None:
     assert test["test"]["personalized"]["mean"] == pytest.approx((0.2 + 0.3) / 2)
 
 
-@pytest.mark.usefixtures("drawing")
-def test_without_label_counts_the_picture_shows_totals(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn: list[str] = []
-    totals = server.pictures._totals
-    monkeypatch.setattr(
-        server.pictures, "_totals", lambda state: drawn.append("totals") or totals(state)
-    )
+def test_counts_that_clients_do_not_tell_are_not_in_the_results() -> None:
     fakes = Fakes(small_config(num_rounds=1))
     fakes.identities = {p: {"label_counts": ()} for p in range(3)}
-    outcome = go(fakes)
-    assert drawn == ["totals"]
-    assert (outcome.folder / "partition.png").read_bytes().startswith(b"\x89PNG")
-    assert outcome.results["clients"][0]["label_counts"] is None
+    assert go(fakes).results["clients"][0]["label_counts"] is None
 
 
 # --- replies outside the contract -------------------------------------------------------------
@@ -670,20 +646,6 @@ def test_another_start_of_the_shared_prompt_names_the_odd_client() -> None:
         return pack_init(np.full(SHAPE, np.nextafter(np.float32(0.5), 1), np.float32))
 
     failed(Fakes(config, scripts={(QUERY_INIT, 1): other}), "client-1 found another start")
-
-
-@pytest.mark.usefixtures("drawing")
-def test_a_picture_that_cannot_be_drawn_does_not_fail_the_run(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def broken(state: object) -> None:
-        raise RuntimeError("no fonts")
-
-    monkeypatch.setattr(server.pictures, "draw_accuracy", broken)
-    lines: list[str] = []
-    outcome = go(Fakes(small_config()), lines)
-    assert outcome.results["status"] == "completed"
-    assert any("accuracy.png was not drawn" in line for line in lines)
 
 
 # --- who may take part ------------------------------------------------------------------------

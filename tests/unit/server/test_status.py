@@ -10,16 +10,10 @@ from fedrsclip.cli import main
 from fedrsclip_core import machine
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import TRAIN
-from server_app import app as server
 from server_app.app import run
 from tests.unit.server.fakes import Clock, Fakes, Handler, small_config
 
 pytestmark = pytest.mark.unit
-
-
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.pictures, "attempt", lambda *args: None)
 
 
 def go(name: str, scripts: dict[tuple[str, int], Handler] | None = None, **settings: int) -> None:

@@ -17,7 +17,6 @@ from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import TRAIN
-from server_app import app as server
 from server_app import tensorboard
 from server_app.app import run
 from server_app.phase import new_record
@@ -27,11 +26,6 @@ from tests.unit.server.fakes import Clock, Fakes, Handler, small_config
 pytestmark = pytest.mark.unit
 
 ROUNDS = 4
-
-
-@pytest.fixture(autouse=True)
-def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server.pictures, "attempt", lambda *args: None)
 
 
 class Interrupted(KeyboardInterrupt):

@@ -1,23 +1,113 @@
-"""What a run cost: bytes, lost answers, seconds."""
+"""What happened in a run's rounds: losses, cosines, bytes, lost answers, seconds."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING
 
-from fedrsclip.report.axes import HALF, Bars, legend, plain, rounds
-from fedrsclip.report.palette import BLUE, ORANGE, VERMILLION
+from fedrsclip.report.drawing import (
+    BLUE,
+    GREEN,
+    HALF,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Bars,
+    canvas,
+    curve,
+    round_axis,
+)
 from fedrsclip.report.panel import Drawn, Table
 from fedrsclip.report.run_folder import Run
-from fedrsclip.report.svg import canvas
 from fedrsclip_core.runs.units import duration, size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Series = Mapping[str, Sequence[tuple[int, float]]]
+
+_TERMS = {
+    "loss": ("total", INK, "o", "-"),
+    "loss_fused": ("fused", VERMILLION, "s", "-"),
+    "loss_shared": ("shared", BLUE, "^", (0, (5, 2))),
+    "loss_private": ("private", PURPLE, "v", (0, (1.5, 1.5))),
+    "loss_dpac": ("dpac", GREEN, "D", (0, (6, 2, 1.5, 2))),
+    "loss_cmfac": ("cmfac", ORANGE, "P", (0, (3, 2))),
+    "loss_contrast": ("contrast", SKY, "X", (0, (1, 1))),
+}
+_COSINES = {
+    "loss_dpac": ("cos(T_s, T_k), pulled up by DPAC", GREEN, "D"),
+    "loss_cmfac": ("text and image, pulled up by CMFAC", ORANGE, "P"),
+}
 _NO_ROUND = "No round is complete yet."
 _WAYS = (Bars("down", BLUE, width=0.38, offset=-0.2), Bars("up", ORANGE, "///", 0.38, 0.2))
 _VALID, _DROPPED = Bars("valid", BLUE), Bars("dropped", VERMILLION, "xxx")
 _TRAINING, _EVALUATION = Bars("training", BLUE), Bars("evaluation of its own", ORANGE, "///")
+
+
+def losses(run: Run) -> Drawn | str:
+    """Draw the mean loss of each round by term, without the terms' weights."""
+    series = {term: found for term in _TERMS if (found := _series(run, term))}
+    if not series:
+        return "No round has trained yet." if _trains(run) else "The method trains nothing."
+    drawn = canvas(*HALF)
+    axes = drawn.axes(x="round", y="mean loss")
+    for term, known in series.items():
+        name, color, marker, dash = _TERMS[term]
+        x, y = zip(*known, strict=True)
+        line = curve(axes, x, y, color, marker, label=name, linestyle=dash, markersize=5.5)
+        drawn.name(line, term, [f"round {n}, {name}: {value:.4g}" for n, value in known])
+    _whole_run(axes, run)
+    drawn.legend(4)
+    axes.set_ylim(0, None)
+    names = ", ".join(_TERMS[term][0] for term in series)
+    return Drawn(
+        drawn,
+        f"Mean loss of each round by term: {names}.",
+        _table(series, {term: _TERMS[term][0] for term in series}),
+        "Means over steps and, weighted by examples, over clients. The total is the weighted sum; "
+        "the terms are shown without their weights.",
+    )
+
+
+def cosines(run: Run) -> Drawn | str:
+    """Draw the cosines that DPAC and CMFAC are one minus of."""
+    series = {
+        term: [(number, 1 - value) for number, value in found]
+        for term in _COSINES
+        if (found := _series(run, term))
+    }
+    if not series:
+        return (
+            "This run has no cosine: it is known only where the loss has the constraint's term "
+            "(loss.lambda_dpac, loss.lambda_cmfac)."
+        )
+    drawn = canvas(*HALF)
+    axes = drawn.axes(x="round", y="cosine similarity")
+    for term, known in series.items():
+        name, color, marker = _COSINES[term]
+        x, y = zip(*known, strict=True)
+        line = curve(axes, x, y, color, marker, label=name)
+        drawn.name(line, term, [f"round {n}: cosine {value:.4f}" for n, value in known])
+    _whole_run(axes, run)
+    drawn.legend(1)
+    low = min(value for known in series.values() for _, value in known)
+    axes.set_ylim(min(0.0, low - 0.05), 1.02)
+    absent = [_COSINES[t][0].partition(", pulled")[0] for t in _COSINES if t not in series]
+    missing = f" Not known here, as the loss lacks the term: {absent[0]}." if absent else ""
+    return Drawn(
+        drawn,
+        "; ".join(
+            f"{_COSINES[term][0]}: from {known[0][1]:.3f} to {known[-1][1]:.3f}"
+            for term, known in series.items()
+        )
+        + ".",
+        _table(series, {term: _COSINES[term][0] for term in series}),
+        "Text features of shared and private prompt of a class, and of the fused text with the "
+        f"images of its class, while training.{missing}",
+    )
 
 
 def traffic(run: Run) -> Drawn | str:
@@ -28,12 +118,13 @@ def traffic(run: Run) -> Drawn | str:
     sent = {bars.name: [r["bytes"][bars.name]["message"] for r in run.records] for bars in _WAYS}
     unit, scale = _unit(max(map(max, sent.values())))
     drawn = canvas(*HALF)
-    axes = plain(drawn.axes(), x="round", y=f"{unit} in this round")
+    axes = drawn.axes(x="round", y=f"{unit} in this round")
     for bars in _WAYS:
         sizes = sent[bars.name]
         tips = [f"round {n}, {bars.name}: {s} bytes" for n, s in zip(numbers, sizes, strict=True)]
         bars.draw(drawn, axes, numbers, [value / scale for value in sizes], tips)
-    _finish(axes, run)
+    _room_for_bars(axes, run)
+    drawn.legend()
     total = {way: sum(values) for way, values in sent.items()}
     payload = {way: sum(r["bytes"][way]["payload"] for r in run.records) for way in sent}
     rows = [
@@ -46,7 +137,6 @@ def traffic(run: Run) -> Drawn | str:
         Table(("round", "down", "of which prompts", "up", "of which prompts"), rows),
         f"In all {size(total['down'])} down and {size(total['up'])} up, of which shared prompts "
         f"{size(payload['down'])} and {size(payload['up'])}.",
-        HALF,
     )
 
 
@@ -58,7 +148,7 @@ def participation(run: Run) -> Drawn | str:
     if not asked:
         return "No client was asked to train."
     drawn = canvas(*HALF)
-    axes = plain(drawn.axes(), x="round", y="clients")
+    axes = drawn.axes(x="round", y="clients")
     numbers = [r["round"] for r in asked]
     valid = [r["clients"]["valid"] for r in asked]
     dropped = [r["clients"]["asked"] - r["clients"]["valid"] for r in asked]
@@ -66,7 +156,8 @@ def participation(run: Run) -> Drawn | str:
         if any(heights):
             tips = [f"round {n}: {h} {bars.name}" for n, h in zip(numbers, heights, strict=True)]
             bars.draw(drawn, axes, numbers, heights, tips, low)
-    _finish(axes, run, first=1)
+    _room_for_bars(axes, run, first=1)
+    drawn.legend()
     axes.set_ylim(0, max(r["clients"]["asked"] for r in asked) * 1.05)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     counted = f"{sum(valid)} of {sum(valid) + sum(dropped)} training answers counted."
@@ -86,7 +177,6 @@ def participation(run: Run) -> Drawn | str:
         counted,
         Table(("round", "asked", "valid", "dropped", "dropped in evaluation", "failure"), rows),
         counted,
-        HALF,
     )
 
 
@@ -106,7 +196,7 @@ def stages(run: Run) -> Drawn | str:
     if not run.records:
         return _NO_ROUND
     drawn = canvas(*HALF)
-    axes = plain(drawn.axes(), x="round", y="seconds")
+    axes = drawn.axes(x="round", y="seconds")
     numbers = [r["round"] for r in run.records]
     training = [float(r["seconds"]) for r in run.records]
     # None: training and evaluation were one exchange.
@@ -114,7 +204,8 @@ def stages(run: Run) -> Drawn | str:
     for bars, heights, low in ((_TRAINING, training, 0), (_EVALUATION, evaluation, training)):
         tips = [f"round {n}, {bars.name}: {h:.2f} s" for n, h in zip(numbers, heights, strict=True)]
         bars.draw(drawn, axes, numbers, heights, tips, low)
-    _finish(axes, run)
+    _room_for_bars(axes, run)
+    drawn.legend()
     parts = {"training": sum(training), "evaluation": sum(evaluation)}
     if run.results is not None:
         rest = run.results["seconds"] - sum(parts.values())
@@ -125,20 +216,41 @@ def stages(run: Run) -> Drawn | str:
         f"Seconds by stage: {spoken}.",
         Table(("stage", "seconds"), [(name, f"{value:.2f}") for name, value in parts.items()]),
         f"In all: {spoken}. A round's training also evaluates the prompts that it received.",
-        HALF,
     )
+
+
+def _series(run: Run, term: str) -> list[tuple[int, float]]:
+    found = [(r["round"], (r["loss"] or {}).get(term)) for r in run.records]
+    return [(number, value) for number, value in found if value is not None and isfinite(value)]
+
+
+def _trains(run: Run) -> bool:
+    return bool(run.config.get("federation.num_rounds"))
+
+
+def _whole_run(axes: "Axes", run: Run) -> None:
+    last = max(record["round"] for record in run.records)
+    round_axis(axes, 1, max(last, int(run.config.get("federation.num_rounds", 1))))
+
+
+def _table(series: Series, names: Mapping[str, str]) -> Table:
+    numbers = sorted({number for known in series.values() for number, _ in known})
+    columns = [dict(known) for known in series.values()]
+    rows: Sequence[Sequence[str]] = [
+        (str(n), *(f"{c[n]:.4f}" if n in c else "" for c in columns)) for n in numbers
+    ]
+    return Table(("round", *names.values()), rows)
 
 
 def _unit(largest: float) -> tuple[str, float]:
     return next((u, s) for u, s in (("MB", 1e6), ("kB", 1e3), ("B", 1.0)) if largest >= s or s == 1)
 
 
-def _finish(axes: "Axes", run: Run, first: int = 0) -> None:
+def _room_for_bars(axes: "Axes", run: Run, first: int = 0) -> None:
     last = max(record["round"] for record in run.records)
-    rounds(axes, first, max(last, first))
+    round_axis(axes, first, max(last, first))
     low, high = axes.get_xlim()
     axes.set_xlim(low - 0.3, high + 0.3)
-    legend(axes)
 
 
 def _reasons(lost: Mapping[str, str]) -> str:
