@@ -22,6 +22,7 @@ from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.clip.text_tower import load_text_tower
 from fedrsclip_core.clip.tokens import tokenize_prompts
 from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import Config, ModelConfig
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.data.features.encoding import Encoding
@@ -117,7 +118,13 @@ def _rounds(num_clients: int, num_rounds: int, threads: int) -> list[float]:
         f"data.images_per_class={max(20, 2 * num_clients)}",
         f"optimizer.threads={threads}",
     ]
-    job = {"name": "timed", "overrides": settings, "partitions": [], "data_path": ""}
+    job = {
+        "name": "timed",
+        "configuration": to_json(compose(settings)),
+        "overrides": settings,
+        "partitions": [],
+        "data_path": "",
+    }
     with redirect_stdout(sys.stderr):
         error = run_cell(job)["error"]
     if error:

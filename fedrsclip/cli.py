@@ -44,9 +44,14 @@ def _bench(arguments: Sequence[str]) -> int:
 
 
 def _config(overrides: Sequence[str]) -> int:
+    from fedrsclip.run.own_tuning import own_overrides
     from fedrsclip_core.config.compose import compose, to_yaml
+    from fedrsclip_core.runs import paths
 
-    print(to_yaml(compose(overrides), site_keys=True), end="")
+    own = own_overrides(overrides, paths.tuned_file())
+    if own:
+        print(f"# {' '.join(own)}: from {paths.tuned_file()}")
+    print(to_yaml(compose([*own, *overrides]), site_keys=True), end="")
     return 0
 
 

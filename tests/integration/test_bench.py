@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shlex
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -14,8 +15,11 @@ import pytest
 from safetensors import safe_open
 
 from fedrsclip.bench.new_classes import new_accuracies
+from fedrsclip.bench.workers import Worker
 from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.demo.scenes import CLASS_NAMES
+from fedrsclip_core.wire.digests import PACKAGES, package_folder
 from tests.integration.launched import PATIENCE, Launch
 
 pytestmark = pytest.mark.integration
@@ -147,6 +151,33 @@ def test_a_cell_that_fails_is_named_and_the_others_are_run(launch: Launch) -> No
     assert other.wait() == 1
     assert "bench-demo-uniform-zero_shot-seed0 holds a run with prompt.n_ctx=4" in other.output
     assert other.output.count("\n") == 1
+
+
+def test_a_worker_runs_on_while_its_code_is_edited(tmp_path: Path) -> None:
+    app = tmp_path / "app"
+    root = package_folder("fedrsclip").parent
+    for name in ("fedrsclip", *PACKAGES, "conf"):
+        shutil.copytree(root / name, app / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(root / "pyproject.toml", app)
+    site = {"PYTHONPATH": str(app), "FEDRSCLIP_HOME": str(tmp_path / "home")}
+    worker = Worker(site, tmp_path / "worker.log")
+
+    def run(name: str) -> str:
+        overrides = ["method=promptfl", *SMALL, f"run.name={name}"]
+        composed = to_json(compose(overrides))
+        job = {"name": name, "configuration": composed, "overrides": overrides}
+        return worker.run(job | {"partitions": [], "data_path": ""})
+
+    try:
+        assert run("first") == ""
+        for edited in ("client_app/rounds.py", "server_app/strategy.py", "conf/data/hub.yaml"):
+            with (app / edited).open("a") as file:
+                file.write("# edited\n")
+        assert run("second") == ""
+    finally:
+        worker.end()
+    before, after = (tmp_path / "home" / "runs" / name for name in ("first", "second"))
+    assert learned(before) == learned(after)
 
 
 def _figures(row: dict[str, str]) -> dict[str, str]:

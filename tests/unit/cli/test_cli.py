@@ -9,7 +9,9 @@ from fedrsclip import check as checks
 from fedrsclip.cli import main
 from fedrsclip.run import launch
 from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.tuned import write_table
 from fedrsclip_core.errors import RunError
+from fedrsclip_core.runs import paths
 from tests.unit.core.hub_cache import OLD, cache_hub_model
 
 pytestmark = pytest.mark.unit
@@ -21,6 +23,19 @@ def test_config_prints_what_would_run(capsys: pytest.CaptureFixture[str]) -> Non
     assert printed["method"] == "promptfl"
     assert printed["data"]["path"] == "/images"
     assert printed["prompt"]["n_ctx"] == compose([]).prompt.n_ctx
+
+
+def test_config_shows_a_users_own_tuning_as_a_run_takes_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_table(paths.tuned_file(), {"uc_merced": {"promptfl": {"optimizer.lr": 0.25}}})
+    assert main(["config", "experiment=uc_merced", "method=promptfl"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"# tuned=null optimizer.lr=0.25: from {paths.tuned_file()}")
+    assert yaml.safe_load(said)["optimizer"]["lr"] == 0.25
+    paths.tuned_file().write_text("uc_merced: [")
+    assert main(["config", "experiment=uc_merced"]) == 1
+    assert "tuned.yaml cannot be read: repair the file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["run", "config"])
