@@ -7,7 +7,16 @@ from pathlib import Path
 
 # At the server runs are watched and reported; it never sees an image. A client trains.
 _DRAWING = {"matplotlib", "jinja2", "rich"}
-_PLAIN = {"flwr", "httpx", "hydra-core", "numpy", "cryptography", "safetensors", "tomli-w"}
+_PLAIN = {
+    "flwr",
+    "httpx",
+    "hydra-core",
+    "numpy",
+    "cryptography",
+    "packaging",
+    "safetensors",
+    "tomli-w",
+}
 _SERVER = _PLAIN | _DRAWING
 _CLIENT = _PLAIN | {"transformers", "datasets", "tokenizers", "pillow"}
 WANTED = {"server": _SERVER, "client": _CLIENT, "torch": {"torch"}}

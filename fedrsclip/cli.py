@@ -35,6 +35,14 @@ def _run(overrides: Sequence[str]) -> int:
     return run(overrides, echo=_say)
 
 
+def _submit(arguments: Sequence[str]) -> int:
+    from fedrsclip.run.submit import submit
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return submit(arguments, echo=_say)
+
+
 def _bench(arguments: Sequence[str]) -> int:
     from fedrsclip.bench.command import bench
 
@@ -145,12 +153,14 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
 _ARGUMENTS = {
+    "submit": ("key=value", "the options above, and Hydra overrides"),
     "status": ("key=value", "run=NAME superlink=NAME"),
     "watch": ("RUN", "the name of a run or benchmark of this machine, or its folder"),
 }
 _OWN_PARSERS = ("data", "report")
 _COMMANDS = {
     "run": _run,
+    "submit": _submit,
     "bench": _bench,
     "config": _config,
     "check": _check,
@@ -164,6 +174,10 @@ _COMMANDS = {
 _HELP = {
     "run": "simulate a federation on this machine and print its results; resume=RUN goes on with "
     "an interrupted one",
+    "submit": "submit a run to a SuperLink that is there and follow it to its end "
+    "(connection=NAME of Flower's configuration, or address=HOST:PORT with root_certificates=FILE "
+    "or insecure=true; restarts=N resumes it when it fails; patience=SECONDS; overrides of the "
+    "run); attach=ID follows one, stop=ID stops one",
     "bench": "run a grid of methods, settings and seeds and make its tables (bench=NAME, "
     "bench.key=value, overrides of every cell); the same command goes on with it",
     "config": "print the composed configuration",
@@ -180,7 +194,8 @@ _HELP = {
     "data": "list the known data sets, prepare or check one on disk, or record a split: "
     "data list | prepare | check | split, each with --help",
     "deploy": "render what each host of a federation needs into out=DIR; "
-    "`deploy certs out=DIR [days=N] [rotate=NAME]` makes keys and certificates",
+    "`deploy certs out=DIR [days=N] [rotate=NAME]` makes keys and certificates; `deploy register "
+    "keys=DIR` with submit's options for the SuperLink registers the clients' keys",
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`fedrsclip deploy` and `fedrsclip deploy certs`."""
+"""`fedrsclip deploy`, `fedrsclip deploy certs` and `fedrsclip deploy register`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,17 +7,19 @@ from fedrsclip.deploy.description import Description, describe, notes
 from fedrsclip.deploy.folder import claim, known_overrides
 from fedrsclip_core.errors import ConfigError
 
-_CERTS = "certs"
+_CERTS, _REGISTER = "certs", "register"
 
 
 def deploy(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
-    """Render a federation's hosts, or make their keys if the first argument is ``certs``.
+    """Render a federation's hosts, make their keys (``certs``) or register those (``register``).
 
     Raises
     ------
     FedRSCLIPError
         With the sentence to show.
     """
+    if list(arguments[:1]) == [_REGISTER]:
+        return _register(arguments[1:], echo)
     certs = list(arguments[:1]) == [_CERTS]
     overrides, options = _split(arguments[1:] if certs else arguments, certs)
     if "out" not in options:
@@ -54,6 +56,25 @@ def _make_keys(
     if not days.isdecimal() or not 0 < int(days) <= 36500:
         raise ConfigError(f"days is {days!r}: give a number of days from 1 to 36500")
     make_keys(description, folder, days=int(days), rotate=options.get("rotate"), echo=echo)
+    return 0
+
+
+def _register(arguments: Sequence[str], echo: Callable[[str], None]) -> int:
+    """Register the clients' public keys; one that is known already is left as it is."""
+    from fedrsclip.run.connection import connect
+    from fedrsclip.run.staging import scratch_folder
+
+    options = dict(argument.partition("=")[::2] for argument in arguments)
+    if "keys" not in options:
+        raise ConfigError("keys is not set: give the folder with the clients' public keys")
+    keys = sorted(Path(options["keys"]).expanduser().resolve().glob("*.pub"))
+    if not keys:
+        raise ConfigError(f"keys={options['keys']} holds no public key, *.pub")
+    with scratch_folder() as scratch:
+        connection = connect(options, scratch)
+        for key in keys:
+            new = connection.register(key, key.stem)
+            echo(f"{key.stem}: {'registered' if new else 'is registered already'}")
     return 0
 
 

@@ -3,20 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedrsclip_core.config import compose as configuration
+from fedrsclip.run.submission import compose_for_sites
 from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.errors import ConfigError
-
-DEPLOY_KEYS = (
-    "address",
-    "port",
-    "superlink_port",
-    "alt_names",
-    "clients",
-    "insecure",
-    "insecure_remote",
-)
-"""Keys of ``federation`` that matter to hosts only: a run does not tell one site of the others."""
 
 SERVER = "server"
 
@@ -61,37 +50,13 @@ def describe(overrides: Sequence[str]) -> Description:
     ConfigError
         If the configuration is wrong, holds facts of a site, or names a client like the server.
     """
-    _, site = configuration.split_site_overrides(overrides)
-    for key in site:
-        raise ConfigError(f"{key} belongs to a site: it is filled in there, in site.env")
-    config = configuration.compose(overrides)
+    config = compose_for_sites(overrides)
     clients = tuple(config.federation.clients) or tuple(
         f"client-{number}" for number in range(config.federation.num_clients)
     )
     if SERVER in clients:
         raise ConfigError(f"federation.clients has {SERVER!r}: give that client another name")
     return Description(config, tuple(overrides), clients)
-
-
-def travelling(description: Description) -> list[str]:
-    """Return the overrides of the run, in which each of :data:`DEPLOY_KEYS` is at its default."""
-    default = FederationConfig()
-    names = {f"federation.{key}": key for key in DEPLOY_KEYS}
-    kept, reset = (
-        [],
-        dict.fromkeys(
-            key
-            for key in DEPLOY_KEYS
-            if getattr(description.federation, key) != getattr(default, key)
-        ),
-    )
-    for override in description.overrides:
-        key = override.partition("=")[0].strip().lstrip("+")
-        if key in names:
-            reset[names[key]] = None
-        else:
-            kept.append(override)
-    return kept + [f"federation.{key}={_plain(getattr(default, key))}" for key in reset]
 
 
 def notes(config: Config) -> list[str]:
@@ -110,7 +75,3 @@ def notes(config: Config) -> list[str]:
     if config.federation.insecure:
         found.append("federation.insecure is true: no TLS, and any host may join as a client")
     return found
-
-
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

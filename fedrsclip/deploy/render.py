@@ -1,20 +1,17 @@
 """Scripts, units and configuration files of each host."""
 
 import shlex
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import tomli_w
-
-from fedrsclip.deploy.description import SERVER, Description, travelling
+from fedrsclip.deploy.description import SERVER, Description
 from fedrsclip.deploy.folder import make_private, write_kept
 from fedrsclip.deploy.proxy import Proxy, listen_on, nginx_conf
 from fedrsclip.deploy.templates import fill
-from fedrsclip.run.staging import stage_app
+from fedrsclip.run.submission import travelling
 from fedrsclip_core.config import addresses
-from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.runs.fileio import write_text
 
 _SCRIPT = 0o755
@@ -51,10 +48,6 @@ def render(description: Description, folder: Path) -> None:
             write_kept(folder / file.path, file.text, mode=file.mode)
         else:
             write_text(folder / file.path, file.text, mode=file.mode)
-    app = folder / "admin" / "app"
-    # A module of another version must not stay behind: it would be submitted, too.
-    shutil.rmtree(app, ignore_errors=True)
-    stage_app(app)
 
 
 def files(description: Description) -> Iterator[Rendered]:
@@ -80,7 +73,8 @@ def _server(description: Description) -> Iterator[Rendered]:
     yield _script("server/proxy.sh", "proxy.sh", "server.env")
     yield _connection("server", "server.env", description)
     if secure:
-        yield _script("server/register.sh", "register.sh", "server.env", **values)
+        superlink = _superlink(federation)
+        yield _script("server/register.sh", "register.sh", "server.env", superlink=superlink)
     yield Rendered("server/server.env", fill("server.env"), kept=True)
     yield Rendered(
         "server/proxy/nginx.conf",
@@ -149,7 +143,7 @@ def _client_scripts(
         "partition": partition,
         "partitions": federation.num_clients,
         "checks": "\n".join(f': "${{{name}:?fill it in in site.env}}"' for name in needed),
-        "overrides": _LINE.join(map(shlex.quote, travelling(description))),
+        "overrides": _overrides(description),
     }
     for script in ("supernode", "superexec", "check"):
         template = "client_superexec.sh" if script == "superexec" else f"{script}.sh"
@@ -157,13 +151,17 @@ def _client_scripts(
 
 
 def _admin(description: Description) -> Iterator[Rendered]:
-    name = description.federation.name
+    federation = description.federation
     yield Rendered("admin/admin.env", fill("admin.env"), kept=True)
     yield _connection("admin", "admin.env", description)
-    yield _script("admin/submit.sh", "submit.sh", "admin.env", name=name)
-    overrides = configuration.join_overrides(travelling(description))
-    given = tomli_w.dumps({configuration.OVERRIDES_KEY: overrides})
-    yield Rendered("admin/run.toml", f"# What `fedrsclip deploy` was given.\n{given}")
+    yield _script(
+        "admin/submit.sh",
+        "submit.sh",
+        "admin.env",
+        name=federation.name,
+        superlink=_superlink(federation),
+        overrides=_overrides(description),
+    )
 
 
 def _connection(host: str, env_file: str, description: Description) -> Rendered:
@@ -179,6 +177,16 @@ def _connection(host: str, env_file: str, description: Description) -> Rendered:
         if federation.insecure
         else "root-certificates = '$here/tls/ca.crt'",
     )
+
+
+def _superlink(federation: FederationConfig) -> str:
+    """Return the options by which `fedrsclip submit` finds the SuperLink from its own machine."""
+    secure = "insecure=true" if federation.insecure else 'root_certificates="$here/tls/ca.crt"'
+    return f"address=127.0.0.1:{federation.superlink_port} {secure}"
+
+
+def _overrides(description: Description) -> str:
+    return _LINE.join(map(shlex.quote, travelling(description.config, description.overrides)))
 
 
 def _script(path: str, template: str, env_file: str, **values: object) -> Rendered:

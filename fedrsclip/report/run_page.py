@@ -7,13 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fedrsclip.deploy.description import DEPLOY_KEYS
 from fedrsclip.report import run_accuracy, run_rounds
 from fedrsclip.report.drawing import drawing
 from fedrsclip.report.panel import panel
 from fedrsclip.report.run_accuracy import Pair, worst_pairs
 from fedrsclip.report.run_folder import Run
 from fedrsclip.report.thumbnails import thumbnails
+from fedrsclip.run.submission import DEPLOY_KEYS
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.runs.units import percent
 

@@ -1,10 +1,23 @@
 """What a user has tuned counts for the user's runs, is said, and travels as plain overrides."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fedrsclip.run.resume import with_resumed
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.tuned import as_overrides
+from fedrsclip_core.runs import paths
+
+
+def as_started_here(overrides: Sequence[str], echo: Callable[[str], None]) -> list[str]:
+    """Add what this user has tuned, and say so; a resumed run keeps what it was started with."""
+    resumed = with_resumed(overrides)
+    if resumed != list(overrides):
+        return resumed
+    own = own_overrides(overrides, paths.tuned_file())
+    if own:
+        echo(f"tuned values: {' '.join(own)}, from {paths.tuned_file()}")
+    return [*own, *overrides]
 
 
 def own_overrides(overrides: Sequence[str], file: Path) -> list[str]:

@@ -5,11 +5,28 @@ digests of launcher, server and clients agree.
 """
 
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from fedrsclip_core.config.compose import conf_dir
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.wire.digests import app_files, package_folder
+
+_LONGEST_SOCKET_ROOT = 30
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Make a folder that is gone afterwards; its path is short, because Ray's sockets lie there."""
+    root = tempfile.gettempdir()
+    short = root if len(root) <= _LONGEST_SOCKET_ROOT - len("/fedrsclip-12345678") else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="fedrsclip-", dir=short))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def stage_app(folder: Path) -> Path:

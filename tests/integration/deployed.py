@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from fedrsclip.cli import main
 from fedrsclip.run.processes import ProcessTree, process_table
@@ -104,11 +105,17 @@ class Deployment:
             self.start(self.server / f"{name}.sh")
         self.wait(self._healthy)
 
-    def call(self, script: Path, *arguments: str, timeout: float = 120) -> tuple[int, str]:
+    def call(
+        self,
+        script: Path,
+        *arguments: str,
+        timeout: float = 120,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> tuple[int, str]:
         """Run a script to its end; return its status and output."""
         done = subprocess.run(
             [str(script), *arguments],
-            env=self._environment,
+            env=self._environment | environment,
             cwd=self.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -80,7 +80,6 @@ class Patient:
     def start(self) -> None:
         """Start everything and submit the run."""
         deployment = self.deployment
-        deployment.fill_in(deployment.admin / "admin.env", {"PAUSE": "5"})
         for name in ("superlink", "superexec", "proxy"):
             deployment.start(deployment.server / f"{name}.sh", *RESTARTED)
         deployment.wait(deployment._healthy)

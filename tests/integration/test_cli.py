@@ -62,7 +62,7 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_no_process(launch: Launch) -> None
     assert "everything was stopped" in one.output
     assert one.left_behind() == []
     (folder,) = one.home.glob("runs/*")
-    assert f"go on with it: fedrsclip run resume={folder.name}" in one.output
+    assert f"resume it: fedrsclip run resume={folder.name}" in one.output
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")

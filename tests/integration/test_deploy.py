@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 import fedrsclip_core
 from fedrsclip.cli import main
 from fedrsclip.deploy.keys import write_node_key
+from fedrsclip.run.staging import stage_app
 from tests.integration.deployed import Deployment, answer, free_port, pids_of
 from tests.integration.loopback import Wiretap
 from tests.integration.namespaces import Cable, namespace
@@ -122,10 +123,13 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         script.write_text(script.read_text().replace(there, tapped))
         for name in CLIENTS:
             deployment.start_client(name)
-        with (deployment.admin / "app" / "fedrsclip_core" / "__init__.py").open("a") as submitted:
+        changed = stage_app(root / "changed")
+        with (changed / "fedrsclip_core" / "__init__.py").open("a") as submitted:
             submitted.write("# Not in what is installed.\n")
         with client_processes(deployment) as outcome.commands:
-            outcome.submitted = deployment.call(deployment.admin / "submit.sh")
+            outcome.submitted = deployment.call(
+                deployment.admin / "submit.sh", environment={"PYTHONPATH": str(changed)}
+            )
         flower = deployment.admin / "flower.sh"
         outcome.nodes = deployment.call(flower, "supernode", "list", "--format", "json")[1]
         outcome.stranger = meet_a_stranger(deployment)

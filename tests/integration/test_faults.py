@@ -153,7 +153,7 @@ def lose_all_nodes_and_the_server_app(story: Story, away: float) -> None:
 def test_the_run_completes_with_its_rounds_in_sequence(story: Story) -> None:
     said = story.patient.run_log()
     assert story.patient.submitted == 0, said
-    assert "going on at the last checkpoint: 1 of at most 3 times" in said
+    assert "resuming from the last checkpoint: 1 of at most 3 times" in said
     assert [record["round"] for record in story.records] == list(range(story.rounds + 1))
     results = story.patient.results
     assert results["status"] == "completed"

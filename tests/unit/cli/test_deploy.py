@@ -6,8 +6,6 @@ import shlex
 import shutil
 import stat
 import subprocess
-import sys
-import tomllib
 from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
@@ -15,11 +13,10 @@ from pathlib import Path
 import pytest
 
 from fedrsclip.cli import main
-from fedrsclip.deploy.description import DEPLOY_KEYS
 from fedrsclip.deploy.proxy import Proxy, listen_on, nginx_conf
-from fedrsclip_core.config.compose import OVERRIDES_KEY, compose, from_run_config, quote
+from fedrsclip.run.submission import DEPLOY_KEYS
+from fedrsclip_core.config.compose import compose, quote
 from fedrsclip_core.config.schema import FederationConfig
-from fedrsclip_core.wire.digests import code_digest
 
 pytestmark = pytest.mark.unit
 
@@ -56,7 +53,7 @@ def test_every_host_has_its_files(out: Path) -> None:
     expected = {f"server/{name}" for name in server | {"flower.sh", "server.env"}}
     site = ("supernode.sh", "superexec.sh", "check.sh", "site.env", "install-units.sh")
     expected |= {f"clients/{client}/{name}" for client in CLIENTS for name in site}
-    expected |= {"admin/flower.sh", "admin/submit.sh", "admin/run.toml", "README.md"}
+    expected |= {"admin/flower.sh", "admin/submit.sh", "README.md"}
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert expected <= found
     assert stat.S_IMODE(out.stat().st_mode) == 0o700
@@ -87,6 +84,15 @@ def words(script: Path) -> list[str]:
     """The command that a script becomes."""
     (command,) = re.findall(r"^exec (.*)", script.read_text().replace("\\\n", " "), re.MULTILINE)
     return shlex.split(command)
+
+
+def submitted(out: Path) -> list[str]:
+    """The overrides with which the administrator submits."""
+    found = words(out / "admin" / "submit.sh")
+    options = ("fedrsclip", "submit", "address", "root_certificates", "restarts", "patience")
+    assert [word.partition("=")[0] for word in found[: len(options)]] == list(options)
+    assert found[-1] == "$@"
+    return found[len(options) : -1]
 
 
 def test_the_superlink_is_protected(out: Path) -> None:
@@ -134,154 +140,63 @@ def test_a_site_must_say_where_its_images_are(name: str, out: Path) -> None:
 
 
 def test_what_is_submitted_says_nothing_of_the_hosts(out: Path) -> None:
-    run = tomllib.loads((out / "admin" / "run.toml").read_text())
-    config = from_run_config(run)
+    overrides = submitted(out)
+    config = compose(overrides)
     default = FederationConfig()
     for key in DEPLOY_KEYS:
         assert getattr(config.federation, key) == getattr(default, key), key
-    assert "north" not in run[OVERRIDES_KEY]
-    checked = words(out / "clients" / "east" / "check.sh")
-    assert checked == ["fedrsclip", "check", *shlex.split(run[OVERRIDES_KEY])]
+    assert "north" not in " ".join(overrides)
+    assert words(out / "clients" / "east" / "check.sh") == ["fedrsclip", "check", *overrides]
     described = compose(OVERRIDES)
     assert config.federation.num_clients == len(described.federation.clients) == 3
     assert config.data == described.data
     assert config.privacy == described.privacy
 
 
-def test_what_is_submitted_is_toml_whatever_a_class_is_called(tmp_path: Path) -> None:
+def test_a_class_may_be_called_anything(tmp_path: Path) -> None:
     name = "plage \U0001f3d6 'à \\ gauche\""
-    classes = f"data.class_names=[{quote(name)},forest]"
-    assert deploy(tmp_path / "out", classes) == 0
-    run = tomllib.loads((tmp_path / "out" / "admin" / "run.toml").read_text(encoding="utf-8"))
-    assert from_run_config(run).data.class_names == [name, "forest"]
+    assert deploy(tmp_path / "out", f"data.class_names=[{quote(name)},forest]") == 0
+    assert compose(submitted(tmp_path / "out")).data.class_names == [name, "forest"]
 
 
 def test_overrides_of_hosts_do_not_travel(tmp_path: Path) -> None:
     hosts = ["federation.clients=[a,b]", "federation.num_clients=2", "federation.min_clients=2"]
     assert deploy(tmp_path / "out", *hosts, "federation.alt_names=[10.0.0.1]") == 0
-    text = (tmp_path / "out" / "admin" / "run.toml").read_text()
-    config = from_run_config(tomllib.loads(text))
+    overrides = submitted(tmp_path / "out")
+    config = compose(overrides)
     assert (config.federation.num_clients, config.federation.clients) == (2, [])
-    assert "10.0.0.1" not in text
+    assert "10.0.0.1" not in " ".join(overrides)
 
 
-def test_the_submitted_app_is_this_code(out: Path) -> None:
-    code = "import fedrsclip_core.wire.digests as d; print(d.__file__, d.code_digest())"
-    app = out / "admin" / "app"
-    environment = os.environ | {"PYTHONPATH": str(app)}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=app,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    file, digest = done.stdout.split()
-    assert Path(file).is_relative_to(app.resolve())
-    assert digest == code_digest()
-
-
-_FAKE_FLWR = """#!/bin/sh
-case $1 in
-run) cat "$5" >>"$0.submitted"; echo '{RUN}' ;;
-ls) echo '{"runs": [{"run-id": "7", "status": "STATUS", "status-details": "x"}]}' ;;
-log) exit 1 ;;
-esac
+_FAKE_FEDRSCLIP = """#!/bin/sh
+printf '%s\\n' "$@" >"$0.words"
+exit 7
 """
 
 
-@pytest.mark.parametrize(
-    ("taken", "status", "expected"),
-    [
-        ('{"success": true, "run-id": "7"}', "finished:completed", 0),
-        ('{"success": true, "run-id": "7"}', "finished:failed", 1),
-        ('{"success": true, "run-id": "7"}', "finished:stopped", 1),
-        ('{"success": false, "error-message": "no such server"}', "", 1),
-    ],
-)
-def test_submitting_tells_the_true_status(
-    taken: str, status: str, expected: int, out: Path, tmp_path: Path
+def test_submitting_is_the_command_with_this_federations_superlink(
+    out: Path, tmp_path: Path
 ) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
-    fake = programs / "flwr"
-    fake.write_text(_FAKE_FLWR.replace("{RUN}", taken).replace("STATUS", status))
+    fake = programs / "fedrsclip"
+    fake.write_text(_FAKE_FEDRSCLIP)
     fake.chmod(0o755)
-    with (out / "admin" / "admin.env").open("a") as text:
-        text.write(f"FEDRSCLIP_BIN='{programs}'\nRESTARTS='0'\nPAUSE=0\n")
-    command = [out / "admin" / "submit.sh"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    assert done.returncode == expected, done.stderr
-    said = done.stdout + done.stderr
-    assert (f"run 7: {status}" if status else "no such server") in said
-
-
-def test_a_failed_run_goes_on_at_its_checkpoint(out: Path, tmp_path: Path) -> None:
-    fake = tmp_path / "flwr"
-    taken = '{"success": true, "run-id": "7"}'
-    fake.write_text(_FAKE_FLWR.replace("{RUN}", taken).replace("STATUS", "finished:failed"))
-    fake.chmod(0o755)
-    with (out / "admin" / "admin.env").open("a") as text:
-        text.write(f"FEDRSCLIP_BIN='{tmp_path}'\nRESTARTS='1'\nPAUSE=0\n")
-    command = [out / "admin" / "submit.sh"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    assert done.returncode == 1
-    assert "going on at the last checkpoint: 1 of at most 1 times" in done.stdout
-    submitted = (tmp_path / "flwr.submitted").read_text().splitlines()
-    first, second = (from_run_config(tomllib.loads(line)) for line in submitted)
-    assert first.run.name is not None
-    assert first.run.name.startswith("sites-")
-    assert (second.run.name, second.run.resume) == (first.run.name, True)
-    assert second.data == first.data
-
-
-_RESTARTED_SUPERLINK = """#!/bin/sh
-echo "$1" >>"$0.calls"
-case $1 in
-run) echo '{"success": true, "run-id": "7"}' ;;
-log) echo "line of the run" ;;
-ls)
-    case $(grep -c ls "$0.calls") in
-    1) exit 1 ;;
-    2 | 3) status=running ;;
-    *) status=finished:completed ;;
-    esac
-    echo '{"runs": [{"run-id": "7", "status": "'$status'", "status-details": "x"}]}'
-    ;;
-esac
-"""
-
-
-def test_a_superlink_that_restarts_is_followed_again(out: Path, tmp_path: Path) -> None:
-    fake = tmp_path / "flwr"
-    fake.write_text(_RESTARTED_SUPERLINK)
-    fake.chmod(0o755)
-    with (out / "admin" / "admin.env").open("a") as text:
-        text.write(f"FEDRSCLIP_BIN='{tmp_path}'\nPAUSE=0\n")
-    command = [out / "admin" / "submit.sh"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    away = "the SuperLink was away; the log again, from its start:"
-    # No answer; then it runs and is followed; then it still runs; then it is over.
-    line = "line of the run"
-    assert done.stdout.splitlines()[1:] == [line, away, line, "run 7: finished:completed"]
-    calls = (tmp_path / "flwr.calls").read_text().split()
-    assert calls == ["run", "log", "ls", "ls", "log", "ls", "ls"]
-
-
-def test_a_superlink_that_stays_away_is_given_up(out: Path, tmp_path: Path) -> None:
-    fake = tmp_path / "flwr"
-    fake.write_text("""#!/bin/sh
-case $1 in run) echo '{"success": true, "run-id": "7"}' ;; *) exit 1 ;; esac
-""")
-    fake.chmod(0o755)
-    with (out / "admin" / "admin.env").open("a") as text:
-        text.write(f"FEDRSCLIP_BIN='{tmp_path}'\nPAUSE=0\nPATIENCE=1\n")
-    command = [out / "admin" / "submit.sh"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    assert done.returncode == 1
-    assert "The SuperLink has not answered for" in done.stderr
+    for host in ("admin", "server"):
+        with (out / host / f"{host}.env").open("a") as text:
+            text.write(f"FEDRSCLIP_BIN='{programs}'\nRESTARTS='5'\n")
+    given = ["run.name=first", "data.class_names=[a b]"]
+    done = subprocess.run([out / "admin" / "submit.sh", *given], check=False)
+    said = (programs / "fedrsclip.words").read_text().splitlines()
+    assert done.returncode == 7
+    authority = f"root_certificates={out}/admin/tls/ca.crt"
+    assert said[:3] == ["submit", "address=127.0.0.1:8000", authority]
+    assert said[3:5] == ["restarts=5", "patience=600"]
+    assert said[-2:] == given
+    done = subprocess.run([out / "server" / "register.sh"], check=False)
+    said = (programs / "fedrsclip.words").read_text().splitlines()
+    assert said[:3] == ["deploy", "register", "address=127.0.0.1:8000"]
+    assert said[4] == f"keys={out}/server/keys"
 
 
 def test_units_restart_for_ever(out: Path, tmp_path: Path) -> None:
@@ -315,12 +230,9 @@ def test_rendering_anew_keeps_what_people_wrote(out: Path) -> None:
     site.write_text("FEDRSCLIP_DATA_PATH=/images\n")
     script = out / "server" / "proxy.sh"
     script.write_text("broken")
-    stale = out / "admin" / "app" / "server_app" / "stale.py"
-    stale.write_text("")
     assert deploy(out, "federation.port=9443") == 0
     assert site.read_text() == "FEDRSCLIP_DATA_PATH=/images\n"
     assert "exec nginx" in script.read_text()
-    assert not stale.exists()
     assert "listen 9443 ssl;" in (out / "server" / "proxy" / "nginx.conf").read_text()
 
 

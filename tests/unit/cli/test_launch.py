@@ -7,17 +7,15 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from client_app.site_log import SiteLog
 from fedrsclip.run import launch, preflight
-from fedrsclip.run.launch import QuestionPace
+from fedrsclip.run.connection import RunStatus
 from fedrsclip.run.resume import with_resumed
 from fedrsclip.run.site_logs import SiteLogs
-from fedrsclip.run.superlink import RunStatus
 from fedrsclip_core import machine
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import FederationConfig
@@ -101,11 +99,12 @@ def test_site_keys_stay_and_class_names_travel(
 ) -> None:
     no_preflight(["a class", "it's"])
     monkeypatch.chdir(tmp_path)
-    submission = launch.prepare(["data=folder", "data.path=images", "seed=3"])
-    assert not any("data.path" in override for override in submission.overrides)
-    assert submission.environment["FEDRSCLIP_DATA_PATH"] == str(tmp_path / "images")
-    assert submission.environment["FEDRSCLIP_MODEL_PATH"] == ""
-    assert Path(submission.environment["FEDRSCLIP_HOME"]).is_absolute()
+    simulation = launch.prepare(["data=folder", "data.path=images", "seed=3"])
+    submission = simulation.submission
+    assert not any("data.path" in text for text in submission.run_config().values())
+    assert simulation.environment["FEDRSCLIP_DATA_PATH"] == str(tmp_path / "images")
+    assert simulation.environment["FEDRSCLIP_MODEL_PATH"] == ""
+    assert Path(simulation.environment["FEDRSCLIP_HOME"]).is_absolute()
     assert submission.config.data.class_names == ["a class", "it's"]
     assert submission.config.data.path is None
     assert submission.config.seed == 3
@@ -147,33 +146,32 @@ def test_a_users_own_tuning_travels_with_a_run_and_is_said(
 ) -> None:
     no_preflight([])
     recipe = ["experiment=uc_merced", "method=fedotp", "model=demo_clip", "data.path=images"]
-    recorded = launch.prepare([*recipe, "run.name=first"])
+    recorded = launch.prepare([*recipe, "run.name=first"]).submission
     write_table(paths.tuned_file(), {"uc_merced": {"fedotp": {"optimizer.lr": 0.25}}})
     lines: list[str] = []
-    own = launch.prepare(recipe, echo=lines.append)
+    own = launch.prepare(recipe, echo=lines.append).submission
     assert (own.config.optimizer.lr, own.config.optimizer.private_lr) == (0.25, 0.6)
     assert {"tuned=null", "optimizer.lr=0.25"} <= set(own.overrides)
     assert any("optimizer.lr=0.25" in one and str(paths.tuned_file()) in one for one in lines)
-    assert launch.prepare([*recipe, "optimizer.lr=1"]).config.optimizer.lr == 1
-    given = launch.prepare([*recipe, "tuned=recorded", "run.name=first"])
+    assert launch.prepare([*recipe, "optimizer.lr=1"]).submission.config.optimizer.lr == 1
+    given = launch.prepare([*recipe, "tuned=recorded", "run.name=first"]).submission
     assert given.config == recorded.config
     folder = paths.runs_dir() / "first"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(
         json.dumps(description("first", {}, shlex.join(recorded.overrides)))
     )
-    resumed = launch.prepare(["resume=first", "data.path=images"]).config
+    resumed = launch.prepare(["resume=first", "data.path=images"]).submission.config
     assert resumed.optimizer == recorded.config.optimizer
 
 
 def test_a_run_gets_a_name_unless_it_has_one(no_preflight: Callable[[list[str]], None]) -> None:
     no_preflight([])
-    first = launch.prepare(["method=local"]).config.run.name
-    second = launch.prepare(["method=local"]).config.run.name
-    assert first is not None
+    first = launch.prepare(["method=local"]).submission.name
+    second = launch.prepare(["method=local"]).submission.name
     assert first.startswith("local-demo_scenes-20")
     assert first != second
-    assert launch.prepare(["run.name=mine"]).config.run.name == "mine"
+    assert launch.prepare(["run.name=mine"]).submission.name == "mine"
 
 
 def test_a_run_records_the_commit_of_its_model_and_resumes_with_it(
@@ -183,17 +181,16 @@ def test_a_run_records_the_commit_of_its_model_and_resumes_with_it(
     cache_hub_model(tmp_path, monkeypatch, newest=OLD)
     started = launch.prepare(["model.hub_id=owner/clip", "run.name=first"])
     assert started.found_revisions == {"model.revision": OLD}
-    assert started.config.model.revision == OLD
+    overrides = " ".join(started.submission.overrides)
+    assert started.submission.config.model.revision == OLD
     folder = paths.runs_dir() / "first"
     folder.mkdir(parents=True)
-    (folder / "run.json").write_text(
-        json.dumps(description("first", {}, shlex.join(started.overrides)))
-    )
+    (folder / "run.json").write_text(json.dumps(description("first", {}, overrides)))
     move_newest(tmp_path, NEW)
     resumed = launch.prepare(["resume=first"])
     assert resumed.found_revisions == {}
-    assert resumed.config.model.revision == OLD
-    assert launch.prepare(["model.hub_id=owner/clip"]).config.model.revision == NEW
+    assert resumed.submission.config.model.revision == OLD
+    assert launch.prepare(["model.hub_id=owner/clip"]).submission.config.model.revision == NEW
     given = launch.prepare(["model.hub_id=owner/clip", f"model.revision={NEW}"])
     assert given.found_revisions == {}
 
@@ -265,42 +262,13 @@ def test_the_reason_of_a_failure_is_the_most_telling_one(
         (tmp_path / "results.json").write_text(
             json.dumps(results("first", status="failed", **written))
         )
-    assert launch._reason(RunStatus("finished:failed", details), follower, log) == said
+    assert launch.failure_reason(RunStatus("finished:failed", details), follower, log) == said
 
 
 def test_ray_gets_no_more_room_than_there_are_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "available_cpus", lambda: 64)
     config = compose(["federation.num_clients=3", "federation.client_cpus=2"])
-    settings = launch._federation_config(config).split()
+    settings = launch.simulation_settings(config.federation).split()
     assert "init-args-num-cpus=6" in settings
     assert "num-supernodes=3" in settings
     assert "client-resources-num-gpus=0.0" in settings
-
-
-def test_a_run_whose_rounds_come_is_not_asked() -> None:
-    pace = QuestionPace(100.0)
-    for second in range(104, 400, 4):
-        assert not pace.is_due(float(second))
-        pace.round_came(float(second))
-
-
-def test_a_run_whose_rounds_stay_away_is_asked_ever_less_often() -> None:
-    pace = QuestionPace(0.0)
-    asked = []
-    for second in range(200):
-        if pace.is_due(float(second)):
-            pace.asked(float(second))
-            asked.append(second)
-    assert asked[0] == 5
-    gaps = [later - earlier for earlier, later in pairwise(asked)]
-    assert gaps == sorted(gaps)
-    assert gaps[-1] == 30
-
-
-def test_a_question_waits_for_twice_the_last_round() -> None:
-    pace = QuestionPace(0.0)
-    pace.round_came(9.0)
-    assert not pace.is_due(26.0)
-    assert pace.is_due(27.0)
-    pace.round_came(1000.0)
-    assert pace.is_due(1030.0)

@@ -9,6 +9,7 @@ import pytest
 from fedrsclip.bench.description import describe as describe_bench
 from fedrsclip.cli import parsers
 from fedrsclip.deploy.description import describe as describe_deployment
+from fedrsclip.run.submit import OPTIONS
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.errors import ConfigError
 from tests.unit.documents.markdown import PAGES, ROOT, anchors, commands, links
@@ -20,7 +21,11 @@ COMMANDS = [
     pytest.param(words, id=f"{page}: {' '.join(words)[:60]}") for words, page in FOUND.items()
 ]
 PLACEHOLDERS = {"seed": "1", "method": "promptfl"}
-OWN_KEYS = {"run": ("resume",), "deploy": ("out", "days", "rotate")}
+OWN_KEYS = {
+    "run": ("resume",),
+    "submit": OPTIONS,
+    "deploy": ("out", "days", "rotate"),
+}
 
 
 def understand(words: Sequence[str]) -> None:
@@ -38,7 +43,7 @@ def understand(words: Sequence[str]) -> None:
     overrides += getattr(given, "overrides", [])
     own = OWN_KEYS.get(name, ())
     overrides = [text for text in overrides if text.partition("=")[0] not in own]
-    if name in ("run", "config", "check", "data check", "data split"):
+    if name in ("run", "submit", "config", "check", "data check", "data split"):
         compose(overrides)
     elif name == "bench":
         describe_bench(overrides)
@@ -53,7 +58,7 @@ def test_each_command_is_understood(words: Sequence[str]) -> None:
 
 def test_there_are_commands_to_look_at() -> None:
     used = {words[0] for words in FOUND}
-    assert used >= {"run", "check", "config", "bench", "data", "deploy", "watch", "report"}
+    assert used >= {"run", "submit", "check", "config", "bench", "data", "deploy", "watch"}
 
 
 @pytest.mark.parametrize(

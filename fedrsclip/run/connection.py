@@ -1,0 +1,284 @@
+"""A SuperLink, spoken to by Flower's own command, ``flwr``."""
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from fedrsclip_core import machine
+from fedrsclip_core.errors import ConfigError, RunError
+
+WHERE = ("connection", "address", "root_certificates", "insecure")
+"""Options of a command that say where the SuperLink is."""
+
+_NAME = "fedrsclip"
+_SUBMIT_SECONDS = 120
+_CALL_SECONDS = 40  # Flower's command gives up after 30
+_COLOURING = ("FORCE_COLOR", "TTY_COMPATIBLE")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What Flower says of a run.
+
+    Attributes
+    ----------
+    status : str
+        ``pending``, ``running``, ``finished:completed``, ...; empty if it could not be asked.
+    details : str
+        Why.
+    """
+
+    status: str
+    details: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over."""
+        return self.status.startswith("finished")
+
+    @property
+    def completed(self) -> bool:
+        """Whether the run came to its end."""
+        return self.status == "finished:completed"
+
+    @property
+    def failed(self) -> bool:
+        """Whether the run ended early, and nobody stopped it."""
+        return self.status == "finished:failed"
+
+
+class Connection:
+    """A connection of Flower's configuration.
+
+    Parameters
+    ----------
+    name : str
+        Its name in Flower's ``config.toml``.
+    folder : Path
+        Scratch folder; also the working directory of Flower's command.
+    environment : Mapping[str, str]
+        The whole environment of Flower's command.
+    flwr : str, optional
+        The command itself; without it, the one beside this Python.
+    """
+
+    def __init__(
+        self, name: str, folder: Path, environment: Mapping[str, str], *, flwr: str | None = None
+    ) -> None:
+        self.name = name
+        self._folder = folder
+        self._environment = {**environment, "PYTHONUNBUFFERED": "1"}
+        self._flwr = machine.program("flwr") if flwr is None else flwr
+
+    def submit(self, app: Path, run_config: Mapping[str, str], federation: str = "") -> str:
+        """Submit an app and return the run's id.
+
+        Parameters
+        ----------
+        app : Path
+            Folder of the app.
+        run_config : Mapping[str, str]
+            The run's configuration.
+        federation : str
+            Settings of Flower's simulation.
+
+        Raises
+        ------
+        RunError
+            With Flower's own words if it refuses.
+        """
+        config = self._folder / "run-config.toml"
+        config.write_text(tomli_w.dumps(dict(run_config)), encoding="utf-8")
+        arguments = ["run", str(app), self.name, "-c", str(config)]
+        if federation:
+            arguments += ["--federation-config", federation]
+        try:
+            answer = parse(self._call([*arguments, "--format", "json"], _SUBMIT_SECONDS))
+        except subprocess.TimeoutExpired:
+            raise RunError(f"Flower took no run within {_SUBMIT_SECONDS} seconds") from None
+        if not answer.get("run-id"):
+            raise RunError(f"Flower refused the run: {_words(answer)}")
+        return str(answer["run-id"])
+
+    def status(self, run_id: str) -> RunStatus:
+        """Ask for a run's status and wait for the answer."""
+        try:
+            return run_status(self._call(_status_of(run_id, self.name), _CALL_SECONDS))
+        except subprocess.TimeoutExpired:
+            return RunStatus("", f"no answer in {_CALL_SECONDS} s")
+
+    def ask_status(self, run_id: str) -> "subprocess.Popen[str]":
+        """Begin to ask for a run's status; :func:`run_status` reads the answer."""
+        return self._begin(_status_of(run_id, self.name))
+
+    def answers(self) -> bool:
+        """Whether the SuperLink answers."""
+        with suppress(subprocess.TimeoutExpired):
+            arguments = ["ls", self.name, "--limit", "1", "--format", "json"]
+            return bool(parse(self._call(arguments, _CALL_SECONDS)).get("success"))
+        return False
+
+    def stream_log(self, run_id: str) -> "subprocess.Popen[bytes]":
+        """Begin to read a run's log from its start; ends with the run, or with the SuperLink."""
+        return subprocess.Popen(
+            [self._flwr, "log", run_id, self.name],
+            env=self._environment,
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            start_new_session=True,
+        )
+
+    def log(self, run_id: str) -> str:
+        """Return what a run has logged, as far as it can be had."""
+        with suppress(subprocess.TimeoutExpired):
+            return self._call(["log", run_id, self.name, "--show"], timeout=20)
+        return ""
+
+    def stop(self, run_id: str, timeout: float = _CALL_SECONDS) -> None:
+        """Ask Flower to stop a run.
+
+        Raises
+        ------
+        RunError
+            With Flower's own words if it does not.
+        """
+        try:
+            answer = parse(self._call(["stop", run_id, self.name, "--format", "json"], timeout))
+        except subprocess.TimeoutExpired:
+            raise RunError(f"Flower did not stop the run within {timeout:.0f} seconds") from None
+        if not answer.get("success"):
+            raise RunError(f"Flower did not stop the run: {_words(answer)}")
+
+    def register(self, key: Path, name: str) -> bool:
+        """Register a SuperNode's public key; return whether it is new.
+
+        Raises
+        ------
+        RunError
+            With Flower's own words if it refuses.
+        """
+        arguments = ["supernode", "register", str(key), self.name, "--name", name]
+        answer = parse(self._call([*arguments, "--format", "json"], _CALL_SECONDS))
+        if not answer.get("success") and "already" not in _words(answer).lower():
+            raise RunError(f"Flower does not register {name}: {_words(answer)}")
+        return bool(answer.get("success"))
+
+    def _call(self, arguments: Sequence[str], timeout: float) -> str:
+        with self._begin(arguments) as process:
+            try:
+                return process.communicate(timeout=timeout)[0]
+            except BaseException:
+                process.kill()
+                raise
+
+    def _begin(self, arguments: Sequence[str]) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [self._flwr, *arguments],
+            env=self._environment,
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # A Ctrl-C at the terminal is ours to handle.
+            start_new_session=True,
+        )
+
+
+def flower_environment() -> dict[str, str]:
+    """Return the environment of Flower's programs: this one, quiet towards the network."""
+    return {
+        # With one of these Flower's JSON has colours in it, which is no JSON.
+        **{name: v for name, v in os.environ.items() if name not in _COLOURING},
+        "PATH": machine.script_folders(),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+    }
+
+
+def connect_to(address: str, folder: Path, *, root_certificates: Path | None) -> Connection:
+    """Return a connection that stands in no configuration of the user's.
+
+    Parameters
+    ----------
+    address : str
+        Host and port.
+    folder : Path
+        Scratch folder, which must outlive the connection.
+    root_certificates : Path or None
+        The authority's certificate; ``None``: no TLS.
+    """
+    home = folder / "flwr"
+    home.mkdir(exist_ok=True)
+    settings: dict[str, object] = {"address": address}
+    if root_certificates is None:
+        settings["insecure"] = True
+    else:
+        settings["root-certificates"] = str(root_certificates)
+    written = {"superlink": {"default": _NAME, _NAME: settings}}
+    (home / "config.toml").write_text(tomli_w.dumps(written), encoding="utf-8")
+    return Connection(_NAME, folder, flower_environment() | {"FLWR_HOME": str(home)})
+
+
+def connect(options: Mapping[str, str], folder: Path) -> Connection:
+    """Return the connection that a command's :data:`WHERE` describe.
+
+    Raises
+    ------
+    ConfigError
+        If they describe none, or two.
+    """
+    given = {name: value for name, value in options.items() if name in WHERE}
+    if given.keys() == {"connection"}:
+        return Connection(given["connection"], folder, flower_environment())
+    secure = given.keys() == {"address", "root_certificates"}
+    if secure or given == {"address": given.get("address"), "insecure": "true"}:
+        certificates = Path(given["root_certificates"]).expanduser() if secure else None
+        if certificates is not None and not certificates.is_file():
+            raise ConfigError(f"root_certificates={certificates} is not there")
+        resolved = None if certificates is None else certificates.resolve()
+        return connect_to(given["address"], folder, root_certificates=resolved)
+    raise ConfigError(
+        "say where the SuperLink is: connection=<a name in Flower's config.toml>, or "
+        "address=<host:port> with root_certificates=<file>, or with insecure=true for no TLS"
+    )
+
+
+def run_status(output: str) -> RunStatus:
+    """Read the answer to :meth:`Connection.ask_status`."""
+    answer = parse(output)
+    runs = answer.get("runs") or []
+    if not runs:
+        return RunStatus("", _words(answer))
+    details = str(runs[0].get("status-details", ""))
+    return RunStatus(str(runs[0]["status"]), "" if details == "N/A" else details)
+
+
+def parse(text: str) -> dict[str, Any]:
+    """Return the JSON object in a command's output, which may have warnings around it."""
+    begin, end = text.find("{"), text.rfind("}")
+    try:
+        return dict(json.loads(text[begin : end + 1]))
+    except ValueError:
+        return {"error-message": text}
+
+
+def _status_of(run_id: str, name: str) -> list[str]:
+    return ["ls", name, "--run-id", run_id, "--format", "json"]
+
+
+def _words(answer: Mapping[str, Any]) -> str:
+    """Return Flower's last paragraph, in which it says what is wrong."""
+    paragraphs = str(answer.get("error-message", answer)).split("\n\n")
+    telling = [text for text in paragraphs if text.strip() and "flower.ai/docs" not in text]
+    return " ".join(telling[-1].split()) if telling else "without a word"

@@ -1,0 +1,113 @@
+"""What is handed to Flower: the one place that knows how a run's configuration travels."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.schema import Config, FederationConfig
+from fedrsclip_core.errors import ConfigError
+
+DEPLOY_KEYS = (
+    "address",
+    "port",
+    "superlink_port",
+    "alt_names",
+    "clients",
+    "insecure",
+    "insecure_remote",
+)
+"""Keys of ``federation`` that matter to hosts only: a run does not tell one site of the others."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A run with a name, of which nothing belongs to a site.
+
+    Attributes
+    ----------
+    config : Config
+        The composed configuration.
+    overrides : tuple of str
+        From which it was composed.
+    """
+
+    config: Config
+    overrides: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        assert self.config.run.name is not None
+        return self.config.run.name
+
+    def run_config(self) -> dict[str, str]:
+        """Return the run configuration in Flower's sense."""
+        return configuration.to_run_config(self.config, self.overrides)
+
+    def resumed(self) -> "Submission":
+        """Return the same run, to be resumed from its last checkpoint."""
+        return submission([*self.overrides, "run.resume=true"])
+
+
+def submission(overrides: Sequence[str]) -> Submission:
+    """Compose what travels.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong.
+    """
+    return Submission(configuration.compose(overrides), tuple(overrides))
+
+
+def deployed(overrides: Sequence[str]) -> Submission:
+    """Compose a run of a deployment; it gets a name if it has none.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong or holds facts of a site.
+    """
+    config = compose_for_sites(overrides)
+    kept = travelling(config, overrides)
+    if config.run.name is None:
+        kept.append(f"run.name={config.federation.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return submission(kept)
+
+
+def compose_for_sites(overrides: Sequence[str]) -> Config:
+    """Compose a configuration that holds no fact of a site.
+
+    Raises
+    ------
+    ConfigError
+        If it does, or is wrong otherwise.
+    """
+    _, site = configuration.split_site_overrides(overrides)
+    for key in site:
+        raise ConfigError(f"{key} belongs to a site: it is filled in there, in site.env")
+    return configuration.compose(overrides)
+
+
+def travelling(config: Config, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of a run, in which each of :data:`DEPLOY_KEYS` is at its default."""
+    default = FederationConfig()
+    names = {f"federation.{key}": key for key in DEPLOY_KEYS}
+    kept, reset = (
+        [],
+        dict.fromkeys(
+            key for key in DEPLOY_KEYS if getattr(config.federation, key) != getattr(default, key)
+        ),
+    )
+    for override in overrides:
+        key = override.partition("=")[0].strip().lstrip("+")
+        if key in names:
+            reset[names[key]] = None
+        else:
+            kept.append(override)
+    return kept + [f"federation.{key}={_plain(getattr(default, key))}" for key in reset]
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
