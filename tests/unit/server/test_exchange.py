@@ -56,7 +56,7 @@ def test_the_last_of_many_replies_is_seen_soon() -> None:
             return super().pull_messages([name]) if clock.now >= at else []
 
     fakes = Fakes(small_config(), num_clients=40)
-    grid = Later(fakes.app(), [{"partition-id": p} for p in range(40)], {})
+    grid = Later(fakes.app(), [{"partition-id": p} for p in range(40)])
     assert len(ask(clock.exchange(grid), 60.0)) == 40
     assert clock.now - max(ready.values()) < 0.11
     assert max(clock.sleeps) > 0.3
@@ -79,7 +79,7 @@ def test_messages_live_as_long_as_they_are_waited_for() -> None:
             messages.append(message)
             return super().answer(message)
 
-    exchange, _ = exchange_of(Watching(Fakes(small_config()).app(), [{"partition-id": 0}], {}))
+    exchange, _ = exchange_of(Watching(Fakes(small_config()).app(), [{"partition-id": 0}]))
     ask(exchange, timeout=7.5)
     assert [message.metadata.ttl for message in messages] == [7.5]
 
@@ -89,7 +89,7 @@ class Slow(InProcessGrid):
 
     def __init__(self, clock: Clock, num_clients: int) -> None:
         nodes = [{"partition-id": p} for p in range(num_clients)]
-        super().__init__(Fakes(small_config(), num_clients=num_clients).app(), nodes, {})
+        super().__init__(Fakes(small_config(), num_clients=num_clients).app(), nodes)
         self._clock = clock
         self._free_at = clock.now
         self._ready: dict[str, float] = {}
@@ -189,7 +189,7 @@ def test_one_undecodable_reply_is_one_dropped_reply() -> None:
             return replies
 
     nodes = [{"partition-id": p} for p in range(3)]
-    exchange, _ = exchange_of(Breaking(Fakes(small_config()).app(), nodes, {}))
+    exchange, _ = exchange_of(Breaking(Fakes(small_config()).app(), nodes))
     assert [reply.reason for reply in ask(exchange).values()] == ["", "unreadable", ""]
 
 
@@ -207,7 +207,7 @@ class Away(InProcessGrid):
 
     def __init__(self, error: httpx.HTTPError, clock: Clock, until: float) -> None:
         nodes = [{"partition-id": p} for p in range(3)]
-        super().__init__(Fakes(small_config()).app(), nodes, {})
+        super().__init__(Fakes(small_config()).app(), nodes)
         self._error, self._clock, self._until = error, clock, until
 
     def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
@@ -251,7 +251,7 @@ def test_a_message_that_cannot_be_sent_is_unreachable() -> None:
             return list(super().push_messages(list(messages)))[1:]
 
     nodes = [{"partition-id": p} for p in range(2)]
-    exchange, clock = exchange_of(Offline(Fakes(small_config()).app(), nodes, {}))
+    exchange, clock = exchange_of(Offline(Fakes(small_config()).app(), nodes))
     assert [reply.reason for reply in ask(exchange).values()] == ["unreachable", ""]
     assert clock.sleeps == []
 

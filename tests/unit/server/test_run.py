@@ -28,6 +28,7 @@ from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.lines import final_table, round_line
 from fedrsclip_core.wire.messages import (
     EVALUATE,
+    PROTOCOL_VERSION,
     QUERY_IDENTITY,
     QUERY_INIT,
     QUERY_PREPARE,
@@ -444,7 +445,7 @@ class Restarting(InProcessGrid):
 def test_a_client_that_restarts_takes_part_again() -> None:
     fakes = Fakes(small_config(num_rounds=5))
     nodes = [{"partition-id": p, "num-partitions": 3} for p in range(3)]
-    grid = Restarting(fakes.app(), nodes, {})
+    grid = Restarting(fakes.app(), nodes)
     outcome = federate(grid, fakes.config)
     asked = [record["clients"]["asked"] for record in records(outcome.folder)]
     assert asked == [0, 3, 2, 2, 3, 3]
@@ -476,7 +477,7 @@ class Outage(InProcessGrid):
 def outage(config: Config, looks_needed: int, lines: list[str]) -> RunOutcome:
     fakes = Fakes(config)
     nodes = [{"partition-id": p, "num-partitions": 3} for p in range(3)]
-    grid = Outage(fakes.app(), nodes, {})
+    grid = Outage(fakes.app(), nodes)
     grid.looks_needed = looks_needed
     return federate(grid, config, lines)
 
@@ -686,10 +687,10 @@ def test_other_code_in_a_deployment_refuses_that_client() -> None:
 
 def test_another_protocol_and_another_width_are_refused() -> None:
     fakes = Fakes(small_config(num_rounds=1), num_clients=4)
-    fakes.identities[0] = {"protocol": 2}
+    fakes.identities[0] = {"protocol": PROTOCOL_VERSION + 1}
     fakes.identities[1] = {"width": WIDTH + 1}
     refused = go(fakes, deployed=True).results["refused"]
-    assert "protocol 2" in refused["client-0"]
+    assert f"protocol {PROTOCOL_VERSION + 1}" in refused["client-0"]
     assert f"text width is {WIDTH + 1}" in refused["client-1"]
 
 
