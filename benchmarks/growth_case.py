@@ -33,6 +33,7 @@ from fedrsclip_core.demo.scenes import CLASS_NAMES
 from fedrsclip_core.learning.prompts import ClientState, random_prompt
 from fedrsclip_core.learning.training import train_round
 from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -129,8 +130,8 @@ def _rounds(num_clients: int, num_rounds: int, threads: int) -> list[float]:
         error = run_cell(job)["error"]
     if error:
         raise SystemExit(error)
-    lines = (paths.runs_dir() / "timed" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [record["seconds"] for line in lines if (record := json.loads(line))["round"] > 0]
+    records = RunFolder.named("timed").rounds().read()
+    return [record["seconds"] for record in records if record["round"] > 0]
 
 
 KINDS: dict[str, Callable[[int, int], float]] = {

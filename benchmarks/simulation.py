@@ -10,7 +10,6 @@ a round's seconds count once for each client process that runs at the same time.
 """
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -18,7 +17,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from benchmarks.inputs import class_names, save_images
 from benchmarks.measuring import Cell, Report, arguments, publish, settings_of
@@ -27,6 +25,8 @@ from benchmarks.site_steps import steps_in
 from fedrsclip.bench.workers import Worker
 from fedrsclip_core import machine
 from fedrsclip_core.config.compose import compose
+from fedrsclip_core.runs.records import RoundRecord
+from fedrsclip_core.runs.run_folder import RunFolder
 
 DRIVERS = ("ray", "in process")
 RUN = "timed"
@@ -85,10 +85,10 @@ def simulate(driver: str, home: Path, images: Path, settings: Sequence[str]) -> 
     return watch.peak_mib
 
 
-def records(home: Path) -> list[dict[str, Any]]:
+def records(home: Path) -> list[RoundRecord]:
     """Return the run's trained rounds."""
-    lines = (home / "runs" / RUN / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [record for line in lines if (record := json.loads(line))["round"] > 0]
+    rounds = RunFolder(home / "runs" / RUN).rounds().read()
+    return [record for record in rounds if record["round"] > 0]
 
 
 def row_of(driver: str, home: Path, clients: int, at_once: int, peak_mib: float) -> dict[str, Cell]:

@@ -176,7 +176,7 @@ def _federate(
         state.shared, state.server_round = progress.shared, progress.server_round
         room.write(lambda: _write_shared_prompt(folder, state))
         checkpoint = Checkpoint(progress, folder.rounds_size(), seconds())
-        room.write(lambda: write_checkpoint(folder.checkpoints, state.run_name, checkpoint))
+        room.write(lambda: write_checkpoint(folder, checkpoint))
 
     strategy = SharedPromptStrategy(
         exchange,

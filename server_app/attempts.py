@@ -132,7 +132,7 @@ def _attempt(
             return Attempt(folder, finished=folder.results())
         _check_same(config, known["config"], name)
         folder.remove_results()
-    checkpoint = newest_checkpoint(folder.checkpoints, name, echo)
+    checkpoint = newest_checkpoint(folder, echo)
     folder.write_description(
         {
             "run": name,

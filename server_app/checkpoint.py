@@ -1,7 +1,6 @@
 """Everything that a restarted server needs to go on: one sealed file per kept round."""
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.errors import RunError
+from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.sealed import DamagedFileError, read_sealed, write_sealed
 from fedrsclip_core.wire.records import SHARED_PROMPT
 from server_app.phase import Progress
 
 FORMAT = "1"
 KEPT_ROUNDS = 3
-_FILE = re.compile(r"round-(\d{6})\.safetensors")
 _AGGREGATOR = "aggregator."
 
 
@@ -40,7 +39,7 @@ class Checkpoint:
     seconds: float
 
 
-def write_checkpoint(folder: Path, run_name: str, checkpoint: Checkpoint) -> None:
+def write_checkpoint(folder: RunFolder, checkpoint: Checkpoint) -> None:
     """Write a checkpoint and drop all but the last three.
 
     Raises
@@ -59,16 +58,14 @@ def write_checkpoint(folder: Path, run_name: str, checkpoint: Checkpoint) -> Non
         "metrics_bytes": checkpoint.metrics_bytes,
         "seconds": checkpoint.seconds,
     }
-    metadata = {"format": FORMAT, "run": run_name, "state": json.dumps(state)}
-    write_sealed(folder / f"round-{progress.server_round:06d}.safetensors", tensors, metadata)
-    for number, path in _files(folder):
+    metadata = {"format": FORMAT, "run": folder.name, "state": json.dumps(state)}
+    write_sealed(folder.checkpoint(progress.server_round), tensors, metadata)
+    for number, path in folder.checkpoints():
         if not progress.server_round - KEPT_ROUNDS < number <= progress.server_round:
             path.unlink(missing_ok=True)
 
 
-def newest_checkpoint(
-    folder: Path, run_name: str, echo: Callable[[str], None]
-) -> Checkpoint | None:
+def newest_checkpoint(folder: RunFolder, echo: Callable[[str], None]) -> Checkpoint | None:
     """Return the newest usable checkpoint, ``None`` if none was ever written.
 
     A damaged one is named and passed over.
@@ -78,25 +75,18 @@ def newest_checkpoint(
     RunError
         If there are checkpoints and none is usable.
     """
-    files = _files(folder)
+    files = folder.checkpoints()
     for _, path in reversed(files):
         try:
-            return _read(path, run_name)
+            return _read(path, folder.name)
         except (DamagedFileError, FileNotFoundError) as error:
             echo(f"checkpoint {path.name} is passed over: {error}")
     if files:
         raise RunError(
-            f"none of the {len(files)} checkpoints in {folder} can be used: restore them from a "
-            "copy, or start the run again under another run.name"
+            f"none of the {len(files)} checkpoints in {files[0][1].parent} can be used: restore "
+            "them from a copy, or start the run again under another run.name"
         )
     return None
-
-
-def _files(folder: Path) -> list[tuple[int, Path]]:
-    if not folder.is_dir():
-        return []
-    found = ((_FILE.fullmatch(path.name), path) for path in folder.iterdir())
-    return sorted((int(match[1]), path) for match, path in found if match)
 
 
 def _read(path: Path, run_name: str) -> Checkpoint:

@@ -8,7 +8,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fedrsclip.bench.cells import Cell, make_cell
 from fedrsclip.bench.description import Description
@@ -20,6 +19,7 @@ from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import fileio
+from fedrsclip_core.runs.records import Results
 from fedrsclip_core.runs.run_folder import RunFolder
 
 LAYOUT = Layout(
@@ -48,8 +48,8 @@ def base_to_new(runner: Runner) -> Failures:
         for method in description.bench.methods
     ]
 
-    def extras(cell: Cell, results: Mapping[str, Any]) -> Row:
-        digest = results["digests"]["clip"]
+    def extras(cell: Cell, results: Results) -> Row:
+        digest = results["digests"]["clip"] or ""
         figures = _measured(description, cell, halves[cell.setting][1], digest)
         return with_harmonic(figures, results)
 
@@ -63,18 +63,21 @@ def split_classes(names: Sequence[str]) -> tuple[list[str], list[str]]:
     return ordered[:middle], ordered[middle:]
 
 
-def with_harmonic(new: Mapping[str, float | None], results: Mapping[str, Any]) -> Row:
+def with_harmonic(new: Mapping[str, float | None], results: Results) -> Row:
     """Return new figures as percentages, with their harmonic means with the base's."""
+    test = results["last"]["test"] if results["last"] else None
     base = {
         "zero_shot": results["zero_shot"]["test"],
-        "global": results["last"]["test"]["global"],
+        "global": test["global"] if test else None,
     }
     row: Row = {}
     for mode, known in base.items():
         found = new.get(mode)
         row[f"new_{mode}"] = None if found is None else 100 * found
-        both = None if known is None or found is None else known + found
-        row[f"harmonic_{mode}"] = 200 * known * found / both if both else both
+        row[f"harmonic_{mode}"] = None
+        if known is not None and found is not None:
+            both = known + found
+            row[f"harmonic_{mode}"] = 200 * known * found / both if both else both
     return row
 
 

@@ -1,12 +1,12 @@
 """Runs the cells of a benchmark that are missing, in processes beside this one."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from fedrsclip.bench.cells import Cell
 from fedrsclip.bench.description import Description
@@ -20,6 +20,7 @@ from fedrsclip.bench.tables import STANDARD, Layout, markdown
 from fedrsclip.bench.workers import Worker
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import lock
+from fedrsclip_core.runs.records import Results
 
 Echo = Callable[[str], None]
 Failures = dict[str, str]
@@ -28,7 +29,7 @@ Failures = dict[str, str]
 _LOCK_PATIENCE = 10.0
 
 
-def no_extras(cell: Cell, results: Mapping[str, Any]) -> Row:
+def no_extras(cell: Cell, results: Results) -> Row:
     """Add no figures to a cell's row."""
     return {}
 

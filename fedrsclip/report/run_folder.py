@@ -70,6 +70,7 @@ class Run:
 def read_run(path: Path) -> Run:
     """Read the folder of a run that is completed, running, or was interrupted."""
     folder, problems = RunFolder(path), list[str]()
+    state = folder.state()  # asked first: what a run writes at its end is then there
     about = _read(folder.description, "settings and command are not shown", problems)
     if about is None and not problems:
         problems.append("run.json is missing: settings and command are not shown")
@@ -83,7 +84,7 @@ def read_run(path: Path) -> Run:
         digests = _read(folder.digests, "digests are not shown", problems)
     return Run(
         name=folder.name,
-        state=state_of(folder.state()),
+        state=state_of(state),
         config=config,
         overrides=about["overrides"] if about else "",
         records=tuple(dict(record) for record in records),

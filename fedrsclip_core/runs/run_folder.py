@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ _DESCRIPTION = "run.json"
 _RESULTS = "results.json"
 _DIGESTS = "digests.json"
 _SPLIT = "split.json"
+_CHECKPOINTS = "checkpoint"
+_CHECKPOINT = re.compile(r"round-(\d{6})\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,6 @@ class RunFolder:
         """The file of the shared prompt; see ``runs.shared_prompt``."""
         return self.path / "shared_prompt.safetensors"
 
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the checkpoints."""
-        return self.path / "checkpoint"
-
     def evaluations(self, federation: str) -> Path:
         """Return where clients on the same machine, as in a simulation, keep their evaluations."""
         below = paths.evaluations_dir(federation, self.name).relative_to(paths.home())
@@ -116,7 +114,7 @@ class RunFolder:
 
     def can_be_resumed(self) -> bool:
         """Whether there is a checkpoint."""
-        return any(self.checkpoints.glob("round-*.safetensors"))
+        return bool(self.checkpoints())
 
     def hold(self) -> IO[bytes]:
         """Hold the folder against other processes; see ``runs.lock.hold``."""
@@ -197,6 +195,16 @@ class RunFolder:
         """Write which images are where, only once; a resumed run has the split that it had."""
         if not (self.path / _SPLIT).exists():
             fileio.write_json(self.path / _SPLIT, record)
+
+    def checkpoint(self, server_round: int) -> Path:
+        """Return the file of the checkpoint after a round."""
+        return self.path / _CHECKPOINTS / f"round-{server_round:06d}.safetensors"
+
+    def checkpoints(self) -> list[tuple[int, Path]]:
+        """Return the checkpoints with their rounds, the oldest first."""
+        files = self.path.glob(f"{_CHECKPOINTS}/round-*.safetensors")
+        found = ((_CHECKPOINT.fullmatch(path.name), path) for path in files)
+        return sorted((int(match[1]), path) for match, path in found if match)
 
     def append_round(self, record: RoundRecord) -> None:
         """Append a round's record."""

@@ -14,7 +14,7 @@ from fedrsclip_core.runs.run_folder import RunFolder, State
 from fedrsclip_core.runs.shared_prompt import read_shared_prompt
 from fedrsclip_core.wire.messages import TRAIN
 from server_app.app import run
-from tests.unit.server.fakes import Fakes, small_config
+from tests.unit.server.fakes import Clock, Fakes, small_config
 
 pytestmark = pytest.mark.unit
 
@@ -30,8 +30,8 @@ def ran(name: str = "first") -> RunFolder:
             raise RuntimeError
         return answer
 
-    fakes = Fakes(config, scripts={(TRAIN, 1): fail})
-    return RunFolder(run(fakes.grid(), config, run_id=7, echo=lambda line: None).folder)
+    exchange = Clock().exchange(Fakes(config, scripts={(TRAIN, 1): fail}).grid())
+    return RunFolder(run(exchange, config, run_id=7, echo=lambda line: None).folder)
 
 
 def test_what_a_server_writes_is_what_the_types_say() -> None:

@@ -26,6 +26,7 @@ from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.learning.prompts import random_prompt
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.lines import final_table, round_line
+from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.wire.messages import (
     EVALUATE,
     PROTOCOL_VERSION,
@@ -180,7 +181,7 @@ def test_the_last_three_checkpoints_are_kept() -> None:
     folder = outcome.folder / "checkpoint"
     names = [f"round-00000{number}.safetensors" for number in (2, 3, 4)]
     assert sorted(path.name for path in folder.iterdir()) == names
-    newest = newest_checkpoint(folder, "test-run", print)
+    newest = newest_checkpoint(RunFolder(outcome.folder), print)
     assert newest is not None and newest.progress.server_round == 4
     np.testing.assert_array_equal(newest.progress.shared, outcome.shared)
 
@@ -495,7 +496,7 @@ def test_a_run_whose_clients_stay_away_ends_at_its_limit_with_a_checkpoint() -> 
     config = small_config(num_rounds=9, max_failed_rounds=2, round_timeout=0.2)
     with pytest.raises(RunError, match="2 rounds in a row failed"):
         outage(config, 10**9, [])
-    newest = newest_checkpoint(paths.runs_dir() / "test-run" / "checkpoint", "test-run", print)
+    newest = newest_checkpoint(RunFolder.named("test-run"), print)
     assert newest is not None and newest.progress.server_round == 3
 
 
@@ -506,7 +507,7 @@ def test_too_few_replies_for_several_rounds_end_the_run_with_a_checkpoint() -> N
     assert results["failed_rounds"] == [1, 2]
     assert results["rounds"] == 2
     folder = paths.runs_dir() / "test-run"
-    newest = newest_checkpoint(folder / "checkpoint", "test-run", print)
+    newest = newest_checkpoint(RunFolder(folder), print)
     assert newest is not None and newest.progress.server_round == 2
     assert newest.progress.failed_rounds == 2
     with safe_open(folder / "shared_prompt.safetensors", framework="numpy") as file:
@@ -575,7 +576,7 @@ def test_a_full_disk_in_the_middle_is_a_sentence_and_loses_no_round() -> None:
     assert results["initial"]["round"] == 0
     folder = paths.runs_dir() / "test-run"
     assert [record["round"] for record in records(folder)] == [0]
-    newest = newest_checkpoint(folder / "checkpoint", "test-run", print)
+    newest = newest_checkpoint(RunFolder(folder), print)
     assert newest is not None and newest.progress.server_round == 1
 
 
