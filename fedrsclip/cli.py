@@ -75,12 +75,6 @@ def _clock(overrides: Sequence[str]) -> int:
     return clock(echo=_say)
 
 
-def _status(arguments: Sequence[str]) -> int:
-    from fedrsclip.status import status
-
-    return status(arguments, echo=_say)
-
-
 def _watch(arguments: Sequence[str]) -> int:
     from fedrsclip.watch.command import watch
 
@@ -120,10 +114,11 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     """Return the parser of each command and sub-command, by its words after ``fedrsclip``."""
     from fedrsclip.data.command import parsers as data_parsers
     from fedrsclip.report.command import parser as report_parser
+    from fedrsclip.watch.command import parser as watch_parser
 
     _, commands = _parsers()
     inner = {f"data {name}": parser for name, parser in data_parsers()[1].items()}
-    found = {**commands, "report": report_parser(), **inner}
+    found = {**commands, "report": report_parser(), "watch": watch_parser(), **inner}
     return {name: found[name] for name in sorted(found) if name != "data"}
 
 
@@ -146,18 +141,14 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         if name == "clock":
             command.set_defaults(overrides=[])
             continue
-        metavar, explained = _ARGUMENTS.get(name, ("key=value", _OVERRIDES))
-        command.add_argument("overrides", nargs="*", metavar=metavar, help=explained)
+        explained = _ARGUMENTS.get(name, _OVERRIDES)
+        command.add_argument("overrides", nargs="*", metavar="key=value", help=explained)
     return parser, by_name
 
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
-_ARGUMENTS = {
-    "submit": ("key=value", "the options above, and Hydra overrides"),
-    "status": ("key=value", "run=NAME superlink=NAME"),
-    "watch": ("RUN", "the name of a run or benchmark of this machine, or its folder"),
-}
-_OWN_PARSERS = ("data", "report")
+_ARGUMENTS = {"submit": "the options above, and Hydra overrides"}
+_OWN_PARSERS = ("data", "report", "watch")
 _COMMANDS = {
     "run": _run,
     "submit": _submit,
@@ -165,7 +156,6 @@ _COMMANDS = {
     "config": _config,
     "check": _check,
     "clock": _clock,
-    "status": _status,
     "watch": _watch,
     "report": _report,
     "data": _data,
@@ -184,11 +174,8 @@ _HELP = {
     "check": "say what is wrong with this machine or configuration",
     "clock": "say at a site whether its clock is near enough to the server's "
     "(FEDRSCLIP_SERVER=host:port and, with TLS, FEDRSCLIP_CA=file in the environment)",
-    "status": "say how a run goes (run=NAME, by default the newest) and who is connected "
-    "(superlink=NAME, a connection of Flower's configuration); at the server",
-    "watch": "show live how a run or benchmark goes until it ends (its name or folder, by default "
-    "the newest run) and renew its report.html; status 0 if it completed, else 1; Ctrl-C leaves "
-    "it alone",
+    "watch": "show a run or benchmark until it ends, or as it is now: "
+    "watch [RUN] [--once] [--superlink NAME]",
     "report": "write a page about a run or a benchmark that opens without a network: "
     "report RUN_OR_BENCH_DIR [--open] [--images PATH]",
     "data": "list the known data sets, prepare or check one on disk, or record a split: "

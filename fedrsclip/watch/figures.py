@@ -78,6 +78,31 @@ def dropped(rounds: Sequence[RoundRecord]) -> list[str]:
     ]
 
 
+def silent_clients(rounds: Sequence[RoundRecord]) -> dict[str, int | None]:
+    """Return the clients that did not answer when they were last asked.
+
+    Returns
+    -------
+    dict[str, int or None]
+        By client the round of its last answer; ``None`` if it never answered.
+    """
+    asked: dict[str, int] = {}
+    answered: dict[str, int] = {}
+    for one in rounds:
+        phases = [one["clients"]["dropped"]]
+        if one["eval_seconds"] is not None:
+            phases.append(one["eval_dropped"])
+        for name, sizes in one["bytes"]["clients"].items():
+            asked[name] = one["round"]
+            if sizes["up"] and not all(name in phase for phase in phases):
+                answered[name] = one["round"]
+    return {
+        name: answered.get(name)
+        for name, last in sorted(asked.items())
+        if answered.get(name) != last
+    }
+
+
 def lost_now(record: RoundRecord) -> str:
     """Say whose reply was dropped in one round, and why; empty if nobody's."""
     return ", ".join(f"{name} ({short(reason)})" for name, reason in sorted(lost(record).items()))

@@ -12,7 +12,7 @@ from fedrsclip import report
 from fedrsclip.cli import main
 from fedrsclip.watch import command
 from fedrsclip.watch.bench import BenchWatch
-from fedrsclip.watch.screen import bench_screen
+from fedrsclip.watch.render import bench_screen
 from fedrsclip_core.runs import paths
 from tests.run_files import round_record as record
 from tests.unit.watch.folders import Folder
@@ -89,7 +89,7 @@ def test_a_benchmark_that_ended_early_is_status_1(capsys: pytest.CaptureFixture[
     run_of("d").end("failed", "no client")
     text = watched(capsys, 1, str(bench.path))
     assert "benchmark grid: 2 of 4 cells are completed, 1 failed; no process works on it" in text
-    assert "the same fedrsclip bench command goes on with it" in text
+    assert "the same fedrsclip bench command resumes it" in text
 
 
 @pytest.mark.parametrize(

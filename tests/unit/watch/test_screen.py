@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from fedrsclip.watch.render import run_screen
 from fedrsclip.watch.run import RunWatch
-from fedrsclip.watch.screen import run_screen
 from tests.run_files import accuracies, spread
 from tests.run_files import round_record as record
 from tests.unit.watch.folders import Folder

@@ -1,4 +1,4 @@
-"""What an operator is told about a run, from the files that it leaves."""
+"""`fedrsclip watch --once`: what is told of a run, from the files that the server leaves."""
 
 import json
 import stat
@@ -14,6 +14,11 @@ from server_app.app import run
 from tests.unit.server.fakes import Clock, Fakes, Handler, small_config
 
 pytestmark = pytest.mark.unit
+
+
+@pytest.fixture(autouse=True)
+def _no_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
 
 
 def go(name: str, scripts: dict[tuple[str, int], Handler] | None = None, **settings: int) -> None:
@@ -32,39 +37,45 @@ def raise_at(server_round: int, error: type[BaseException]) -> Handler:
     return handler
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> str:
+def told(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> list[str]:
+    """Return the lines, with single blanks."""
     capsys.readouterr()
-    assert main(["status", *arguments]) == code
+    assert main(["watch", "--once", *arguments]) == code
     captured = capsys.readouterr()
-    return captured.err if code else captured.out
+    return [" ".join(line.split()) for line in (captured.out + captured.err).splitlines()]
 
 
 def test_a_completed_run(capsys: pytest.CaptureFixture[str]) -> None:
     go("first", {(TRAIN, 1): raise_at(3, RuntimeError)})
-    text = told(capsys)
-    assert "run first: completed" in text
-    assert "round 3 of 3, complete" in text
-    assert "2/3 clients" in text
-    assert "client client-0: last answer in round 3\n" in text
-    assert "client client-1: last answer in round 3; dropped: internal x 1" in text
+    lines = told(capsys)
+    assert lines[0].startswith("run first: fedrsclip, 3 clients")
+    assert lines[0].endswith("completed")
+    assert any(line.startswith("round 3 of 3") for line in lines)
+    assert "clients 3 asked, 2 valid, 1 dropped in round 3: client-1 (internal)" in lines
+    assert "dropped client-1: internal x 1" in lines
+    # It did answer the evaluation at the end.
+    assert not any(line.startswith("silent") for line in lines)
+    assert f"folder {paths.runs_dir() / 'first'}" in lines
+    assert "run first: completed" in lines
 
 
 def test_a_client_that_stays_away(capsys: pytest.CaptureFixture[str]) -> None:
+    scripts = {
+        (TRAIN, 1): raise_at(2, RuntimeError),
+        (TRAIN, 2): raise_at(3, KeyboardInterrupt),
+    }
     with pytest.raises(KeyboardInterrupt):
-        scripts = {
-            (TRAIN, 1): raise_at(2, RuntimeError),
-            (TRAIN, 2): raise_at(3, KeyboardInterrupt),
-        }
         go("first", scripts)
-    text = told(capsys, "run=first")
-    assert "failed: the run was stopped" in text
-    assert "client client-1: last answer in round 1; dropped: internal x 1" in text
+    lines = told(capsys, "first", code=1)
+    assert "run first: failed: the run was stopped" in lines
+    assert "silent client-1: last answer in round 1" in lines
+    assert "dropped client-1: internal x 1" in lines
 
 
-def test_a_run_that_is_going_on_and_one_that_was_killed(
+def test_a_run_that_is_running_and_one_that_was_killed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    said: list[str] = []
+    said: list[list[str]] = []
 
     def ask(partition, message, answer):  # type: ignore[no-untyped-def]
         if message.content["config"]["server-round"] == 2:
@@ -72,40 +83,40 @@ def test_a_run_that_is_going_on_and_one_that_was_killed(
         return answer
 
     go("first", {(TRAIN, 0): ask})
-    assert "run first: running" in said[0]
-    assert "round 0 of 3" in said[0]
+    assert said[0][0].endswith("running")
+    assert any(line.startswith("round 0 of 3") for line in said[0])
     (paths.runs_dir() / "first" / "results.json").unlink()
-    text = told(capsys)
-    assert "run first: interrupted: no process works on it any more" in text
-    assert "fedrsclip run resume=first" in text
+    lines = told(capsys, code=1)
+    assert lines[0].endswith("interrupted")
+    assert any("fedrsclip run resume=first" in line for line in lines)
 
 
 def test_failed_rounds_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     go("first", {(TRAIN, p): raise_at(2, RuntimeError) for p in range(3)})
-    assert "failed rounds: 2; the last: 0 valid replies from 3 clients" in told(capsys)
+    (line,) = (line for line in told(capsys) if line.startswith("failed"))
+    assert line.startswith("failed rounds 2; the last: 0 valid replies from 3 clients")
 
 
 def test_the_newest_run_is_meant(capsys: pytest.CaptureFixture[str]) -> None:
     go("first")
     go("second")
     assert "run second: completed" in told(capsys)
-    assert "run first: completed" in told(capsys, "run=first")
+    assert "run first: completed" in told(capsys, "first")
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run=never"], "there is no run never in"),
-        ([], "there is no run in"),
-        (["first"], "takes run=NAME and superlink=NAME"),
-        (["run="], "takes run=NAME and superlink=NAME"),
-        (["run=../x"], "run is '../x'"),
+        (["never"], "there is no run in "),
+        ([], "there is no run in "),
+        (["no name"], "run is 'no name'"),
     ],
 )
-def test_what_is_not_there_is_said(
+def test_what_is_not_there_is_said_at_once(
     capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
-    assert said in told(capsys, *arguments, code=1)
+    (line,) = told(capsys, *arguments, code=1)
+    assert said in line
 
 
 def _flower(monkeypatch: pytest.MonkeyPatch, folder: Path, output: str) -> None:
@@ -126,7 +137,7 @@ def test_nodes_of_a_superlink_are_listed(
     ]
     answer = json.dumps({"success": True, "nodes": nodes})
     _flower(monkeypatch, tmp_path, f"a warning\n{answer}")
-    text = told(capsys, "superlink=sites")
+    text = told(capsys, "--superlink", "sites")
     assert "superlink sites: 3 nodes" in text
     assert "node 12: online since 2026-01-01 10:00:00Z" in text
     assert "node 34: offline since 2026-01-01 11:00:00Z" in text
@@ -141,4 +152,5 @@ def test_a_superlink_that_does_not_answer_is_said(
 ) -> None:
     go("first")
     _flower(monkeypatch, tmp_path, output)
-    assert "flwr supernode list sites: " in told(capsys, "superlink=sites", code=1)
+    lines = told(capsys, "--superlink", "sites", code=1)
+    assert lines[-1].startswith("fedrsclip: flwr supernode list sites: ")
