@@ -19,7 +19,7 @@ def bench(arguments: Sequence[str], *, echo: Echo) -> int:
     FedRSCLIPError
         If it cannot start.
     KeyboardInterrupt
-        After everything was stopped; the same command goes on.
+        After everything was stopped; the same command resumes it.
     """
     description = describe(arguments)
     protocol = PROTOCOLS[description.bench.protocol]

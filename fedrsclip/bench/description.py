@@ -18,7 +18,7 @@ _GRID_KEYS = {
     "seed": "bench.seeds",
     "method": "bench.methods",
     "run.name": "bench.name",
-    "run.resume": "nothing: an interrupted cell always goes on",
+    "run.resume": "nothing: an interrupted cell is always resumed",
 }
 
 

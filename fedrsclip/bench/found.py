@@ -37,9 +37,9 @@ def completed(cell: Cell) -> Results | None:
 
 
 def lost_replies(cell: Cell, results: Results) -> str:
-    """Say whose replies a completed run went on without; empty if it had all of them.
+    """Say whose replies a completed run lacks; empty if it had all of them.
 
-    A federation goes on without a late client, as on a machine that slept in the meantime. A
+    A federation does without a late client, as on a machine that slept in the meantime. A
     benchmark must not: it compares what all methods reach with the same clients.
     """
     dropped = results["dropped"]

@@ -135,7 +135,7 @@ def locked(folder: Path) -> Iterator[IO[bytes]]:
         held = lock.hold(folder, patience=_LOCK_PATIENCE)
     except BlockingIOError:
         raise RunError(
-            f"the benchmark {folder.name} is going on in another process: wait for it, or give "
+            f"the benchmark {folder.name} is running in another process: wait for it, or give "
             "this one another bench.name"
         ) from None
     with held:

@@ -22,7 +22,7 @@ from fedrsclip_core.wire.digests import code_digest
 from server_app.app import exchange_of, run
 
 _RUN_ID = 1
-"""The same in each attempt, so that an interrupted run goes on under its name."""
+"""The same in each attempt, so that an interrupted run is resumed under its name."""
 
 
 def run_cell(job: Mapping[str, Any]) -> dict[str, Any]:
