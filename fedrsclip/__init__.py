@@ -14,10 +14,14 @@ What would be run, checked as the command checks it:
 Traceback (most recent call last):
 fedrsclip_core.errors.ConfigError: prompt.n_ctx is 0: it must be at least 1
 
-The classifier that a run has learned:
+What a run left, and the classifier that it has learned:
 
->>> run = fedrsclip.runs_dir() / "first"
->>> classifier = fedrsclip.load_classifier(run / "shared_prompt.safetensors")
+>>> run = fedrsclip.RunFolder.named("first")
+>>> run.state().word, run.results()["status"]
+('completed', 'completed')
+>>> [record["round"] for record in run.rounds().read()]
+[0, 1, 2]
+>>> classifier = fedrsclip.load_classifier(run.shared_prompt)
 >>> classifier.predict("scene.jpg") in classifier.class_names
 True
 >>> classifier.scores(["scene.jpg", "scene.jpg"]).shape
@@ -36,18 +40,18 @@ if TYPE_CHECKING:
     from fedrsclip_core.config.compose import compose
     from fedrsclip_core.config.schema import Config
     from fedrsclip_core.errors import FedRSCLIPError
-    from fedrsclip_core.runs.paths import runs_dir
+    from fedrsclip_core.runs.run_folder import RunFolder
 
 __all__ = [
     "Config",
     "DatasetSpec",
     "FedRSCLIPError",
+    "RunFolder",
     "SceneClassifier",
     "__version__",
     "compose",
     "find_spec",
     "load_classifier",
-    "runs_dir",
     "write_report",
 ]
 
@@ -55,11 +59,11 @@ _MODULES = {
     "Config": "fedrsclip_core.config.schema",
     "DatasetSpec": "fedrsclip.data.specs",
     "FedRSCLIPError": "fedrsclip_core.errors",
+    "RunFolder": "fedrsclip_core.runs.run_folder",
     "SceneClassifier": "fedrsclip.predict",
     "compose": "fedrsclip_core.config.compose",
     "find_spec": "fedrsclip.data.specs",
     "load_classifier": "fedrsclip.predict",
-    "runs_dir": "fedrsclip_core.runs.paths",
     "write_report": "fedrsclip.report",
 }
 

@@ -18,6 +18,7 @@ from flwr.app import Array, RecordDict
 from fedrsclip.cli import parsers
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.site_keys import SITE_KEYS
+from fedrsclip_core.runs.records import Description, Results, RoundRecord, SplitRecord
 from fedrsclip_core.wire import messages, records
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -84,6 +85,35 @@ def wire() -> str:
     codes = ", ".join(f"`{code.value}`" for code in messages.FailureCode)
     lines += ["## Failures", "", f"A client that cannot do what was asked replies one of: {codes}."]
     return "\n".join(lines)
+
+
+def run_files() -> str:
+    """Return what the JSON files of a run's folder hold, from their types."""
+    kinds: list[tuple[str, Any]] = [
+        ("A line of metrics.jsonl", RoundRecord),
+        ("results.json", Results),
+        ("run.json", Description),
+        ("split.json", SplitRecord),
+    ]
+    known = {kind for _, kind in kinds}
+    lines: list[str] = []
+    for title, kind in kinds:  # grows by the types inside
+        lines += [f"### {title}", "", " ".join((kind.__doc__ or "").split()), ""]
+        lines += ["| key | type |", "|---|---|"]
+        for key, of in typing.get_type_hints(kind).items():
+            lines.append(f"| `{key}` | {_cell(_type(of))} |")
+            inside = [inner for inner in _typed_dicts(of) if inner not in known]
+            known.update(inside)
+            kinds += [(inner.__name__, inner) for inner in inside]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _typed_dicts(kind: Any) -> Iterator[Any]:
+    if typing.is_typeddict(kind):
+        yield kind
+    for inner in typing.get_args(kind):
+        yield from _typed_dicts(inner)
 
 
 def _examples(shared: np.ndarray) -> Iterator[tuple[str, RecordDict]]:
@@ -199,7 +229,8 @@ def _head(path: Path) -> str:
 def _type(kind: Any) -> str:
     if isinstance(kind, type) and not typing.get_args(kind):
         return kind.__name__
-    return str(kind).replace("|", "or").replace("None", "null")
+    text = re.sub(r"(?:\w+\.)+(?=\w)", "", str(kind))  # without the modules
+    return text.replace("|", "or").replace("None", "null")
 
 
 def _default(field: "dataclasses.Field[Any]") -> str:
@@ -218,6 +249,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "configuration": configuration,
     "command line": command_line,
     "wire": wire,
+    "run files": run_files,
 }
 
 

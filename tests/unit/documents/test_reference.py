@@ -76,6 +76,15 @@ def test_the_wire_is_described_as_it_is_packed() -> None:
     assert "arrays" not in evaluation
 
 
+def test_a_runs_files_are_described_with_the_types_inside() -> None:
+    text = reference.run_files()
+    assert "| `eval_seconds` | float or null |" in text
+    assert "| `personalized` | Spread or null |" in text
+    titles = [line for line in text.splitlines() if line.startswith("### ")]
+    assert len(set(titles)) == len(titles)
+    assert {"### results.json", "### Spread", "### Volume"} <= set(titles)
+
+
 def test_each_generated_page_is_filled() -> None:
     pages = [path.read_text() for path in (ROOT / "docs" / "reference").glob("*.md")]
     for name in reference.PAGES:
