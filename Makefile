@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # make test FLOWER=1.41 tests with that Flower; without it, with the one that is installed.
 TESTED := $(VENV)$(if $(FLOWER),/flower-$(FLOWER))
+# Integration tests mostly wait, so they come first, and the unit tests fill the gaps.
+JOBS ?= 3
+PYTEST = $(TESTED)/bin/python -m pytest tests/integration tests/unit --numprocesses $(JOBS) \
+    --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-flower lint docs bench compose-demo compose-down clean
 
@@ -13,13 +17,13 @@ TESTED := $(VENV)$(if $(FLOWER),/flower-$(FLOWER))
 demo: $(VENV)/.installed
 	$(BIN)/fedrsclip run
 
-# Unit and integration tests; no GPU, no network.
+# Unit and integration tests; no GPU, no network. JOBS=0: one after the other, in this process.
 test: $(TESTED)/.installed-dev
-	$(TESTED)/bin/python -m pytest tests/unit tests/integration -m "not slow and not gpu and not network and not docker"
+	$(PYTEST) -m "not slow and not gpu and not network and not docker"
 
 # Of these, what another Flower could break.
 test-flower: $(TESTED)/.installed-dev
-	$(TESTED)/bin/python -m pytest tests/unit tests/integration -m "flower and not slow"
+	$(PYTEST) -m "flower and not slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
