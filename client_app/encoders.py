@@ -75,7 +75,7 @@ def model_errors() -> Iterator[None]:
         raise
     except Exception as error:
         raise ModelError(
-            f"the CLIP's files cannot be read ({type(error).__name__}: {error}): copy them anew"
+            f"the CLIP's files cannot be read ({type(error).__name__}: {error}): copy them again"
         ) from error
 
 

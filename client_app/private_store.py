@@ -62,7 +62,7 @@ class PrivateStore:
         self._set_aside = set_aside
 
     def load(self, before_round: int) -> ClientState | None:
-        """Return the newest state of a round ``<= before_round``, or ``None`` to start anew.
+        """Return the newest state of a round ``<= before_round``; ``None``: a new start.
 
         Raises
         ------

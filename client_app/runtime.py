@@ -41,7 +41,7 @@ _OPENED: "dict[tuple[str, str], dict[Site, Runtime]]" = {}
 """The process cache: of the newest run, by configuration and home, the clients' runtimes.
 
 All of them, since each has its own part of the images: what they hold together does not grow with
-their number, and a bound below it would open every client anew in every round.
+their number, and a bound below it would open every client again in every round.
 """
 
 
@@ -70,7 +70,7 @@ class Runtime:
 
     @cached_property
     def data(self) -> ClientData:
-        """The client's images and their split; opened anew if asked for after the features."""
+        """The client's images and their split; opened again if asked for after the features."""
         return open_client_data(
             self.config,
             self.site.data_path,

@@ -1,6 +1,6 @@
 """Flower's SuperExec for a site, with a process for each message that starts warm.
 
-Flower starts ``flwr-clientapp`` anew for each message, and importing torch and Flower takes longer
+Flower starts a new ``flwr-clientapp`` for each message, and importing torch and Flower takes longer
 than a round of prompts. Here the site's fork server (:mod:`multiprocessing`) imports the libraries
 once and is forked for each message: that still has a process of its own, of which nothing remains,
 but starts in milliseconds. The fork server never touches a GPU, an image or the run's code.

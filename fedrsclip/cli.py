@@ -162,14 +162,14 @@ _COMMANDS = {
     "deploy": _deploy,
 }
 _HELP = {
-    "run": "simulate a federation on this machine and print its results; resume=RUN goes on with "
-    "an interrupted one",
+    "run": "simulate a federation on this machine and print its results; resume=RUN resumes an "
+    "interrupted one",
     "submit": "submit a run to a SuperLink that is there and follow it to its end "
     "(connection=NAME of Flower's configuration, or address=HOST:PORT with root_certificates=FILE "
     "or insecure=true; restarts=N resumes it when it fails; patience=SECONDS; overrides of the "
     "run); attach=ID follows one, stop=ID stops one",
     "bench": "run a grid of methods, settings and seeds and make its tables (bench=NAME, "
-    "bench.key=value, overrides of every cell); the same command goes on with it",
+    "bench.key=value, overrides of every cell); the same command resumes it",
     "config": "print the composed configuration",
     "check": "say what is wrong with this machine or configuration",
     "clock": "say at a site whether its clock is near enough to the server's "

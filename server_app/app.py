@@ -254,7 +254,7 @@ def _as_run_error(error: BaseException) -> BaseException:
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
         return RunError(
             f"the run's folder cannot be written ({error.strerror}): free some space there, then "
-            "go on with the run by run.resume=true; or start anew with another FEDRSCLIP_HOME"
+            "resume the run by run.resume=true; or start over with another FEDRSCLIP_HOME"
         )
     return error
 

@@ -30,7 +30,7 @@ _MAY_CHANGE = {
     "federation.max_failed_rounds",
     "federation.max_prompt_norm",
 }
-"""Keys that may be different when a run goes on: they do not enter what is learned."""
+"""Keys that may differ when a run is resumed: they do not enter what is learned."""
 
 Echo = Callable[[str], None]
 
@@ -44,7 +44,7 @@ class Attempt:
     folder : RunFolder
         The run's folder.
     checkpoint : Checkpoint or None
-        Where to go on; ``None`` starts anew.
+        Where to resume; ``None`` starts from the beginning.
     records : list[RoundRecord]
         The records that belong to the checkpoint.
     finished : Results or None
@@ -66,7 +66,7 @@ class Attempt:
 def open_attempt(config: Config, run_id: int, overrides: str, echo: Echo) -> Iterator[Attempt]:
     """Take hold of the run's folder.
 
-    A run that Flower starts again (``run_id`` is known) goes on where it was; so does another
+    A run that Flower starts again (``run_id`` is known) is resumed where it was; so is another
     one with ``run.resume``.
 
     Parameters
@@ -143,9 +143,11 @@ def _attempt(
     )
     records = _rewound(folder, checkpoint, echo)
     if checkpoint is not None:
-        echo(f"run {name} goes on after round {checkpoint.progress.server_round}")
+        echo(f"run {name} is resumed after round {checkpoint.progress.server_round}")
     elif known is not None:
-        echo(f"run {name} was interrupted before its first checkpoint: it starts anew")
+        echo(
+            f"run {name} was interrupted before its first checkpoint: it starts from the beginning"
+        )
     return Attempt(folder, checkpoint, records)
 
 
@@ -198,9 +200,9 @@ def keep_digests(
         for part in ("clip", "classes", "split"):
             if before.get(part) != found[part]:
                 raise RunError(
-                    f"the run cannot go on: the {part} of its clients is another than at its "
-                    "start; give them the same again, or start a new run"
+                    f"the run cannot be resumed: the {part} of its clients differs from that at "
+                    "its start; give them the same again, or start a new run"
                 )
         if before.get("code") != found["code"]:
-            echo("the code is another than at the run's start: results may differ in bits")
+            echo("the code differs from that at the run's start: results may differ in bits")
     folder.write_digests(found)

@@ -1,4 +1,4 @@
-"""Nodes that come in while a run goes on: clients that return, and others."""
+"""Nodes that come in while a run is running: clients that return, and others."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ from server_app.exchange import LAST_PAUSE, Exchange, Pending, Reply, new_messag
 from server_app.roster import identity_request, understood
 
 _TELL_EVERY = 15.0
-_CHANGED = "its {part} is another than at the run's start"
+_CHANGED = "its {part} differs from that at the run's start"
 
 
 @dataclass
@@ -119,7 +119,7 @@ class Newcomers:
 
 
 def _difference(new: Identity, old: Identity) -> str:
-    """Name the part in which a returning client is another one; empty: in none."""
+    """Name the part in which a returning client differs; empty: in none."""
     for part, digest in new.digests.items():
         if digest not in ("", old.digests[part]):
             return part

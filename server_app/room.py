@@ -21,7 +21,7 @@ class Room:
     limit : float
         Seconds to wait for room; 0 gives up at once.
     echo : Callable[[str], None]
-        Is told that the disk is full, and when it goes on.
+        Is told that the disk is full, and when it continues.
     """
 
     exchange: Exchange

@@ -71,7 +71,7 @@ def wait_for_nodes(
     if len(nodes) != federation.num_clients:
         echo(
             f"federation.num_clients is {federation.num_clients}, but {len(nodes)} clients are "
-            f"there: the run goes on with these {len(nodes)}"
+            f"there: the run continues with these {len(nodes)}"
         )
     return nodes
 

@@ -22,7 +22,7 @@ def write_report(folder: Path, *, images: Path | None = None) -> Path:
     Parameters
     ----------
     folder : Path
-        The folder of a run or of a benchmark, also of one that is going on or was interrupted.
+        The folder of a run or of a benchmark, also of one that is running or was interrupted.
     images : Path or None
         Images of this machine, ``<class>/<image>``: small copies of a few go into the page.
 

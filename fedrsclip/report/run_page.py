@@ -117,7 +117,7 @@ def settings(config: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]
 
 
 def repeat_command(run: Run) -> str:
-    """Return the command that runs the same configuration anew, without keys of one machine."""
+    """Return the command that runs the same configuration again, without keys of one machine."""
     try:
         given = shlex.split(run.overrides)
     except ValueError:

@@ -102,7 +102,7 @@ class Connection:
         try:
             answer = parse(self._call([*arguments, "--format", "json"], _SUBMIT_SECONDS))
         except subprocess.TimeoutExpired:
-            raise RunError(f"Flower took no run within {_SUBMIT_SECONDS} seconds") from None
+            raise RunError(f"Flower accepted no run within {_SUBMIT_SECONDS} seconds") from None
         if not answer.get("run-id"):
             raise RunError(f"Flower refused the run: {_words(answer)}")
         return str(answer["run-id"])

@@ -1,1 +1,1 @@
-"""`fedrsclip watch`: a run or a benchmark that goes on, shown as it goes."""
+"""`fedrsclip watch`: a run or a benchmark, shown while it is running."""

@@ -1,4 +1,4 @@
-"""The report of what is watched, made anew every few rounds."""
+"""The report of what is watched, made again every few rounds."""
 
 import time
 from collections.abc import Callable

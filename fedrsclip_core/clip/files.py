@@ -222,7 +222,7 @@ def load_token_rows(files: ClipFiles, ids: Sequence[int]) -> NDArray[np.float32]
 
 def unreadable(folder: Path, error: Exception) -> ModelError:
     """Say that a model folder's weights are damaged."""
-    return ModelError(f"the weights in {folder} cannot be read ({error}): copy them anew")
+    return ModelError(f"the weights in {folder} cannot be read ({error}): copy them again")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -36,7 +36,7 @@ class Transport:
 
     @classmethod
     def of(cls, prompt: PromptConfig) -> "Transport | None":
-        """Read it from the configuration; ``None`` where the fusion is another one."""
+        """Read it from the configuration; ``None`` with another fusion."""
         if prompt.fusion != TRANSPORT:
             return None
         return cls(prompt.transport_mass, prompt.transport_eps)

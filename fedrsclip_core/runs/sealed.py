@@ -55,7 +55,7 @@ def read_sealed(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise DamagedFileError(f"it cannot be read ({error}), so it is damaged") from error
     if metadata.pop("sha256", "") != _checksum(metadata, tensors):
-        raise DamagedFileError("its checksum does not fit its content, so it is damaged")
+        raise DamagedFileError("its checksum does not match its content, so it is damaged")
     return metadata, tensors
 
 

@@ -137,7 +137,7 @@ class Patient:
         return self.wait_for_round(what, lambda record: record["clients"]["valid"] == wanted)
 
     def wait_for_drop(self, client: str, reason: str, since: int | None = None) -> float:
-        """Wait for a round that goes on without a site, for a reason that starts so."""
+        """Wait for a round that continues without a site, for a reason that starts so."""
 
         def dropped(record: Record) -> bool:
             return str(record["clients"]["dropped"].get(client, "")).startswith(reason)

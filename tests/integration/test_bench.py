@@ -118,7 +118,7 @@ def test_a_killed_benchmark_goes_on_with_equal_bits(launch: Launch) -> None:
     assert "2 cells, 1 of them are completed" in again.output
     assert (first / "results.json").stat().st_mtime_ns == before
     log = (again.home / "bench/demo/worker-0.log").read_text()
-    assert f"run {second.name} goes on after round" in log
+    assert f"run {second.name} is resumed after round" in log
     for cell in (first, second):
         assert learned(cell) == learned(whole.home / "runs" / cell.name)
     measured = [_figures(row) for row in rows(whole.home)]

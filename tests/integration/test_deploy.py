@@ -75,7 +75,7 @@ REFUSED = (
 
 @dataclass(frozen=True)
 class Rotation:
-    """What was seen when a site's key and the server's certificate were made anew."""
+    """What was seen when a site's key and the server's certificate were made again."""
 
     with_old_key: str
     registered: tuple[int, str]
@@ -319,7 +319,7 @@ def test_an_unregistered_node_is_refused(outcome: Outcome) -> None:
     assert "[code: 2004] Failed to activate SuperNode" in outcome.stranger
 
 
-def test_keys_can_be_made_anew(outcome: Outcome) -> None:
+def test_keys_can_be_renewed(outcome: Outcome) -> None:
     seen = outcome.rotated
     assert seen is not None
     assert "[code: 2004] Failed to activate SuperNode" in seen.with_old_key

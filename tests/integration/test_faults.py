@@ -144,7 +144,7 @@ def lose_all_nodes_and_the_server_app(story: Story, away: float) -> None:
     story.said["damaged"] = newest.name
     about = patient.folder / "run.json"
     patient.wait_for("a new run", lambda: len(json.loads(about.read_text())["flower_run_ids"]) > 1)
-    story.seconds["the ServerApp dies: it goes on"] = elapsed(start)
+    story.seconds["the ServerApp dies: it is resumed"] = elapsed(start)
     patient.wait_for_all("the ServerApp is back")
     story.seconds["the ServerApp dies: a round of all is over"] = elapsed(start)
     assert patient.records()[-1]["round"] > before
@@ -181,7 +181,7 @@ def test_the_slow_site_discards_its_late_work(story: Story) -> None:
 def test_a_damaged_checkpoint_is_passed_over_by_name(story: Story) -> None:
     assert f"checkpoint {story.said['damaged']} is passed over" in story.patient.run_log()
     number = int(story.said["damaged"].partition("-")[2].partition(".")[0])
-    assert f"run faults goes on after round {number - 1}" in story.patient.run_log()
+    assert f"run faults is resumed after round {number - 1}" in story.patient.run_log()
 
 
 def test_rounds_without_any_site_count_as_failed(story: Story) -> None:

@@ -139,7 +139,7 @@ def peak_memory(patient: Patient) -> int:
 
 
 def meet_strangers(story: Story) -> None:
-    """Let nodes knock that must not come in, while the run goes on."""
+    """Let nodes knock that must not come in, while the run is running."""
     patient, deployment = story.patient, story.patient.deployment
     start = time.monotonic()
     second = stranger(deployment, "second", key=SPARES[0])

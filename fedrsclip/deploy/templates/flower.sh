@@ -3,7 +3,7 @@
 # The SuperLink listens on the server's loopback only. From another machine:
 #   ssh -N -L @superlink_port:127.0.0.1:@superlink_port <server>
 @header
-# Written anew each time: Flower wants the certificate's absolute path.
+# Written again each time: Flower wants the certificate's absolute path.
 new="$FLWR_HOME/config.toml.$$"
 cat >"$new" <<END
 [superlink]

@@ -122,7 +122,7 @@ class FeatureCache:
     ) -> tuple[Vector, NDArray[np.int64]]:
         """Return the features of images, encoding those that are missing.
 
-        Every encoded batch is committed, so that an interrupted call goes on where it stopped.
+        Every encoded batch is committed, so that an interrupted call resumes where it stopped.
 
         Parameters
         ----------

@@ -129,7 +129,7 @@ class CacheDatabase:
             self._generation_file(generation + 1).touch()
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{self._file}{suffix}").unlink(missing_ok=True)
-        self._on_event(f"the cache {self._file} {why}: it is built anew")
+        self._on_event(f"the cache {self._file} {why}: it is rebuilt")
 
     def _newest_generation(self) -> int:
         names = (file.stem for file in self._folder.glob(f"{self._stem}-*.sqlite"))

@@ -171,7 +171,7 @@ class FeatureStore:
         with transaction(connection):
             remove = "DELETE FROM features WHERE content = ?"
             connection.executemany(remove, [(content,) for content in damaged])
-        self._on_event(f"{len(damaged)} damaged features in the cache are built anew")
+        self._on_event(f"{len(damaged)} damaged features in the cache are rebuilt")
 
     def _evict(self, connection: sqlite3.Connection) -> int:
         removed = 0

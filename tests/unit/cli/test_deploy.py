@@ -225,7 +225,7 @@ def test_units_restart_for_ever(out: Path, tmp_path: Path) -> None:
         assert "fedrsclip" not in done.stderr, done.stderr
 
 
-def test_rendering_anew_keeps_what_people_wrote(out: Path) -> None:
+def test_rendering_again_keeps_what_people_wrote(out: Path) -> None:
     site = out / "clients" / "north" / "site.env"
     site.write_text("FEDRSCLIP_DATA_PATH=/images\n")
     script = out / "server" / "proxy.sh"

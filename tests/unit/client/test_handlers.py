@@ -472,7 +472,7 @@ def test_a_full_disk_is_told_and_the_work_goes_on_once_there_is_room(
         client.query("prepare")
         shared = trained(client, 1, shared_prompt()).shared
         filler = fill(disk)
-        # As in a deployment, where each message is a new process that opens its files anew.
+        # As in a deployment, where each message is a new process that opens its files again.
         runtime._OPENED.clear()
         for server_round in (2, 3):
             with pytest.raises(ClientFailure) as caught:

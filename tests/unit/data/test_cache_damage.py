@@ -62,7 +62,7 @@ def test_damaged_rows_are_rebuilt_and_said_so(root: Path, cache: Path, statement
     connection.close()
     run = Run(cache, root)
     assert run.work == (5, 0, 5)
-    assert run.events == ["5 damaged features in the cache are built anew"]
+    assert run.events == ["5 damaged features in the cache are rebuilt"]
     run.assert_right()
     assert Run(cache, root).work == (0, 0, 0)
 
@@ -85,7 +85,7 @@ def test_file_that_is_no_database_is_replaced(root: Path, cache: Path, content: 
     file_of(cache).write_bytes(content)
     run = Run(cache, root)
     assert run.encoder.encoded == 24
-    assert "built anew" in run.events[0]
+    assert "rebuilt" in run.events[0]
     assert Run(cache, root).work == (0, 0, 0)
 
 

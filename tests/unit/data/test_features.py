@@ -131,7 +131,7 @@ def test_no_indices(root: Path, cache: Path) -> None:
     assert len(kept) == 0
 
 
-def test_changed_image_is_encoded_anew(root: Path, cache: Path) -> None:
+def test_changed_image_is_encoded_again(root: Path, cache: Path) -> None:
     Run(cache, root)
     save_image(root / "beach" / "beach03.png", seed=999)
     run = Run(cache, root)

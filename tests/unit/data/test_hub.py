@@ -163,7 +163,7 @@ def test_a_pinned_copy_stays_when_the_hub_has_another(saved: Path, tmp_path: Pat
     assert find_index(replace(newest, revision=COMMITS[1])).labels == [2, 2]
 
 
-def test_damaged_index_is_built_anew(saved: Path) -> None:
+def test_damaged_index_is_rebuilt(saved: Path) -> None:
     HubSource(spec_of(saved))
     (index,) = (saved.parent / "fedrsclip-home" / "datasets").glob("*.json")
     index.write_text("{")

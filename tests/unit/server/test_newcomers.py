@@ -92,7 +92,7 @@ def test_a_client_that_returns_with_other_digests_is_refused_by_part(part: str) 
     there.arrives(2001, partition=1)
     assert there.nodes() == [1000, 1001]
     assert there.said == [
-        f"client client-1 is refused: its {part} is another than at the run's start"
+        f"client client-1 is refused: its {part} differs from that at the run's start"
     ]
 
 
@@ -127,7 +127,7 @@ def test_a_node_that_does_not_answer_holds_nobody_up_and_is_asked_again() -> Non
     assert there.asked == 2
 
 
-def test_a_node_that_went_away_is_asked_anew_when_it_returns() -> None:
+def test_a_node_that_went_away_is_asked_again_when_it_returns() -> None:
     there = federation()
     there.arrives(2001, partition=1)
     there.nodes()

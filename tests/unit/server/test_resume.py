@@ -116,8 +116,8 @@ def test_it_goes_on_from_any_message(kind: str, server_round: int) -> None:
     _, fakes = go(named("parts"), lines=lines)
     assert_equal_runs("whole", "parts")
     begun = kind != QUERY_PREPARE and (kind, server_round) != (EVALUATE, 0)
-    said = f"goes on after round {max(0, server_round - (kind == TRAIN))}"
-    assert any((said if begun else "starts anew") in line for line in lines)
+    said = f"is resumed after round {max(0, server_round - (kind == TRAIN))}"
+    assert any((said if begun else "starts from the beginning") in line for line in lines)
     trained = [r for kind, p, r, _ in fakes.seen if (kind, p) == (TRAIN, 0)]
     first = server_round if kind == TRAIN else server_round + 1
     assert trained == list(range(max(1, first), ROUNDS + 1))
@@ -190,7 +190,7 @@ def test_a_damaged_checkpoint_is_passed_over(how: str) -> None:
     lines: list[str] = []
     go(named("parts"), lines=lines)
     assert any("round-000003.safetensors is passed over" in line for line in lines)
-    assert any("goes on after round 2" in line for line in lines)
+    assert any("is resumed after round 2" in line for line in lines)
     assert_equal_runs("whole", "parts")
 
 
@@ -220,7 +220,7 @@ def test_other_clients_are_refused_by_part(part: str) -> None:
     interrupt(config)
     digests = dict(identity(0, config).digests) | {part: "another"}
     changed = {partition: {"digests": digests} for partition in range(3)}
-    with pytest.raises(RunError, match=f"the {part} of its clients is another"):
+    with pytest.raises(RunError, match=f"the {part} of its clients differs"):
         go(config, changed=changed)
     go(config)
 
@@ -232,7 +232,7 @@ def test_two_processes_do_not_share_a_run() -> None:
     go(named("parts"))
 
 
-def test_a_run_that_failed_goes_on_when_its_clients_are_back(
+def test_a_run_that_failed_is_resumed_when_its_clients_are_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def raise_failure(partition, message, answer):  # type: ignore[no-untyped-def]

@@ -72,5 +72,5 @@ def test_a_simulation_takes_the_nodes_that_are_there() -> None:
     assert len(nodes) == 2
     assert seconds < 3
     assert lines == [
-        "federation.num_clients is 4, but 2 clients are there: the run goes on with these 2"
+        "federation.num_clients is 4, but 2 clients are there: the run continues with these 2"
     ]

@@ -218,7 +218,7 @@ def test_a_long_preparation_is_no_silence(
     assert "no round for 5 min: do the clients prepare at all?" in text
 
 
-def test_a_run_that_goes_on_after_its_checkpoint_is_read_anew(
+def test_a_run_that_is_resumed_from_its_checkpoint_is_read_again(
     folder: Folder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder.begin()
