@@ -1,0 +1,89 @@
+"""Replies outside the contract are dropped, named and counted."""
+
+import numpy as np
+import pytest
+from flwr.app import MetricRecord, RecordDict
+
+from fedrsclip_core.wire.messages import TRAIN
+from fedrsclip_core.wire.records import NUM_EXAMPLES, SHARED_PROMPT
+from tests.unit.server.fake_runs import (
+    arrays,
+    counts,
+    go,
+    raise_failure,
+    raise_secret,
+    records,
+    start_prompt,
+)
+from tests.unit.server.fakes import Fakes, small_config
+
+pytestmark = pytest.mark.unit
+
+
+def extra_record(partition, message, answer):  # type: ignore[no-untyped-def]
+    answer["pixels"] = MetricRecord({"x": 1})
+    return answer
+
+
+def no_records(partition, message, answer):  # type: ignore[no-untyped-def]
+    return RecordDict()
+
+
+BAD = {
+    "keys": (arrays(lambda v: {"private_prompt": v}), "bad-reply: arrays are {private_prompt}"),
+    "extra tensor": (
+        arrays(lambda v: {SHARED_PROMPT: v, "gate": v}),
+        "bad-reply: arrays are {gate",
+    ),
+    "shape": (arrays(lambda v: {SHARED_PROMPT: v[:2].copy()}), "bad-reply: the shared prompt"),
+    "dtype": (arrays(lambda v: {SHARED_PROMPT: v.astype(np.float64)}), "bad-reply: the shared"),
+    "nan": (arrays(lambda v: {SHARED_PROMPT: v * np.float32("nan")}), "bad-reply: the shared"),
+    "infinity": (arrays(lambda v: {SHARED_PROMPT: v + np.float32("inf")}), "bad-reply: the shared"),
+    "huge norm": (
+        arrays(lambda v: {SHARED_PROMPT: v + np.float32(1e30)}),
+        "bad-reply: the shared prompt's norm is 5.66e+30, federation.max_prompt_norm is 1000",
+    ),
+    "larger": (
+        arrays(lambda v: {SHARED_PROMPT: np.zeros((100, 500), np.float32)}),
+        "bad-reply: the shared prompt is not declared",
+    ),
+    "huge": (
+        arrays(lambda v: {SHARED_PROMPT: np.zeros((2000, 500), np.float32)}),
+        "bad-reply: it has 4000128 bytes of arrays",
+    ),
+    "record": (extra_record, "bad-reply: records are {arrays, metrics, pixels}"),
+    "empty": (no_records, "bad-reply: records are {}"),
+    "metric": (counts({"free-text": 1}), "bad-reply: unknown metric 'free-text'"),
+    "no examples": (counts({NUM_EXAMPLES: 0}), "bad-reply: num-examples is 0"),
+    "too many examples": (counts({NUM_EXAMPLES: 10**6}), "bad-reply: num-examples is 1000000"),
+    "failure": (raise_failure, "private-store"),
+    "exception": (raise_secret, "internal"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_reply_is_dropped_named_and_not_aggregated(case: str) -> None:
+    script, reason = BAD[case]
+    fakes = Fakes(small_config(num_rounds=1), scripts={(TRAIN, 1): script})
+    lines: list[str] = []
+    outcome = go(fakes, lines)
+    assert outcome.shared is not None
+    np.testing.assert_allclose(
+        outcome.shared, start_prompt(fakes.config) + (1 * 10 + 3 * 30) / 40, atol=1e-5
+    )
+    record = records(outcome.folder)[1]
+    assert record["clients"]["asked"] == 3
+    assert record["clients"]["valid"] == 2
+    assert record["clients"]["dropped"].keys() == {"client-1"}
+    assert record["clients"]["dropped"]["client-1"].startswith(reason)
+    code = reason.split(":")[0]
+    assert outcome.results["dropped"] == {"total": 1, "clients": {"client-1": {code: 1}}}
+    assert any("dropped client client-1" in line for line in lines)
+    assert "secret" not in "".join(lines) + (outcome.folder / "results.json").read_text()
+
+
+def test_a_missing_reply_is_a_timeout() -> None:
+    fakes = Fakes(small_config(num_rounds=1), silent={(TRAIN, 2)})
+    record = records(go(fakes).folder)[1]
+    assert record["clients"]["dropped"] == {"client-2": "timeout"}
+    assert record["seconds"] == pytest.approx(0.3)
