@@ -197,11 +197,11 @@ def _wait_for(folder: Path, echo: Echo) -> None:
     if _is_there(folder):
         return
     echo(f"there is no run in {folder} yet: waiting {_BEGIN_SECONDS:.0f} s for it to begin")
-    deadline = time.monotonic() + _BEGIN_SECONDS
-    while not _is_there(folder):
-        if time.monotonic() > deadline:
-            raise _nothing_there(folder)
+    for _ in range(round(_BEGIN_SECONDS / _LOOK_SECONDS)):
         time.sleep(_LOOK_SECONDS)
+        if _is_there(folder):
+            return
+    raise _nothing_there(folder)
 
 
 def _follow(folder: Path, echo: Echo) -> int:

@@ -125,9 +125,11 @@ def test_a_run_is_followed_from_before_its_folder_to_its_end(
 def test_a_run_that_never_begins_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "_BEGIN_SECONDS", 0.0)
+    pauses: list[float] = []
+    monkeypatch.setattr(command.time, "sleep", pauses.append)
     text = watched(capsys, 1, "never")
     assert text.splitlines()[-1].startswith("fedrsclip: there is no run in ")
+    assert sum(pauses) == 300
 
 
 @pytest.mark.parametrize(
