@@ -168,7 +168,10 @@ class Connection:
             With Flower's own words if it refuses.
         """
         arguments = ["supernode", "register", str(key), self.name, "--name", name]
-        answer = parse(self._call([*arguments, "--format", "json"], _CALL_SECONDS))
+        try:
+            answer = parse(self._call([*arguments, "--format", "json"], _CALL_SECONDS))
+        except subprocess.TimeoutExpired:
+            raise RunError(f"Flower did not register {name} in {_CALL_SECONDS} s") from None
         if not answer.get("success") and "already" not in _words(answer).lower():
             raise RunError(f"Flower does not register {name}: {_words(answer)}")
         return bool(answer.get("success"))
