@@ -15,7 +15,7 @@ from fedrsclip.bench.figures import Row
 from fedrsclip.bench.runner import Failures, Runner
 from fedrsclip.bench.tables import Layout
 from fedrsclip.run import preflight
-from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.overrides import quote
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import fileio
@@ -105,7 +105,7 @@ def _cell(
     seed: int,
     halves: tuple[list[str], list[str]],
 ) -> Cell:
-    listed = ",".join(map(configuration.quote, halves[0]))
+    listed = ",".join(map(quote, halves[0]))
     own = [f"data.class_names=[{listed}]"]
     cell = make_cell(description, setting, method, seed, extra=own)
     if cell.config.data.name == "demo_scenes":

@@ -7,9 +7,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from fedrsclip.bench.description import Description, key_of
+from fedrsclip.bench.description import Description
 from fedrsclip.run.own_tuning import own_overrides
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.overrides import for_simulation, join_overrides, key_of
 from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.runs import paths
@@ -67,7 +68,7 @@ class Cell:
     @property
     def submitted(self) -> list[str]:
         """The overrides as a simulation adds to them."""
-        return configuration.for_simulation(self.overrides)
+        return for_simulation(self.overrides)
 
     @property
     def job(self) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def run_name(bench: str, setting: str, method: str, variant: str, seed: int | st
 def repeat_command(cell: Cell) -> str:
     """Return the command that runs a cell's configuration by itself, without site keys."""
     overrides = [text for text in cell.overrides if key_of(text) != "run.name"]
-    return f"fedrsclip run {configuration.join_overrides(overrides)}"
+    return f"fedrsclip run {join_overrides(overrides)}"
 
 
 @cache

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.overrides import key_of, split_site_overrides
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 
@@ -92,17 +93,12 @@ def describe(arguments: Sequence[str]) -> Description:
     for text in chosen:
         bench.settings = _chosen(bench.settings, text)
     _check(bench)
-    travelling, _ = configuration.split_site_overrides(rest)
+    travelling, _ = split_site_overrides(rest)
     for text in (*travelling, *bench.overrides, *_nested(bench)):
         if key_of(text) in _GRID_KEYS:
             raise ConfigError(f"{key_of(text)} belongs to the grid: set {_GRID_KEYS[key_of(text)]}")
     site = tuple(text for text in rest if text not in travelling)
     return Description(bench, tuple(travelling), site)
-
-
-def key_of(override: str) -> str:
-    """Return the key or group that an override sets."""
-    return override.partition("=")[0].strip().lstrip("+")
 
 
 def names() -> list[str]:

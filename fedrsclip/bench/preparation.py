@@ -11,7 +11,7 @@ from fedrsclip.bench.description import Description
 from fedrsclip.bench.schedule import Job
 from fedrsclip.bench.workers import gpu_environments
 from fedrsclip.run import preflight
-from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.overrides import quote
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.machine import available_cpus
@@ -86,7 +86,7 @@ def _missing_classes(description: Description, cell: Cell) -> list[str]:
     if data.class_names or data.name == "demo_scenes":
         return []
     here = preflight.compose_here([*cell.overrides, *description.site])
-    listed = ",".join(map(configuration.quote, preflight.check_data(here)[0]))
+    listed = ",".join(map(quote, preflight.check_data(here)[0]))
     return [f"data.class_names=[{listed}]"]
 
 

@@ -17,7 +17,7 @@ from fedrsclip.bench.figures import Row
 from fedrsclip.bench.results import Extras
 from fedrsclip.bench.tables import STANDARD, Layout
 from fedrsclip_core.clip.files import ClipFiles, find_clip
-from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.overrides import split_site_overrides
 from fedrsclip_core.config.schema import ModelConfig
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.errors import ModelError
@@ -68,7 +68,7 @@ def _sizes(description: Description, cell: Cell, results: Results) -> dict[str, 
     if about is None:
         return {}
     config = about["config"]
-    _, site = configuration.split_site_overrides(description.site)
+    _, site = split_site_overrides(description.site)
     variable = SITE_KEYS["model.path"].variable
     path = site.get("model.path") or os.environ.get(variable) or None
     files = _clip(config["model.name"], config["model.hub_id"], config["model.revision"], path)

@@ -8,11 +8,12 @@ import statistics
 from collections.abc import Sequence
 
 from fedrsclip.bench.cells import Cell, make_cell, merged
-from fedrsclip.bench.description import BenchConfig, Description, key_of
+from fedrsclip.bench.description import BenchConfig, Description
 from fedrsclip.bench.figures import Row
 from fedrsclip.bench.runner import Failures, Runner
 from fedrsclip.bench.tables import Layout
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.overrides import key_of
 from fedrsclip_core.config.tuned import Table, as_overrides, read_table, write_table
 from fedrsclip_core.config.tuned import merged as merged_tables
 from fedrsclip_core.errors import ConfigError

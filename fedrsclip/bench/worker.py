@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from client_app.app import app as client_app
 from fedrsclip.bench.inprocess import InProcessGrid
-from fedrsclip_core.config.compose import join_overrides
+from fedrsclip_core.config.overrides import join_overrides
 from fedrsclip_core.config.resolved import from_json
 from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.wire.digests import code_digest

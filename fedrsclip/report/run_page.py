@@ -14,6 +14,7 @@ from fedrsclip.report.run_accuracy import Pair, worst_pairs
 from fedrsclip.report.run_folder import Run
 from fedrsclip.report.thumbnails import thumbnails
 from fedrsclip.run.submission import DEPLOY_KEYS
+from fedrsclip_core.config.overrides import key_of
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.runs.units import percent
 
@@ -122,7 +123,7 @@ def repeat_command(run: Run) -> str:
         given = shlex.split(run.overrides)
     except ValueError:
         return ""
-    kept = [text for text in given if text.partition("=")[0].lstrip("+") not in _NOT_REPEATED]
+    kept = [text for text in given if key_of(text) not in _NOT_REPEATED]
     if not run.config:
         return ""
     return " ".join(["fedrsclip run", *(shlex.quote(text) for text in kept)])

@@ -20,6 +20,7 @@ from fedrsclip.run.submission import Submission, submission
 from fedrsclip.run.superlink import SuperLink
 from fedrsclip_core import machine
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.overrides import for_simulation, quote, split_site_overrides
 from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.errors import RunError
@@ -49,14 +50,14 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     FedRSCLIPError
         With the sentence to show, before anything is started.
     """
-    overrides = configuration.for_simulation(as_started_here(overrides, echo))
-    travelling, _ = configuration.split_site_overrides(overrides)
+    overrides = for_simulation(as_started_here(overrides, echo))
+    travelling, _ = split_site_overrides(overrides)
     config = preflight.compose_here(overrides)
     machine.check_resources(config.federation)
     machine.check_tensorboard(config.run)
     classes = preflight.check_for_simulation(config)
     if not config.data.class_names and config.data.name != "demo_scenes":
-        listed = ",".join(map(configuration.quote, classes))
+        listed = ",".join(map(quote, classes))
         travelling.append(f"data.class_names=[{listed}]")
     # Without these, a run that is resumed would take what is newest on another day.
     revisions = {

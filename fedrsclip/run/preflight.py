@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.overrides import split_site_overrides
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.errors import ConfigError
@@ -37,7 +38,7 @@ def compose_data(overrides: Sequence[str]) -> Config:
     ConfigError
         If the configuration is wrong or the images' site key is missing.
     """
-    _, site = configuration.split_site_overrides(overrides)
+    _, site = split_site_overrides(overrides)
     config = configuration.compose(overrides)
     for key, sources in SITE_KEYS.items():
         value = configuration.get_value(config, key)

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 
+from fedrsclip_core.config.overrides import key_of
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.records import UnreadableError
@@ -19,13 +20,14 @@ def with_resumed(overrides: Sequence[str]) -> list[str]:
     ConfigError
         If there is no such run here, or no record of how it was started.
     """
-    asked = [text.partition("=")[2] for text in overrides if _key(text) == _KEY]
+    asked = [text.partition("=")[2] for text in overrides if key_of(text) == _KEY]
     if not asked:
         return list(overrides)
     name = paths.safe_name(asked[-1], _KEY)
-    given = [text for text in overrides if _key(text) != _KEY]
-    replaced = {_key(text) for text in given} | {"run.name", "run.resume"}
-    earlier = [text for text in _overrides_of(RunFolder.named(name)) if _key(text) not in replaced]
+    given = [text for text in overrides if key_of(text) != _KEY]
+    replaced = {key_of(text) for text in given} | {"run.name", "run.resume"}
+    before = _overrides_of(RunFolder.named(name))
+    earlier = [text for text in before if key_of(text) not in replaced]
     return [*earlier, *given, f"run.name={name}", "run.resume=true"]
 
 
@@ -37,7 +39,3 @@ def _overrides_of(folder: RunFolder) -> list[str]:
         return shlex.split(description["overrides"])
     except (UnreadableError, ValueError) as error:
         raise ConfigError(f"{folder.path}: {error}; start a new run") from error
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].strip().lstrip("+")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.overrides import key_of, split_site_overrides
 from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.errors import ConfigError
 
@@ -84,7 +85,7 @@ def compose_for_sites(overrides: Sequence[str]) -> Config:
     ConfigError
         If it does, or is wrong otherwise.
     """
-    _, site = configuration.split_site_overrides(overrides)
+    _, site = split_site_overrides(overrides)
     for key in site:
         raise ConfigError(f"{key} belongs to a site: it is filled in there, in site.env")
     return configuration.compose(overrides)
@@ -101,7 +102,7 @@ def travelling(config: Config, overrides: Sequence[str]) -> list[str]:
         ),
     )
     for override in overrides:
-        key = override.partition("=")[0].strip().lstrip("+")
+        key = key_of(override)
         if key in names:
             reset[names[key]] = None
         else:

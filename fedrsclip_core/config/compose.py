@@ -6,7 +6,6 @@ network, so nothing in them is evaluated: no interpolation, however it is escape
 a name is looked up in a closed table.
 """
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
@@ -14,8 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
-from fedrsclip_core.config.quoting import quote as quote
-from fedrsclip_core.config.quoting import unquoted
+from fedrsclip_core.config.overrides import (
+    for_simulation,
+    join_overrides,
+    refuse_evaluation,
+    split_overrides,
+    split_site_overrides,
+)
 from fedrsclip_core.config.resolved import from_json, to_json, travelling
 from fedrsclip_core.config.schema import Config, keys, type_name
 from fedrsclip_core.config.site_keys import SITE_KEYS
@@ -33,9 +37,7 @@ OVERRIDES_KEY, CONFIGURATION_KEY = "hydra-overrides", "configuration"
 """The keys of Flower's run configuration: what was asked for, and what it was composed to."""
 TUNED = "tuned"
 """Says which tuned values count: ``recorded``, those that ship, or ``null``, none."""
-_REFUSED = ("${", "_target_", "oc.env")
 _MAPPINGS = ("data.class_words.", "data.class_aliases.")
-_SHARE_COUNTS = "privacy.share_label_counts"
 _RECIPES = ("experiment", "method")
 """Groups whose options set values in other groups."""
 
@@ -124,17 +126,6 @@ def tuned_values(overrides: Sequence[str], file: Path) -> Values | None:
     return _composed_and_tuned(split_site_overrides(overrides)[0], file)[1]
 
 
-def for_simulation(overrides: Sequence[str]) -> list[str]:
-    """Add what a simulation does unless it is told otherwise: its clients have no secrets.
-
-    Their images are this machine's, so their counts per class may be drawn.
-    """
-    privacy = ("privacy", _SHARE_COUNTS)
-    if any(text.partition("=")[0].strip().lstrip("+") in privacy for text in overrides):
-        return list(overrides)
-    return [f"{_SHARE_COUNTS}=true", *overrides]
-
-
 def to_run_config(config: Config, overrides: Sequence[str]) -> dict[str, str]:
     """Return what is submitted to Flower: a configuration, and the overrides that it is made of."""
     return {OVERRIDES_KEY: join_overrides(overrides), CONFIGURATION_KEY: to_json(config)}
@@ -160,42 +151,13 @@ def from_run_config(run_config: Mapping[str, object], *, simulation: bool = Fals
     resolved = run_config.get(CONFIGURATION_KEY)
     if resolved:
         return from_json(str(resolved))
-    try:
-        overrides = shlex.split(str(run_config.get(OVERRIDES_KEY, "")))
-    except ValueError as error:
-        raise ConfigError(f"{OVERRIDES_KEY} has an unbalanced quote") from error
+    overrides = split_overrides(str(run_config.get(OVERRIDES_KEY, "")))
     for key in split_site_overrides(overrides)[1]:
         raise ConfigError(
             f"{key} belongs to a site and must not travel in {OVERRIDES_KEY}: "
             f"set it there, by {SITE_KEYS[key]}"
         )
     return compose(for_simulation(overrides) if simulation else overrides)
-
-
-def join_overrides(overrides: Sequence[str]) -> str:
-    """Join overrides into the one string that :func:`from_run_config` splits again."""
-    return shlex.join(overrides)
-
-
-def split_site_overrides(overrides: Sequence[str]) -> tuple[list[str], dict[str, str | None]]:
-    """Separate what travels from what belongs to this site.
-
-    Returns
-    -------
-    tuple[list[str], dict[str, str | None]]
-        The overrides without site keys, and the site keys' literal values.
-    """
-    travelling: list[str] = []
-    site: dict[str, str | None] = {}
-    for override in overrides:
-        name, equals, value = override.partition("=")
-        key = name.strip().lstrip("+")
-        _refuse_evaluation(override, key)
-        if key in SITE_KEYS and equals:
-            site[key] = None if value in ("", "null") else unquoted(value)
-        else:
-            travelling.append(override)
-    return travelling, site
 
 
 def to_yaml(config: Config, *, site_keys: bool) -> str:
@@ -325,7 +287,7 @@ def _checked(text: str) -> list[str]:
         )
     # As Hydra stores it: the text before may have hidden an interpolation by escapes.
     for part in _texts(override.value()):
-        _refuse_evaluation(part, key)
+        refuse_evaluation(part, key)
     value = text.partition("=")[2]
     if key == TUNED:
         if override.value() not in ("recorded", None):
@@ -391,12 +353,6 @@ def _suggestion(name: str, known: Sequence[str]) -> str:
 
 def _hint(names: Iterable[str]) -> str:
     return next((f" (did you mean {name}?)" for name in names), "")
-
-
-def _refuse_evaluation(override: str, key: str) -> None:
-    for pattern in _REFUSED:
-        if pattern in override:
-            raise ConfigError(f"the override of {key} holds {pattern}: only plain values are taken")
 
 
 def _texts(value: object) -> Iterator[str]:

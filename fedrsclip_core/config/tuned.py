@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fedrsclip_core.config.quoting import quote
+from fedrsclip_core.config.overrides import quote
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import fileio
 

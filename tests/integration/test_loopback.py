@@ -17,7 +17,8 @@ import pytest
 
 from fedrsclip.run.staging import stage_app
 from fedrsclip_core.clip.files import find_clip
-from fedrsclip_core.config.compose import compose, join_overrides
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.overrides import join_overrides
 from fedrsclip_core.learning.prompts import initial_prompt
 from tests.integration.loopback import Federation, Place
 from tests.tiny_clip import make_tiny_clip

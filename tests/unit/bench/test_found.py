@@ -13,7 +13,7 @@ from fedrsclip.bench.figures import class_rows, row_of
 from fedrsclip.bench.found import completed, lost_replies
 from fedrsclip.bench.runner import _timed
 from fedrsclip.bench.schedule import Job
-from fedrsclip_core.config.compose import join_overrides
+from fedrsclip_core.config.overrides import join_overrides
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.validation import flattened
 from fedrsclip_core.errors import ConfigError

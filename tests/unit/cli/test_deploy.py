@@ -15,7 +15,8 @@ import pytest
 from fedrsclip.cli import main
 from fedrsclip.deploy.proxy import Proxy, listen_on, nginx_conf
 from fedrsclip.run.submission import DEPLOY_KEYS
-from fedrsclip_core.config.compose import compose, quote
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.overrides import quote
 from fedrsclip_core.config.schema import FederationConfig
 
 pytestmark = pytest.mark.unit

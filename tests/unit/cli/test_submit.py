@@ -10,7 +10,8 @@ import pytest
 from fedrsclip.run.connection import Connection, connect
 from fedrsclip.run.follow import QuestionPace, Timing
 from fedrsclip.run.submit import submit
-from fedrsclip_core.config.compose import from_run_config, quote
+from fedrsclip_core.config.compose import from_run_config
+from fedrsclip_core.config.overrides import quote
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError, RunError
 

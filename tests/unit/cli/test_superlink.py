@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from fedrsclip.run import superlink
-from fedrsclip_core.config.compose import OVERRIDES_KEY, from_run_config, join_overrides, quote
+from fedrsclip_core.config.compose import OVERRIDES_KEY, from_run_config
+from fedrsclip_core.config.overrides import join_overrides, quote
 
 pytestmark = pytest.mark.unit
 

@@ -15,9 +15,13 @@ from fedrsclip_core.config.compose import (
     conf_dir,
     from_run_config,
     get_value,
+    recorded_file,
+)
+from fedrsclip_core.config.overrides import (
+    for_simulation,
     join_overrides,
     quote,
-    recorded_file,
+    split_site_overrides,
 )
 from fedrsclip_core.config.schema import Config, OptimizerConfig, StrategyConfig
 from fedrsclip_core.config.site_keys import SITE_KEYS
@@ -163,9 +167,9 @@ def test_only_a_simulation_tells_counts_per_class() -> None:
     assert not any(
         compose([f"federation={f}"]).privacy.share_label_counts for f in ("demo", "uc_merced")
     )
-    assert compose(configuration.for_simulation(["seed=1"])).privacy.share_label_counts
+    assert compose(for_simulation(["seed=1"])).privacy.share_label_counts
     for said in ("privacy=deployment", "privacy.share_label_counts=false"):
-        assert not compose(configuration.for_simulation([said])).privacy.share_label_counts
+        assert not compose(for_simulation([said])).privacy.share_label_counts
 
 
 def test_methods_differ_where_they_should() -> None:
@@ -322,7 +326,7 @@ def test_an_unbalanced_quote_in_the_run_config() -> None:
 
 def test_site_values_are_literal() -> None:
     path = "/data/with (odd), [names]=1"
-    travelling, site = configuration.split_site_overrides([f"data.path={path}", "seed=1"])
+    travelling, site = split_site_overrides([f"data.path={path}", "seed=1"])
     assert (travelling, site) == (["seed=1"], {"data.path": path})
     assert compose([f"data.path={path}"]).data.path == path
     assert compose(["data.path=null"]).data.path is None

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fedrsclip.bench.tables import STANDARD
-from fedrsclip_core.config.compose import compose, for_simulation
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.overrides import for_simulation
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.validation import flattened
