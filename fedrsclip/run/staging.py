@@ -6,15 +6,19 @@ digests of launcher, server and clients agree.
 
 import shutil
 import tempfile
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fedrsclip_core.config.compose import conf_dir
+import tomli_w
+
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.wire.digests import app_files, package_folder
 
 _LONGEST_SOCKET_ROOT = 30
+_COMPOSED = "conf/"
+"""Only a bare ``flwr run`` needs it: a staged app is submitted with a resolved configuration."""
 
 
 @contextmanager
@@ -37,13 +41,14 @@ def stage_app(folder: Path) -> Path:
     RunError
         If the installed package has lost its ``pyproject.toml``.
     """
-    conf = conf_dir()
-    yaml = {f"conf/{path.relative_to(conf).as_posix()}": path for path in conf.rglob("*.yaml")}
-    for name, source in (app_files() | yaml).items():
+    for name, source in app_files().items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
-    shutil.copyfile(app_pyproject(), folder / "pyproject.toml")
+    project = tomllib.loads(app_pyproject().read_text(encoding="utf-8"))
+    app = project["tool"]["flwr"]["app"]
+    app["fab-include"] = [files for files in app["fab-include"] if not files.startswith(_COMPOSED)]
+    (folder / "pyproject.toml").write_text(tomli_w.dumps(project), encoding="utf-8")
     return folder
 
 

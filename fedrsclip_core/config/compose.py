@@ -151,6 +151,11 @@ def from_run_config(run_config: Mapping[str, object], *, simulation: bool = Fals
     resolved = run_config.get(CONFIGURATION_KEY)
     if resolved:
         return from_json(str(resolved))
+    if not conf_dir().is_dir():
+        raise ConfigError(
+            f"the app came with neither {CONFIGURATION_KEY} nor conf/: submit it by `fedrsclip "
+            "run` or `fedrsclip submit`, or the checkout by `flwr run`"
+        )
     overrides = split_overrides(str(run_config.get(OVERRIDES_KEY, "")))
     for key in split_site_overrides(overrides)[1]:
         raise ConfigError(

@@ -21,6 +21,7 @@ import fedrsclip_core
 from fedrsclip.cli import main
 from fedrsclip.deploy.keys import write_node_key
 from fedrsclip.run.staging import stage_app
+from fedrsclip_core.config.compose import conf_dir
 from tests.integration.deployed import Deployment, answer, free_port, pids_of
 from tests.integration.loopback import Wiretap
 from tests.integration.namespaces import Cable, namespace
@@ -124,6 +125,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         for name in CLIENTS:
             deployment.start_client(name)
         changed = stage_app(root / "changed")
+        shutil.copytree(conf_dir(), changed / "conf")  # `fedrsclip submit` composes there
         with (changed / "fedrsclip_core" / "__init__.py").open("a") as submitted:
             submitted.write("# Not in what is installed.\n")
         with client_processes(deployment) as outcome.commands:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedrsclip.run.staging import stage_app
 from fedrsclip_core.clip.files import find_clip
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.overrides import join_overrides
@@ -23,6 +22,8 @@ from fedrsclip_core.learning.prompts import initial_prompt
 from tests.integration.loopback import Federation, Place
 from tests.tiny_clip import make_tiny_clip
 
+CHECKOUT = Path(__file__).parents[2]
+"""Submitted as by a bare `flwr run`: the ServerApp composes."""
 pytestmark = [
     pytest.mark.integration,
     pytest.mark.flower,
@@ -91,7 +92,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         federation.start_link()
         for partition_id, name in enumerate(HELD):
             start_site(federation, Place(root / f"site-{MARKS[name]}"), name, partition_id, clip)
-        run_id = federation.submit(stage_app(root / "app"), join_overrides(OVERRIDES))
+        run_id = federation.submit(CHECKOUT, join_overrides(OVERRIDES))
         results = federation.server.home / "runs" / RUN / "results.json"
         status = federation.wait(run_id, results)
         log = federation.run_log(run_id)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from fedrsclip.run.staging import stage_app
-from fedrsclip_core.config.compose import conf_dir
 from fedrsclip_core.wire.digests import PACKAGES, app_files, code_digest, package_folder
 
 pytestmark = pytest.mark.unit
@@ -39,12 +38,33 @@ def test_a_staged_app_has_the_digest_of_the_loaded_code(tmp_path: Path) -> None:
     assert _digest_in(app)[0] != digest
 
 
-def test_a_staged_app_has_only_code_configuration_and_pyproject(tmp_path: Path) -> None:
+def test_a_staged_app_has_only_code_and_pyproject(tmp_path: Path) -> None:
     app = stage_app(tmp_path / "app")
     staged = {p.relative_to(app).as_posix() for p in app.rglob("*") if p.is_file()}
-    conf = {path.relative_to(conf_dir()).as_posix() for path in conf_dir().rglob("*.yaml")}
-    assert staged == {*app_files(), *(f"conf/{name}" for name in conf), "pyproject.toml"}
-    assert {Path(name).suffix for name in staged} == {".py", ".yaml", ".toml"}
+    assert staged == {*app_files(), "pyproject.toml"}
+    assert {Path(name).suffix for name in staged} == {".py", ".toml"}
+    project = tomllib.loads((app / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["flwr"]["app"]["fab-include"]
+    # Flower refuses a pattern without files.
+    assert len(patterns) == 3 and all(any(app.glob(pattern)) for pattern in patterns)
+
+
+def test_a_staged_app_needs_a_resolved_configuration_and_says_so(tmp_path: Path) -> None:
+    code = (
+        "from fedrsclip_core.config.compose import from_run_config\n"
+        "from fedrsclip_core.config.resolved import to_json\n"
+        "from fedrsclip_core.config.schema import Config\n"
+        "assert from_run_config({'configuration': to_json(Config())}) == Config()\n"
+        "from_run_config({'hydra-overrides': 'seed=1'})\n"
+    )
+    app = stage_app(tmp_path / "app")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(app)!r})\n{code}"],
+        cwd="/",
+        capture_output=True,
+        text=True,
+    )
+    assert "ConfigError: the app came with neither configuration nor conf/" in done.stderr
     size = sum(path.stat().st_size for path in app.rglob("*") if path.is_file())
     assert size < 5 * 2**20
 
@@ -67,7 +87,6 @@ def test_an_app_from_an_installed_wheel_is_the_same(tmp_path: Path) -> None:
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     assert _digest_in(app)[0] == _digest_in(installed)[0] == code_digest()
-    assert (app / "conf" / "config.yaml").is_file()
 
 
 def test_pyproject_keeps_flower_from_downloading_and_takes_overrides() -> None:
