@@ -18,6 +18,7 @@ from flwr.app import Array, RecordDict
 from fedrsclip.cli import parsers
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.site_keys import SITE_KEYS
+from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.runs.records import Description, Results, RoundRecord, SplitRecord
 from fedrsclip_core.wire import messages, records
 
@@ -55,6 +56,7 @@ def configuration(conf: Path = CONF) -> str:
         explained = _explained([*files, conf / "config.yaml"], inside=name)
         lines += ["", f"## {name}", "", " ".join((kind.__doc__ or "").split()), ""]
         lines += [*_options(name, files), ""] if files else []
+        lines += [*_aggregators(), ""] if name == "strategy" else []
         lines += _keys(f"{name}.", dataclasses.fields(kind), explained)
     return "\n".join(lines)
 
@@ -167,6 +169,14 @@ def _entries(content: RecordDict) -> Iterator[tuple[str, str, str]]:
 def _options(group: str, files: list[Path]) -> list[str]:
     rows = [f"| `{group}={path.stem}` | {_cell(_head(path))} |" for path in files]
     return ["| option | what it is |", "|---|---|", *rows]
+
+
+def _aggregators() -> list[str]:
+    rows = [
+        f"| `strategy={name}` | {', '.join(f'`strategy.{key}`' for key in keys)} |"
+        for name, keys in STRATEGY_PARAMETERS.items()
+    ]
+    return ["| aggregator of Flower | reads |", "|---|---|", *rows]
 
 
 def _keys(prefix: str, fields: Any, explained: Mapping[str, str]) -> list[str]:

@@ -34,6 +34,7 @@ def test_options_are_listed_with_what_they_are() -> None:
         "| `partition=uniform` | Each client holds an equal, random part of each class. |" in text
     )
     assert "| `method=promptfl` | PromptFL: one shared prompt, averaged. |" in text
+    assert "| `strategy=fedavgm` | `strategy.server_learning_rate`, " in text
 
 
 def test_the_comment_of_the_default_option_counts(tmp_path: Path) -> None:
