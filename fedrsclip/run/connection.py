@@ -159,6 +159,26 @@ class Connection:
         if not answer.get("success"):
             raise RunError(f"Flower did not stop the run: {_words(answer)}")
 
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return what Flower says of each SuperNode.
+
+        Raises
+        ------
+        RunError
+            With Flower's own words if it does not answer.
+        """
+        arguments = ["supernode", "list", self.name, "--format", "json"]
+        try:
+            answer = parse(self._call(arguments, _CALL_SECONDS))
+        except subprocess.TimeoutExpired:
+            raise RunError(
+                f"the SuperLink {self.name} did not answer in {_CALL_SECONDS} s: is it running, "
+                "and does its address in Flower's config.toml fit?"
+            ) from None
+        if not answer.get("success"):
+            raise RunError(f"Flower lists no nodes of {self.name}: {_words(answer)}")
+        return list(answer["nodes"])
+
     def register(self, key: Path, name: str) -> bool:
         """Register a SuperNode's public key; return whether it is new.
 

@@ -153,4 +153,4 @@ def test_a_superlink_that_does_not_answer_is_said(
     go("first")
     _flower(monkeypatch, tmp_path, output)
     lines = told(capsys, "--superlink", "sites", code=1)
-    assert lines[-1].startswith("fedrsclip: flwr supernode list sites: ")
+    assert lines[-1].startswith("fedrsclip: Flower lists no nodes of sites: ")
