@@ -26,9 +26,9 @@ from fedrsclip.report.drawing import (
     round_axis,
     share_of,
 )
-from fedrsclip.report.files import Json
 from fedrsclip.report.panel import Drawn, Table
 from fedrsclip.report.run_folder import Run
+from fedrsclip_core.runs.records import ClientResult, Spread
 from fedrsclip_core.runs.units import percent
 
 if TYPE_CHECKING:
@@ -59,17 +59,17 @@ class Pair:
 
 def zero_shot(run: Run) -> float | None:
     """Return the zero-shot accuracy on test images, which no round changes."""
-    found = [record["test"].get("zero_shot") for record in run.evaluated]
+    found = (test["zero_shot"] for _, test in run.tests)
     return next((value for value in found if value is not None), None)
 
 
 def steps(run: Run) -> Drawn | str:
     """Draw the way from zero-shot over global to personalized, with each client's part of it."""
-    if not run.evaluated:
+    if not run.tests:
         return NOTHING
-    test = run.evaluated[-1]["test"]
-    personal = test["personalized"] or {}
-    means = (zero_shot(run), test["global"], personal.get("mean"))
+    last, test = run.tests[-1]
+    personal = test["personalized"]
+    means = (zero_shot(run), test["global"], personal["mean"] if personal else None)
     known = [(place, value) for place, value in enumerate(means) if value is not None]
     if not known:
         return "There are no test images."
@@ -91,7 +91,7 @@ def steps(run: Run) -> Drawn | str:
     spoken = ", ".join(f"{name} {value} %" for name, value in rows)
     return Drawn(
         drawn,
-        f"Test accuracy in round {run.evaluated[-1]['round']}: {spoken}.",
+        f"Test accuracy in round {last['round']}: {spoken}.",
         Table(("test accuracy", "%"), rows),
         "Thick: all clients together, personalized as their mean. Thin: each client, from the "
         "shared prompt alone to shared and private prompt together.",
@@ -100,15 +100,15 @@ def steps(run: Run) -> Drawn | str:
 
 def over_rounds(run: Run) -> Drawn | str:
     """Draw each mode's test accuracy over rounds, and the span of the clients."""
-    if not run.evaluated:
+    if not run.tests:
         return NOTHING
     drawn = canvas(*HALF)
     axes = drawn.axes(x="round", y="test accuracy, %")
-    shown = [(r["round"], r["test"]) for r in run.evaluated]
+    shown = [(record["round"], test) for record, test in run.tests]
     personal = [(number, t["personalized"]) for number, t in shown if t["personalized"]]
     if personal:
         x = [number for number, _ in personal]
-        low, high = ([100 * p[key] for _, p in personal] for key in ("worst", "best"))
+        low, high = zip(*((100 * p["worst"], 100 * p["best"]) for _, p in personal), strict=True)
         band = axes.fill_between(
             x, low, high, color=VERMILLION, alpha=0.14, linewidth=0, label="worst to best client"
         )
@@ -120,7 +120,7 @@ def over_rounds(run: Run) -> Drawn | str:
         line.set_label("zero-shot")
     known = [(number, t["global"]) for number, t in shown if t["global"] is not None]
     means = [(number, p["mean"]) for number, p in personal]
-    sampled = {record["round"] for record in run.evaluated if record.get("sampled")}
+    sampled = {record["round"] for record, _ in run.tests if record["sampled"]}
     _mode(axes, drawn, known, sampled, ("global", BLUE, "s"))
     _mode(axes, drawn, means, sampled, ("personalized", VERMILLION, "o"))
     if sampled:
@@ -261,7 +261,8 @@ def _points(known: Sequence[tuple[int, float]]) -> tuple[list[float], list[float
 
 
 def _clients_of_steps(axes: "Axes", drawn: Canvas, run: Run) -> None:
-    pairs = [(c["name"], _pair(c)) for c in (run.results or {}).get("clients", ())]
+    clients = run.results["clients"] if run.results else []
+    pairs = [(client["name"], _pair(client)) for client in clients]
     known = [(name, pair) for name, pair in pairs if pair is not None]
     for _, (before, after) in known:
         axes.plot([1, 2], [100 * before, 100 * after], color=VERMILLION, alpha=0.3, linewidth=1.5)
@@ -332,7 +333,7 @@ def _mode(
         curve(axes, *_points(hollow), SURFACE, marker, linestyle="", markersize=3, zorder=5)
 
 
-def _spoken(known: Sequence[tuple[int, float]], personal: Sequence[tuple[int, Json]]) -> str:
+def _spoken(known: Sequence[tuple[int, float]], personal: Sequence[tuple[int, Spread]]) -> str:
     parts = []
     series = (("global", known), ("personalized", [(n, p["mean"]) for n, p in personal]))
     for name, values in series:
@@ -347,22 +348,22 @@ def _spoken(known: Sequence[tuple[int, float]], personal: Sequence[tuple[int, Js
 def _accuracy_table(run: Run) -> Table:
     header = ("round", "global", "personalized", "deviation", "worst", "best", "own classes")
     rows = []
-    for record in run.evaluated:
-        personal, own = record["test"]["personalized"] or {}, record["test"]["personalized_own"]
-        figures = [personal.get(key) for key in ("mean", "std", "worst", "best")]
-        figures = [record["test"]["global"], *figures, (own or {}).get("mean")]
-        number = f"{record['round']}{' (sampled)' if record.get('sampled') else ''}"
+    for record, test in run.tests:
+        each, own = test["personalized"], test["personalized_own"]
+        spread = (each["mean"], each["std"], each["worst"], each["best"]) if each else (None,) * 4
+        figures = (test["global"], *spread, own["mean"] if own else None)
+        number = f"{record['round']}{' (sampled)' if record['sampled'] else ''}"
         rows.append((number, *map(percent, figures)))
     return Table(header, rows)
 
 
-def _pair(client: Json) -> tuple[float, float] | None:
-    test = (client["last"] or {}).get("test") or {}
+def _pair(client: ClientResult) -> tuple[float, float] | None:
+    test = client["last"]["test"] if client["last"] else {}
     before, after = test.get("global"), test.get("personalized")
     return None if before is None or after is None else (before, after)
 
 
-def _tip(client: Json) -> str:
+def _tip(client: ClientResult) -> str:
     before, after = _pair(client) or (None, None)
     return (
         f"{client['name']}: global {percent(before)} %, personalized {percent(after)} %, "
@@ -370,16 +371,21 @@ def _tip(client: Json) -> str:
     )
 
 
-def _client_table(found: Sequence[Json]) -> Table:
+def _client_table(found: Sequence[ClientResult]) -> Table:
     header = ("client", "number", "train", "val", "test", "global", "personalized", "own classes")
     rows = []
     for client in found:
-        test = (client["last"] or {}).get("test") or {}
+        test = client["last"]["test"] if client["last"] else {}
         modes = [test.get(mode) for mode in ("global", "personalized", "personalized_own")]
-        sizes = [client[f"num_{part}"] for part in ("train", "val", "test")]
+        sizes = _sizes(client)
         who = (client["name"], client["partition_id"], *sizes)
         rows.append((*map(str, who), *map(percent, modes)))
     return Table(header, rows)
+
+
+def _sizes(client: ClientResult) -> tuple[int, int, int]:
+    """Return a client's images for training, validation and test."""
+    return client["num_train"], client["num_val"], client["num_test"]
 
 
 def _shown(run: Run) -> tuple[str, NDArray[np.int64]]:
@@ -393,15 +399,15 @@ def _names(run: Run, number: int) -> tuple[str, ...]:
 
 
 def _totals(run: Run) -> Drawn | str:
-    clients = (run.results or {}).get("clients") or []
+    clients = run.results["clients"] if run.results else []
     if not clients:
         return "How many images each client has is known when the run has ended."
     size = (HALF[0], max(HALF[1], 90 + 22 * len(clients)))
     drawn = canvas(*size)
     axes = drawn.axes(x="images", grid="x")
     left = np.zeros(len(clients))
-    for part, (color, hatch) in _PARTS.items():
-        sizes = np.array([client[f"num_{part}"] for client in clients])
+    by_part = np.array([_sizes(client) for client in clients]).T  # (parts, clients)
+    for sizes, (part, (color, hatch)) in zip(by_part, _PARTS.items(), strict=True):
         bars = axes.barh(
             range(len(clients)), sizes, left=left, color=color, hatch=hatch, label=part, height=0.6
         )
@@ -412,8 +418,7 @@ def _totals(run: Run) -> Drawn | str:
     axes.set_yticks(range(len(clients)), [client["name"] for client in clients])
     axes.invert_yaxis()
     drawn.legend()
-    parts = [[str(client[f"num_{part}"]) for part in _PARTS] for client in clients]
-    rows = [(client["name"], *row) for client, row in zip(clients, parts, strict=True)]
+    rows = [(client["name"], *map(str, _sizes(client))) for client in clients]
     shared = "did not share" if not run.shares_counts else "did not all tell"
     return Drawn(
         drawn,

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fedrsclip.report.files import Json, without_paths
+from fedrsclip.report.files import without_paths
 from fedrsclip.report.private import Answers, answers_at_home
 from fedrsclip.report.state import State, state_of
-from fedrsclip_core.runs.records import Results, RoundRecord, UnreadableError
+from fedrsclip_core.runs.records import Accuracies, Results, RoundRecord, UnreadableError
 from fedrsclip_core.runs.run_folder import RunFolder
 
 T = TypeVar("T")
@@ -48,8 +48,8 @@ class Run:
     state: State
     config: Mapping[str, Any]
     overrides: str
-    records: tuple[Json, ...]
-    results: Json | None
+    records: tuple[RoundRecord, ...]
+    results: Results | None
     digests: Mapping[str, Any]
     class_names: tuple[str, ...]
     label_counts: Mapping[str, list[int]]
@@ -57,9 +57,9 @@ class Run:
     problems: tuple[str, ...]
 
     @property
-    def evaluated(self) -> list[Json]:
-        """The records of the rounds in which somebody evaluated."""
-        return [record for record in self.records if record["test"] is not None]
+    def tests(self) -> list[tuple[RoundRecord, Accuracies]]:
+        """The rounds in which somebody evaluated, with the accuracies on test images."""
+        return [(record, test) for record in self.records if (test := record["test"]) is not None]
 
     @property
     def shares_counts(self) -> bool:
@@ -87,8 +87,8 @@ def read_run(path: Path) -> Run:
         state=state_of(state),
         config=config,
         overrides=about["overrides"] if about else "",
-        records=tuple(dict(record) for record in records),
-        results=dict(results) if results else None,
+        records=tuple(records),
+        results=results,
         digests=digests or {},
         class_names=answers.class_names or tuple(_class_names(config)),
         label_counts=counts,

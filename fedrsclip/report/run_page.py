@@ -85,7 +85,7 @@ def run_page(run: Run, images: Path | None) -> dict[str, Any]:
         "dropped": run_rounds.dropped(run),
         "settings": settings(run.config),
         "digests": _pairs_of(run.digests),
-        "versions": _pairs_of((run.results or {}).get("versions")),
+        "versions": _pairs_of(run.results["versions"] if run.results else None),
         "repeat": repeat_command(run),
         "reach": _reach(run),
     }
@@ -93,16 +93,17 @@ def run_page(run: Run, images: Path | None) -> dict[str, Any]:
 
 def headline(run: Run) -> list[Headline]:
     """Return the accuracies of the last evaluation, in large."""
-    if not run.evaluated:
+    if not run.tests:
         return []
-    last = run.evaluated[-1]
-    personal = last["test"].get("personalized") or {}
+    _, test = run.tests[-1]
+    personal = test["personalized"]
+    mean, worst = (personal["mean"], personal["worst"]) if personal else (None, None)
     spread = f"± {percent(personal['std'])} over clients" if personal else ""
     values = (
         ("zero-shot", run_accuracy.zero_shot(run), "hand-written template"),
-        ("global", last["test"].get("global"), "shared prompt alone"),
-        ("personalized", personal.get("mean"), spread or "shared and private prompt"),
-        ("worst client", personal.get("worst"), "personalized"),
+        ("global", test["global"], "shared prompt alone"),
+        ("personalized", mean, spread or "shared and private prompt"),
+        ("worst client", worst, "personalized"),
     )
     return [Headline(label, percent(value), note) for label, value, note in values]
 
@@ -133,7 +134,7 @@ def _about(run: Run) -> str:
     config = run.config
     if not config:
         return ""
-    number = len((run.results or {}).get("clients") or ()) or config.get("federation.num_clients")
+    number = (run.results and len(run.results["clients"])) or config.get("federation.num_clients")
     done = max((record["round"] for record in run.records), default=0)
     return (
         f"{config.get('method')} on {config.get('data.name')} with {config.get('model.name')}, "

@@ -21,6 +21,7 @@ from fedrsclip.report.drawing import (
 )
 from fedrsclip.report.panel import Drawn, Table
 from fedrsclip.report.run_folder import Run
+from fedrsclip_core.runs.records import WAYS, Way
 from fedrsclip_core.runs.units import duration, size
 
 if TYPE_CHECKING:
@@ -42,7 +43,10 @@ _COSINES = {
     "loss_cmfac": ("text and image, pulled up by CMFAC", ORANGE, "P"),
 }
 _NO_ROUND = "No round is complete yet."
-_WAYS = (Bars("down", BLUE, width=0.38, offset=-0.2), Bars("up", ORANGE, "///", 0.38, 0.2))
+_WAYS: dict[Way, Bars] = {
+    "down": Bars("down", BLUE, width=0.38, offset=-0.2),
+    "up": Bars("up", ORANGE, "///", 0.38, 0.2),
+}
 _VALID, _DROPPED = Bars("valid", BLUE), Bars("dropped", VERMILLION, "xxx")
 _TRAINING, _EVALUATION = Bars("training", BLUE), Bars("evaluation of its own", ORANGE, "///")
 
@@ -115,22 +119,23 @@ def traffic(run: Run) -> Drawn | str:
     if not run.records:
         return _NO_ROUND
     numbers = [r["round"] for r in run.records]
-    sent = {bars.name: [r["bytes"][bars.name]["message"] for r in run.records] for bars in _WAYS}
+    sent = {way: [r["bytes"][way]["message"] for r in run.records] for way in WAYS}
     unit, scale = _unit(max(map(max, sent.values())))
     drawn = canvas(*HALF)
     axes = drawn.axes(x="round", y=f"{unit} in this round")
-    for bars in _WAYS:
-        sizes = sent[bars.name]
-        tips = [f"round {n}, {bars.name}: {s} bytes" for n, s in zip(numbers, sizes, strict=True)]
+    for way, bars in _WAYS.items():
+        sizes = sent[way]
+        tips = [f"round {n}, {way}: {s} bytes" for n, s in zip(numbers, sizes, strict=True)]
         bars.draw(drawn, axes, numbers, [value / scale for value in sizes], tips)
     _room_for_bars(axes, run)
     drawn.legend()
     total = {way: sum(values) for way, values in sent.items()}
-    payload = {way: sum(r["bytes"][way]["payload"] for r in run.records) for way in sent}
-    rows = [
-        (str(r["round"]), *(str(r["bytes"][w][k]) for w in sent for k in ("message", "payload")))
-        for r in run.records
-    ]
+    payload = {way: sum(r["bytes"][way]["payload"] for r in run.records) for way in WAYS}
+    rows = []
+    for record in run.records:
+        down, up = (record["bytes"][way] for way in WAYS)
+        figures = (down["message"], down["payload"], up["message"], up["payload"])
+        rows.append((str(record["round"]), *map(str, figures)))
     return Drawn(
         drawn,
         f"Bytes of each round; in all {size(total['down'])} down and {size(total['up'])} up.",

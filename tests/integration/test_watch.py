@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.launched import PATIENCE, SMALL, Launch, Launched
-from tests.unit.watch.folders import Folder, record
+from tests.run_files import round_record as record
+from tests.unit.watch.folders import Folder
 
 pytestmark = [
     pytest.mark.integration,
