@@ -8,8 +8,7 @@ from pathlib import Path
 from fedrsclip.bench.folder import BenchDescription, BenchFolder, CsvRow, is_cell, is_completed
 from fedrsclip.bench.summary import Summary, paired
 from fedrsclip.bench.tables import STANDARD, Layout, label
-from fedrsclip.report.files import Json, without_paths
-from fedrsclip.report.state import State
+from fedrsclip.report.reading import Json, State, without_paths
 from fedrsclip_core.runs.records import UnreadableError
 from fedrsclip_core.runs.run_folder import COMPLETED, RUNNING, RunFolder
 

@@ -13,8 +13,8 @@ from fedrsclip.bench.tables import latex
 from fedrsclip.report import bench_figures
 from fedrsclip.report.bench_folder import Bench
 from fedrsclip.report.drawing import drawing
-from fedrsclip.report.files import Json
 from fedrsclip.report.panel import Panel, Table, panel
+from fedrsclip.report.reading import Json
 
 _COMMANDS = {"best": r"\textbf{%s}", "second": r"\underline{%s}", "": "%s"}
 

@@ -1,6 +1,6 @@
 """How good a run is: from zero-shot to personalized, over rounds, by client and by class."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,8 +27,8 @@ from fedrsclip.report.drawing import (
     share_of,
 )
 from fedrsclip.report.panel import Drawn, Table
-from fedrsclip.report.run_folder import Run
-from fedrsclip_core.runs.records import ClientResult, Spread
+from fedrsclip.report.reading import Run
+from fedrsclip_core.runs.records import ClientResult
 from fedrsclip_core.runs.units import percent
 
 if TYPE_CHECKING:
@@ -59,15 +59,15 @@ class Pair:
 
 def zero_shot(run: Run) -> float | None:
     """Return the zero-shot accuracy on test images, which no round changes."""
-    found = (test["zero_shot"] for _, test in run.tests)
+    found = [test["zero_shot"] for _, test in run.evaluated]
     return next((value for value in found if value is not None), None)
 
 
 def steps(run: Run) -> Drawn | str:
     """Draw the way from zero-shot over global to personalized, with each client's part of it."""
-    if not run.tests:
+    if not run.evaluated:
         return NOTHING
-    last, test = run.tests[-1]
+    last, test = run.evaluated[-1]
     personal = test["personalized"]
     means = (zero_shot(run), test["global"], personal["mean"] if personal else None)
     known = [(place, value) for place, value in enumerate(means) if value is not None]
@@ -87,7 +87,7 @@ def steps(run: Run) -> Drawn | str:
     axes.set_xticks(range(3), names, color=INK, fontsize=12)
     axes.set(xlim=(-0.2, 2.25), ylim=(0, 100))
     rows = [(names[place], percent(value)) for place, value in known]
-    rows += [("worst client, personalized", percent(personal.get("worst")))] if personal else []
+    rows += [("worst client, personalized", percent(personal["worst"]))] if personal else []
     spoken = ", ".join(f"{name} {value} %" for name, value in rows)
     return Drawn(
         drawn,
@@ -100,15 +100,15 @@ def steps(run: Run) -> Drawn | str:
 
 def over_rounds(run: Run) -> Drawn | str:
     """Draw each mode's test accuracy over rounds, and the span of the clients."""
-    if not run.tests:
+    if not run.evaluated:
         return NOTHING
     drawn = canvas(*HALF)
     axes = drawn.axes(x="round", y="test accuracy, %")
-    shown = [(record["round"], test) for record, test in run.tests]
+    shown = [(one["round"], test) for one, test in run.evaluated]
     personal = [(number, t["personalized"]) for number, t in shown if t["personalized"]]
     if personal:
         x = [number for number, _ in personal]
-        low, high = zip(*((100 * p["worst"], 100 * p["best"]) for _, p in personal), strict=True)
+        low, high = [100 * p["worst"] for _, p in personal], [100 * p["best"] for _, p in personal]
         band = axes.fill_between(
             x, low, high, color=VERMILLION, alpha=0.14, linewidth=0, label="worst to best client"
         )
@@ -120,7 +120,7 @@ def over_rounds(run: Run) -> Drawn | str:
         line.set_label("zero-shot")
     known = [(number, t["global"]) for number, t in shown if t["global"] is not None]
     means = [(number, p["mean"]) for number, p in personal]
-    sampled = {record["round"] for record, _ in run.tests if record["sampled"]}
+    sampled = {one["round"] for one, _ in run.evaluated if one["sampled"]}
     _mode(axes, drawn, known, sampled, ("global", BLUE, "s"))
     _mode(axes, drawn, means, sampled, ("personalized", VERMILLION, "o"))
     if sampled:
@@ -130,7 +130,7 @@ def over_rounds(run: Run) -> Drawn | str:
     drawn.legend(2)
     return Drawn(
         drawn,
-        _spoken(known, personal),
+        _spoken({"global": known, "personalized": means}),
         _accuracy_table(run),
         "The shaded band reaches from the worst to the best client."
         + (" Hollow: only sampled clients evaluated this round." if sampled else ""),
@@ -261,8 +261,7 @@ def _points(known: Sequence[tuple[int, float]]) -> tuple[list[float], list[float
 
 
 def _clients_of_steps(axes: "Axes", drawn: Canvas, run: Run) -> None:
-    clients = run.results["clients"] if run.results else []
-    pairs = [(client["name"], _pair(client)) for client in clients]
+    pairs = [(c["name"], _pair(c)) for c in (run.results["clients"] if run.results else ())]
     known = [(name, pair) for name, pair in pairs if pair is not None]
     for _, (before, after) in known:
         axes.plot([1, 2], [100 * before, 100 * after], color=VERMILLION, alpha=0.3, linewidth=1.5)
@@ -333,10 +332,9 @@ def _mode(
         curve(axes, *_points(hollow), SURFACE, marker, linestyle="", markersize=3, zorder=5)
 
 
-def _spoken(known: Sequence[tuple[int, float]], personal: Sequence[tuple[int, Spread]]) -> str:
+def _spoken(series: Mapping[str, Sequence[tuple[int, float]]]) -> str:
     parts = []
-    series = (("global", known), ("personalized", [(n, p["mean"]) for n, p in personal]))
-    for name, values in series:
+    for name, values in series.items():
         if values:
             (first, start), (last, end) = values[0], values[-1]
             parts.append(
@@ -348,17 +346,19 @@ def _spoken(known: Sequence[tuple[int, float]], personal: Sequence[tuple[int, Sp
 def _accuracy_table(run: Run) -> Table:
     header = ("round", "global", "personalized", "deviation", "worst", "best", "own classes")
     rows = []
-    for record, test in run.tests:
-        each, own = test["personalized"], test["personalized_own"]
-        spread = (each["mean"], each["std"], each["worst"], each["best"]) if each else (None,) * 4
-        figures = (test["global"], *spread, own["mean"] if own else None)
-        number = f"{record['round']}{' (sampled)' if record['sampled'] else ''}"
+    for one, test in run.evaluated:
+        personal, own = test["personalized"], test["personalized_own"]
+        spread: list[float | None] = [None] * 4
+        if personal is not None:
+            spread = [personal["mean"], personal["std"], personal["worst"], personal["best"]]
+        figures = [test["global"], *spread, own["mean"] if own else None]
+        number = f"{one['round']}{' (sampled)' if one['sampled'] else ''}"
         rows.append((number, *map(percent, figures)))
     return Table(header, rows)
 
 
 def _pair(client: ClientResult) -> tuple[float, float] | None:
-    test = client["last"]["test"] if client["last"] else {}
+    test = (client["last"] or {}).get("test") or {}
     before, after = test.get("global"), test.get("personalized")
     return None if before is None or after is None else (before, after)
 
@@ -375,17 +375,16 @@ def _client_table(found: Sequence[ClientResult]) -> Table:
     header = ("client", "number", "train", "val", "test", "global", "personalized", "own classes")
     rows = []
     for client in found:
-        test = client["last"]["test"] if client["last"] else {}
+        test = (client["last"] or {}).get("test") or {}
         modes = [test.get(mode) for mode in ("global", "personalized", "personalized_own")]
-        sizes = _sizes(client)
-        who = (client["name"], client["partition_id"], *sizes)
+        who = (client["name"], client["partition_id"], *_sizes(client).values())
         rows.append((*map(str, who), *map(percent, modes)))
     return Table(header, rows)
 
 
-def _sizes(client: ClientResult) -> tuple[int, int, int]:
-    """Return a client's images for training, validation and test."""
-    return client["num_train"], client["num_val"], client["num_test"]
+def _sizes(client: ClientResult) -> dict[str, int]:
+    """Return the images of each part of the split."""
+    return {"train": client["num_train"], "val": client["num_val"], "test": client["num_test"]}
 
 
 def _shown(run: Run) -> tuple[str, NDArray[np.int64]]:
@@ -406,8 +405,8 @@ def _totals(run: Run) -> Drawn | str:
     drawn = canvas(*size)
     axes = drawn.axes(x="images", grid="x")
     left = np.zeros(len(clients))
-    by_part = np.array([_sizes(client) for client in clients]).T  # (parts, clients)
-    for sizes, (part, (color, hatch)) in zip(by_part, _PARTS.items(), strict=True):
+    for part, (color, hatch) in _PARTS.items():
+        sizes = np.array([_sizes(client)[part] for client in clients])
         bars = axes.barh(
             range(len(clients)), sizes, left=left, color=color, hatch=hatch, label=part, height=0.6
         )
@@ -418,7 +417,7 @@ def _totals(run: Run) -> Drawn | str:
     axes.set_yticks(range(len(clients)), [client["name"] for client in clients])
     axes.invert_yaxis()
     drawn.legend()
-    rows = [(client["name"], *map(str, _sizes(client))) for client in clients]
+    rows = [(client["name"], *map(str, _sizes(client).values())) for client in clients]
     shared = "did not share" if not run.shares_counts else "did not all tell"
     return Drawn(
         drawn,

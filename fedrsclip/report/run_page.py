@@ -10,8 +10,8 @@ from typing import Any
 from fedrsclip.report import run_accuracy, run_rounds
 from fedrsclip.report.drawing import drawing
 from fedrsclip.report.panel import panel
+from fedrsclip.report.reading import Run
 from fedrsclip.report.run_accuracy import Pair, worst_pairs
-from fedrsclip.report.run_folder import Run
 from fedrsclip.report.thumbnails import thumbnails
 from fedrsclip.run.submission import DEPLOY_KEYS
 from fedrsclip_core.config.overrides import key_of
@@ -85,7 +85,7 @@ def run_page(run: Run, images: Path | None) -> dict[str, Any]:
         "dropped": run_rounds.dropped(run),
         "settings": settings(run.config),
         "digests": _pairs_of(run.digests),
-        "versions": _pairs_of(run.results["versions"] if run.results else None),
+        "versions": _pairs_of(run.results["versions"] if run.results else {}),
         "repeat": repeat_command(run),
         "reach": _reach(run),
     }
@@ -93,16 +93,18 @@ def run_page(run: Run, images: Path | None) -> dict[str, Any]:
 
 def headline(run: Run) -> list[Headline]:
     """Return the accuracies of the last evaluation, in large."""
-    if not run.tests:
+    if not run.evaluated:
         return []
-    _, test = run.tests[-1]
+    _, test = run.evaluated[-1]
     personal = test["personalized"]
-    mean, worst = (personal["mean"], personal["worst"]) if personal else (None, None)
-    spread = f"± {percent(personal['std'])} over clients" if personal else ""
+    mean, worst, note = None, None, "shared and private prompt"
+    if personal is not None:
+        mean, worst = personal["mean"], personal["worst"]
+        note = f"± {percent(personal['std'])} over clients"
     values = (
         ("zero-shot", run_accuracy.zero_shot(run), "hand-written template"),
         ("global", test["global"], "shared prompt alone"),
-        ("personalized", mean, spread or "shared and private prompt"),
+        ("personalized", mean, note),
         ("worst client", worst, "personalized"),
     )
     return [Headline(label, percent(value), note) for label, value, note in values]
@@ -134,7 +136,9 @@ def _about(run: Run) -> str:
     config = run.config
     if not config:
         return ""
-    number = (run.results and len(run.results["clients"])) or config.get("federation.num_clients")
+    number = config.get("federation.num_clients")
+    if run.results is not None:
+        number = len(run.results["clients"]) or number
     done = max((record["round"] for record in run.records), default=0)
     return (
         f"{config.get('method')} on {config.get('data.name')} with {config.get('model.name')}, "
@@ -166,8 +170,8 @@ def _thumbnails(run: Run, pairs: Sequence[Pair], images: Path | None) -> dict[st
     return thumbnails(images, shown, aliases)
 
 
-def _pairs_of(values: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    return [(name, _shown(value)) for name, value in (values or {}).items()]
+def _pairs_of(values: Mapping[str, object]) -> list[tuple[str, str]]:
+    return [(name, _shown(value)) for name, value in values.items()]
 
 
 def _shown(value: object) -> str:

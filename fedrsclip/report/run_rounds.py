@@ -20,8 +20,8 @@ from fedrsclip.report.drawing import (
     round_axis,
 )
 from fedrsclip.report.panel import Drawn, Table
-from fedrsclip.report.run_folder import Run
-from fedrsclip_core.runs.records import WAYS, Way
+from fedrsclip.report.reading import Run
+from fedrsclip_core.runs.records import Way
 from fedrsclip_core.runs.units import duration, size
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def traffic(run: Run) -> Drawn | str:
     if not run.records:
         return _NO_ROUND
     numbers = [r["round"] for r in run.records]
-    sent = {way: [r["bytes"][way]["message"] for r in run.records] for way in WAYS}
+    sent = {way: [r["bytes"][way]["message"] for r in run.records] for way in _WAYS}
     unit, scale = _unit(max(map(max, sent.values())))
     drawn = canvas(*HALF)
     axes = drawn.axes(x="round", y=f"{unit} in this round")
@@ -130,12 +130,14 @@ def traffic(run: Run) -> Drawn | str:
     _room_for_bars(axes, run)
     drawn.legend()
     total = {way: sum(values) for way, values in sent.items()}
-    payload = {way: sum(r["bytes"][way]["payload"] for r in run.records) for way in WAYS}
-    rows = []
-    for record in run.records:
-        down, up = (record["bytes"][way] for way in WAYS)
-        figures = (down["message"], down["payload"], up["message"], up["payload"])
-        rows.append((str(record["round"]), *map(str, figures)))
+    payload = {way: sum(r["bytes"][way]["payload"] for r in run.records) for way in sent}
+    rows = [
+        (
+            str(r["round"]),
+            *(str(n) for w in sent for n in (r["bytes"][w]["message"], r["bytes"][w]["payload"])),
+        )
+        for r in run.records
+    ]
     return Drawn(
         drawn,
         f"Bytes of each round; in all {size(total['down'])} down and {size(total['up'])} up.",
@@ -173,7 +175,7 @@ def participation(run: Run) -> Drawn | str:
             str(r["clients"]["valid"]),
             _reasons(r["clients"]["dropped"]),
             _reasons(r["eval_dropped"]),
-            r.get("failure") or "",
+            r["failure"],
         )
         for r in asked
     ]

@@ -11,8 +11,8 @@ from fedrsclip.report.bench_folder import read_bench
 from fedrsclip.report.bench_page import bench_page
 from fedrsclip.report.drawing import drawing
 from fedrsclip.report.panel import NOT_AS_EXPECTED, to_png
+from fedrsclip.report.reading import Run, read_run
 from fedrsclip.report.run_accuracy import over_rounds, partition
-from fedrsclip.report.run_folder import Run, read_run
 from fedrsclip.report.run_page import run_page
 from fedrsclip_core import __version__
 from fedrsclip_core.errors import ReportError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedrsclip.report import write_report
-from fedrsclip.report.files import without_paths
+from fedrsclip.report.reading import without_paths
 from tests.unit.report import folders
 
 pytestmark = pytest.mark.unit
