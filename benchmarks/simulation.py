@@ -22,9 +22,10 @@ from benchmarks.inputs import class_names, save_images
 from benchmarks.measuring import Cell, Report, arguments, publish, settings_of
 from benchmarks.memory import MemoryWatch
 from benchmarks.site_steps import steps_in
+from fedrsclip import machine
 from fedrsclip.bench.workers import Worker
-from fedrsclip_core import machine
 from fedrsclip_core.config.compose import compose
+from fedrsclip_core.machine import available_cpus
 from fedrsclip_core.runs.records import RoundRecord
 from fedrsclip_core.runs.run_folder import RunFolder
 
@@ -54,7 +55,7 @@ def processes(driver: str, settings: Sequence[str]) -> int:
     if driver != "ray":
         return 1
     federation = compose(settings).federation
-    shares = [machine.available_cpus() // federation.client_cpus, federation.num_clients]
+    shares = [available_cpus() // federation.client_cpus, federation.num_clients]
     if federation.client_gpus:
         shares.append(int(machine.available_gpus() / federation.client_gpus))
     return min(shares)

@@ -132,14 +132,15 @@ def _configuration(overrides: Sequence[str], composed: list[Config]) -> str:
 
 
 def _resources(config: Config) -> str:
-    from fedrsclip_core import machine
+    from fedrsclip import machine
+    from fedrsclip_core.machine import available_cpus, check_tensorboard
 
     federation = config.federation
     machine.check_resources(federation)
-    machine.check_tensorboard(config.run)
+    check_tensorboard(config.run)
     for program in ("flwr", "flower-superlink"):
         machine.program(program)
-    at_once = min(federation.num_clients, machine.available_cpus() // federation.client_cpus)
+    at_once = min(federation.num_clients, available_cpus() // federation.client_cpus)
     return f"{at_once} of {federation.num_clients} clients at once"
 
 

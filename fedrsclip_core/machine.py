@@ -1,14 +1,10 @@
-"""What this machine has: CPUs, GPUs, programs."""
+"""What this machine has: CPUs, and the optional package that a run may ask for."""
 
 import os
-import shutil
-import sys
-import sysconfig
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
-from fedrsclip_core.config.schema import FederationConfig, RunConfig
-from fedrsclip_core.errors import ConfigError, RunError
+from fedrsclip_core.config.schema import RunConfig
+from fedrsclip_core.errors import ConfigError
 
 
 def available_cpus() -> int:
@@ -16,43 +12,6 @@ def available_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def available_gpus() -> int:
-    """Return how many CUDA devices torch sees."""
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def check_resources(federation: FederationConfig) -> None:
-    """Refuse a simulation whose clients would never get what they ask for.
-
-    Raises
-    ------
-    ConfigError
-        Naming the key and what the machine has.
-    """
-    cpus = available_cpus()
-    if federation.client_cpus > cpus:
-        raise ConfigError(
-            f"federation.client_cpus is {federation.client_cpus} but this machine has {cpus} "
-            f"CPUs: set it to {cpus} or less"
-        )
-    if federation.client_gpus > 0:
-        gpus = available_gpus()
-        if federation.client_gpus > gpus:
-            has = f"{gpus} CUDA devices" if gpus else "no CUDA device"
-            raise ConfigError(
-                f"federation.client_gpus is {federation.client_gpus:g} but this machine has "
-                f"{has}: set it to {'less' if gpus else '0'}"
-            )
-    device = federation.device or ""
-    if device.startswith("cuda") and federation.client_gpus == 0:
-        raise ConfigError(
-            f"federation.device is {device} but federation.client_gpus is 0, which hides the GPU "
-            "from simulated clients: set federation.client_gpus, e.g. to 0.25"
-        )
 
 
 def check_tensorboard(run: RunConfig) -> None:
@@ -72,26 +31,3 @@ def check_tensorboard(run: RunConfig) -> None:
             "run.tensorboard is true but the package tensorboard is not installed at the server: "
             "pip install 'fedrsclip[tensorboard]' there, or leave it false"
         ) from None
-
-
-def script_folders() -> str:
-    """Return a PATH that begins with the folders of this Python's programs."""
-    folders = [str(Path(sys.executable).parent), sysconfig.get_path("scripts")]
-    return os.pathsep.join([*dict.fromkeys(folders), os.environ.get("PATH", os.defpath)])
-
-
-def program(name: str) -> str:
-    """Return the path of a program that belongs to this Python.
-
-    Raises
-    ------
-    RunError
-        If it is not installed.
-    """
-    found = shutil.which(name, path=script_folders())
-    if found is None:
-        raise RunError(
-            f"the program {name} is not installed beside {sys.executable}: install fedrsclip "
-            "there with pip (uv installs no dependencies of this project)"
-        )
-    return found

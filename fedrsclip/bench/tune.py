@@ -12,10 +12,11 @@ from fedrsclip.bench.description import BenchConfig, Description
 from fedrsclip.bench.figures import Row
 from fedrsclip.bench.runner import Failures, Runner
 from fedrsclip.bench.tables import Layout
+from fedrsclip.run.own_tuning import as_overrides, write_table
+from fedrsclip.run.own_tuning import merged as merged_tables
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.overrides import key_of
-from fedrsclip_core.config.tuned import Table, as_overrides, read_table, write_table
-from fedrsclip_core.config.tuned import merged as merged_tables
+from fedrsclip_core.config.tuned import Table, read_table
 from fedrsclip_core.errors import ConfigError
 
 LAYOUT = Layout(

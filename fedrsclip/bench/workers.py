@@ -88,7 +88,7 @@ def worker_environment(site: Mapping[str, str]) -> dict[str, str]:
 
 def gpu_environments(jobs: int | None) -> list[dict[str, str]]:
     """Share this machine's GPUs out among ``jobs`` workers, by default one per GPU."""
-    from fedrsclip_core.machine import available_gpus
+    from fedrsclip.machine import available_gpus
 
     count = available_gpus()
     given = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from fedrsclip.deploy import keys
+from fedrsclip.deploy import addresses, keys
 from fedrsclip.deploy.description import SERVER, Description
 from fedrsclip.deploy.folder import make_private
-from fedrsclip_core.config import addresses
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs.fileio import write_bytes
 

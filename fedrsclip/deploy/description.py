@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fedrsclip.deploy.addresses import is_host, is_loopback
 from fedrsclip.run.submission import compose_for_sites
 from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.runs import paths
 
 SERVER = "server"
 
@@ -51,6 +53,7 @@ def describe(overrides: Sequence[str]) -> Description:
         If the configuration is wrong, holds facts of a site, or names a client like the server.
     """
     config = compose_for_sites(overrides)
+    _check_hosts(config.federation)
     clients = tuple(config.federation.clients) or tuple(
         f"client-{number}" for number in range(config.federation.num_clients)
     )
@@ -75,3 +78,37 @@ def notes(config: Config) -> list[str]:
     if config.federation.insecure:
         found.append("federation.insecure is true: no TLS, and any host may join as a client")
     return found
+
+
+def _check_hosts(federation: FederationConfig) -> None:
+    for name, hosts in (("address", [federation.address]), ("alt_names", federation.alt_names)):
+        wrong = [host for host in hosts if not is_host(host)]
+        if wrong:
+            raise ConfigError(
+                f"federation.{name} has {wrong[0]!r}: give a DNS name or an IP address without port"
+            )
+    if federation.port == federation.superlink_port:
+        raise ConfigError(
+            f"federation.port and federation.superlink_port are both {federation.port}: proxy and "
+            "SuperLink run on one machine and need two"
+        )
+    clients = federation.clients
+    if clients and len(clients) != federation.num_clients:
+        raise ConfigError(
+            f"federation.clients has {len(clients)} names but federation.num_clients is "
+            f"{federation.num_clients}"
+        )
+    for client in clients:
+        paths.safe_name(client, "a name in federation.clients")
+        if clients.count(client) > 1:
+            raise ConfigError(f"federation.clients has {client!r} twice")
+    if (
+        federation.insecure
+        and not federation.insecure_remote
+        and not is_loopback(federation.address)
+    ):
+        raise ConfigError(
+            f"federation.insecure is true but federation.address is {federation.address}: without "
+            "TLS anyone on the way can read and change what is sent; leave it false, or set "
+            "federation.insecure_remote=true too if that network is yours alone"
+        )

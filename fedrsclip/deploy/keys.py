@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from fedrsclip_core.config import addresses
+from fedrsclip.deploy import addresses
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs.fileio import write_bytes
 

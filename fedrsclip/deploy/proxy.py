@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from fedrsclip.deploy import addresses
 from fedrsclip.deploy.templates import fill
-from fedrsclip_core.config import addresses
 
 
 @dataclass(frozen=True)

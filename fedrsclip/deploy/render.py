@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedrsclip.deploy import addresses
 from fedrsclip.deploy.description import SERVER, Description
 from fedrsclip.deploy.folder import make_private, write_kept
 from fedrsclip.deploy.proxy import Proxy, listen_on, nginx_conf
 from fedrsclip.deploy.templates import fill
 from fedrsclip.run.submission import travelling
-from fedrsclip_core.config import addresses
 from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.runs.fileio import write_text
 

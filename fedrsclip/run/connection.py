@@ -11,7 +11,7 @@ from typing import Any
 
 import tomli_w
 
-from fedrsclip_core import machine
+from fedrsclip import machine
 from fedrsclip_core.errors import ConfigError, RunError
 
 WHERE = ("connection", "address", "root_certificates", "insecure")

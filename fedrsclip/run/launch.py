@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedrsclip import machine
 from fedrsclip.data.split_record import split_record
 from fedrsclip.run import preflight
 from fedrsclip.run.connection import RunStatus
@@ -18,12 +19,12 @@ from fedrsclip.run.site_logs import SiteLogs
 from fedrsclip.run.staging import scratch_folder, stage_app
 from fedrsclip.run.submission import Submission, submission
 from fedrsclip.run.superlink import SuperLink
-from fedrsclip_core import machine
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.overrides import for_simulation, quote, split_site_overrides
 from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.errors import RunError
+from fedrsclip_core.machine import available_cpus, check_tensorboard
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.lines import final_table
 from fedrsclip_core.runs.records import SplitRecord
@@ -54,7 +55,7 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     travelling, _ = split_site_overrides(overrides)
     config = preflight.compose_here(overrides)
     machine.check_resources(config.federation)
-    machine.check_tensorboard(config.run)
+    check_tensorboard(config.run)
     classes = preflight.check_for_simulation(config)
     if not config.data.class_names and config.data.name != "demo_scenes":
         listed = ",".join(map(quote, classes))
@@ -184,7 +185,7 @@ def simulation_settings(federation: FederationConfig) -> str:
     """Return how many clients Flower simulates, and with what."""
     # Ray would start as many client processes as the machine has room for; more than there are
     # clients only cost memory.
-    cpus = min(machine.available_cpus(), federation.client_cpus * federation.num_clients)
+    cpus = min(available_cpus(), federation.client_cpus * federation.num_clients)
     return (
         f"num-supernodes={federation.num_clients} "
         f"client-resources-num-cpus={federation.client_cpus} "

@@ -1,12 +1,19 @@
 """What a user has tuned counts for the user's runs, is said, and travels as plain overrides."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedrsclip.run.resume import with_resumed
 from fedrsclip_core.config import compose as configuration
-from fedrsclip_core.config.tuned import as_overrides
-from fedrsclip_core.runs import paths
+from fedrsclip_core.config.overrides import quote
+from fedrsclip_core.config.tuned import Table, Values
+from fedrsclip_core.runs import fileio, paths
+
+_HEAD = (
+    "# What `fedrsclip bench` chose on validation images for a method under an experiment, with\n"
+    "# as many trials for each method (bench=uc_merced_tune).\n\n"
+)
 
 
 def as_started_here(overrides: Sequence[str], echo: Callable[[str], None]) -> list[str]:
@@ -46,3 +53,27 @@ def own_overrides(overrides: Sequence[str], file: Path) -> list[str]:
         return []
     values = configuration.tuned_values(overrides, file)
     return [] if values is None else [f"{configuration.TUNED}=null", *as_overrides(values)]
+
+
+def write_table(file: Path, table: Table) -> None:
+    """Replace a table."""
+    lines = [_HEAD]
+    for experiment, methods in table.items():
+        lines.append(f"{experiment}:\n")
+        for method, values in methods.items():
+            lines.append(f"  {method}:\n")
+            lines += [f"    {key}: {json.dumps(value)}\n" for key, value in values.items()]
+    fileio.write_text(file, "".join(lines))
+
+
+def merged(below: Table, above: Table) -> Table:
+    """Return both tables in one; a method that both know has the values of ``above`` alone."""
+    return {e: below.get(e, {}) | above.get(e, {}) for e in {**below, **above}}
+
+
+def as_overrides(values: Values) -> list[str]:
+    """Return values as overrides."""
+    return [
+        f"{key}={quote(value) if isinstance(value, str) else json.dumps(value)}"
+        for key, value in values.items()
+    ]

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from fedrsclip import machine
 from fedrsclip.run.connection import Connection, connect_to, flower_environment
 from fedrsclip.run.processes import ProcessTree
-from fedrsclip_core import machine
 from fedrsclip_core.errors import RunError
 
 _LOOK_AROUND_SECONDS = 5.0

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
-from fedrsclip_core.config.addresses import check_hosts
 from fedrsclip_core.config.schema import DTYPES, RANDOM_INIT, TRANSPORT, Config, PromptConfig
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
@@ -366,7 +365,6 @@ def _check_federation(config: Config) -> None:
         raise ConfigError(
             f"federation.client_gpus is {federation.client_gpus:g}: above 1 it must be whole"
         )
-    check_hosts(federation)
 
 
 def _check_strategy(config: Config) -> None:

@@ -107,23 +107,6 @@ def from_json(value: Mapping[str, Any]) -> Tally:
     return Tally(np.array(value["confusion"], dtype=np.int64), np.array(calibration).T)
 
 
-def macro_f1(confusion: NDArray[np.int64]) -> float | None:
-    """Average F1 over the classes that have images; ``None`` without images."""
-    hits, true, answered = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    present = true > 0
-    if not present.any():
-        return None
-    return float((2 * hits[present] / (true + answered)[present]).mean())
-
-
-def calibration_error(calibration: NDArray[np.float64]) -> float | None:
-    """Average the gap of confidence and accuracy over the bins; ``None`` without images."""
-    count, confidence, correct = calibration.T
-    if not count.sum():
-        return None
-    return float(np.abs(confidence - correct).sum() / count.sum())
-
-
 def _modes(
     classifiers: Mapping[str, Classifier],
     data: FeatureSet,

@@ -14,8 +14,8 @@ from typing import Any
 
 import tomli_w
 
+from fedrsclip import machine
 from fedrsclip.run.processes import ProcessTree, process_table
-from fedrsclip_core import machine
 
 _CONNECTION = "loopback"
 _POLL_SECONDS = 0.2

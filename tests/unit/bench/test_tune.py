@@ -11,8 +11,9 @@ from fedrsclip.bench.description import Description, describe
 from fedrsclip.bench.figures import Row
 from fedrsclip.bench.runner import Failures
 from fedrsclip.bench.tables import Layout
+from fedrsclip.run.own_tuning import write_table
 from fedrsclip_core.config import compose as configuration
-from fedrsclip_core.config.tuned import read_table, write_table
+from fedrsclip_core.config.tuned import read_table
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 

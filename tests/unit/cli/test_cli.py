@@ -8,8 +8,8 @@ import yaml
 from fedrsclip import check as checks
 from fedrsclip.cli import main
 from fedrsclip.run import launch
+from fedrsclip.run.own_tuning import write_table
 from fedrsclip_core.config.compose import compose
-from fedrsclip_core.config.tuned import write_table
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import paths
 from tests.unit.core.hub_cache import OLD, cache_hub_model

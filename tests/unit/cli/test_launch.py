@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from client_app.site_log import SiteLog
+from fedrsclip import machine
 from fedrsclip.run import launch, preflight
 from fedrsclip.run.connection import RunStatus
+from fedrsclip.run.own_tuning import write_table
 from fedrsclip.run.resume import with_resumed
 from fedrsclip.run.site_logs import SiteLogs
-from fedrsclip_core import machine
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.config.site_keys import SITE_KEYS
-from fedrsclip_core.config.tuned import write_table
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.run_folder import STOPPED, Follower, RunFolder

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from fedrsclip.run.own_tuning import write_table
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.compose import (
     compose,
@@ -25,7 +26,7 @@ from fedrsclip_core.config.overrides import (
 )
 from fedrsclip_core.config.schema import Config, OptimizerConfig, StrategyConfig
 from fedrsclip_core.config.site_keys import SITE_KEYS
-from fedrsclip_core.config.tuned import read_table, write_table
+from fedrsclip_core.config.tuned import read_table
 from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.errors import ConfigError
 

@@ -6,14 +6,13 @@ import math
 import numpy as np
 import pytest
 
+from fedrsclip.bench.figures import calibration_error, macro_f1
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.diagnostics import (
     BINS,
-    calibration_error,
     describe,
     from_json,
-    macro_f1,
     tally,
 )
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fedrsclip import machine
 from fedrsclip.cli import main
-from fedrsclip_core import machine
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import TRAIN
 from server_app.app import run
