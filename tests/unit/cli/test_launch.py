@@ -266,7 +266,7 @@ def test_the_reason_of_a_failure_is_the_most_telling_one(
 
 
 def test_ray_gets_no_more_room_than_there_are_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "available_cpus", lambda: 64)
+    monkeypatch.setattr(launch, "available_cpus", lambda: 64)
     config = compose(["federation.num_clients=3", "federation.client_cpus=2"])
     settings = launch.simulation_settings(config.federation).split()
     assert "init-args-num-cpus=6" in settings

@@ -1,5 +1,6 @@
 """FedOTP and FedPGP through the real handlers: what is stored, sent, encoded and resumed."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,15 @@ from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.sealed import read_sealed
 from fedrsclip_core.wire.messages import ClientFailure, FailureCode, RoundReply
 from fedrsclip_core.wire.records import unpack_round_reply
-from tests.unit.client.site_folder import N_CTX, SHAPE, WIDTH, Client, make_images, shared_prompt
+from tests.unit.client.site_folder import (
+    N_CTX,
+    SHAPE,
+    WIDTH,
+    Client,
+    make_images,
+    resolved,
+    shared_prompt,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -86,7 +95,10 @@ def test_fedpgp_starts_as_the_shared_prompt(client: Client) -> None:
 
 
 def test_fedotp_refuses_equal_starts(client: Client) -> None:
-    client.overrides = ("method=fedotp", "prompt.private_init='a photo of a'")
+    values = json.loads(resolved(("method=fedotp",)))
+    values["prompt"]["private_init"] = values["prompt"]["shared_init"] = "a photo of a"
+    # No server composes that; a site does not rely on it.
+    client.given = json.dumps(values)
     with pytest.raises(ClientFailure) as caught:
         client.train(1, shared_prompt())
     assert caught.value.code == FailureCode.CONFIGURATION
@@ -173,7 +185,7 @@ def test_an_image_that_becomes_unreadable_between_the_caches_is_left_out_of_both
     replace(here, overrides=("method=promptfl",)).query("prepare")
     broken = replace(here, overrides=("method=fedotp", "data.max_unreadable=0.3"))
     context = broken.context
-    site = runtime.open_runtime(context.node_config, client.configuration)
+    site = runtime.open_runtime(context.node_config, broken.configuration)
     index = int(site.data.split.train[4])
     assert here.data is not None
     file = here.data / site.data.source.describe(index)
