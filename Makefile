@@ -30,7 +30,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy docker docs/_ext
-	$(BIN)/lint-imports --no-cache --config importlinter.toml
+	$(BIN)/lint-imports --no-cache importlinter.toml
 
 # The site, in build/docs/index.html; a warning is an error.
 docs: $(VENV)/.installed-docs
