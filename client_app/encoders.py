@@ -1,7 +1,6 @@
 """The frozen CLIP's two sides, loaded once per process, and the device they run on."""
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -9,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from client_app.failures import DeviceError
 from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.config.site_keys import DEVICE
 from fedrsclip_core.errors import ConfigError, FedRSCLIPError, ModelError
 
 if TYPE_CHECKING:
     from fedrsclip_core.clip.image_encoder import ImageEncoder
     from fedrsclip_core.clip.text_model import TextModel
-
-_DEVICE = re.compile(r"(cpu|mps|cuda(?::(\d+))?)")
 
 
 def pick_device(wanted: str | None) -> str:
@@ -32,11 +30,11 @@ def pick_device(wanted: str | None) -> str:
 
     if wanted is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    named = _DEVICE.fullmatch(wanted)
+    named = DEVICE.fullmatch(wanted)
     if named is None:
         raise ConfigError(f"device is {wanted!r}: choose cpu, cuda, cuda:<n> or mps")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if wanted.startswith("cuda") and int(named[2] or 0) >= found:
+    if wanted.startswith("cuda") and int(named[1] or 0) >= found:
         raise DeviceError(
             f"device is {wanted} but torch sees {found} CUDA devices: set another device in the "
             "node configuration or FEDRSCLIP_DEVICE, or in a simulation give clients a share by "

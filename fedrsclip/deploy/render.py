@@ -10,7 +10,7 @@ from fedrsclip.deploy.description import SERVER, Description
 from fedrsclip.deploy.folder import make_private, write_kept
 from fedrsclip.deploy.proxy import Proxy, listen_on, nginx_conf
 from fedrsclip.deploy.templates import fill
-from fedrsclip.run.submission import travelling
+from fedrsclip.run.submission import without_hosts
 from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.runs.fileio import write_text
 
@@ -186,7 +186,7 @@ def _superlink(federation: FederationConfig) -> str:
 
 
 def _overrides(description: Description) -> str:
-    return _LINE.join(map(shlex.quote, travelling(description.config, description.overrides)))
+    return _LINE.join(map(shlex.quote, without_hosts(description.config, description.overrides)))
 
 
 def _script(path: str, template: str, env_file: str, **values: object) -> Rendered:

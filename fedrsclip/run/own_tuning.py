@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fedrsclip.run.resume import with_resumed
 from fedrsclip_core.config import compose as configuration
-from fedrsclip_core.config.overrides import quote
+from fedrsclip_core.config.overrides import key_of, quote
 from fedrsclip_core.config.tuned import Table, Values
 from fedrsclip_core.runs import fileio, paths
 
@@ -48,7 +48,7 @@ def own_overrides(overrides: Sequence[str], file: Path) -> list[str]:
     ConfigError
         If the table is damaged, or the overrides are wrong.
     """
-    decided = any(text.partition("=")[0] == configuration.TUNED for text in overrides)
+    decided = any(key_of(text) == configuration.TUNED for text in overrides)
     if decided or not file.exists():
         return []
     values = configuration.tuned_values(overrides, file)

@@ -71,7 +71,7 @@ def deployed(overrides: Sequence[str]) -> Submission:
         If the configuration is wrong or holds facts of a site.
     """
     config = compose_for_sites(overrides)
-    kept = travelling(config, overrides)
+    kept = without_hosts(config, overrides)
     if config.run.name is None:
         kept.append(f"run.name={config.federation.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     return submission(kept)
@@ -91,22 +91,17 @@ def compose_for_sites(overrides: Sequence[str]) -> Config:
     return configuration.compose(overrides)
 
 
-def travelling(config: Config, overrides: Sequence[str]) -> list[str]:
+def without_hosts(config: Config, overrides: Sequence[str]) -> list[str]:
     """Return the overrides of a run, in which each of :data:`DEPLOY_KEYS` is at its default."""
     default = FederationConfig()
     names = {f"federation.{key}": key for key in DEPLOY_KEYS}
-    kept, reset = (
-        [],
-        dict.fromkeys(
-            key for key in DEPLOY_KEYS if getattr(config.federation, key) != getattr(default, key)
-        ),
-    )
-    for override in overrides:
-        key = key_of(override)
-        if key in names:
-            reset[names[key]] = None
-        else:
-            kept.append(override)
+    given = {names[key_of(text)] for text in overrides if key_of(text) in names}
+    reset = [
+        key
+        for key in DEPLOY_KEYS
+        if key in given or getattr(config.federation, key) != getattr(default, key)
+    ]
+    kept = [text for text in overrides if key_of(text) not in names]
     return kept + [f"federation.{key}={_plain(getattr(default, key))}" for key in reset]
 
 

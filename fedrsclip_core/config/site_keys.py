@@ -1,6 +1,10 @@
 """The keys that belong to a site: facts of one machine, which never travel."""
 
+import re
 from dataclasses import dataclass
+
+DEVICE = re.compile(r"cpu|mps|cuda(?::(\d+))?")
+"""A torch device as a site names it; the group is a CUDA device's number."""
 
 
 @dataclass(frozen=True)

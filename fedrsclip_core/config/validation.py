@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
 from fedrsclip_core.config.schema import DTYPES, RANDOM_INIT, TRANSPORT, Config, PromptConfig
+from fedrsclip_core.config.site_keys import DEVICE
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 
@@ -113,7 +114,6 @@ _PROMPTS_OF_TERM = {
 }
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 
 def validate(config: Config) -> None:
@@ -185,7 +185,7 @@ def _check_texts(config: Config, values: dict[str, object]) -> None:
         if values[key] is not None and not _HUB_ID.fullmatch(str(values[key])):
             raise ConfigError(f"{key} must be a name on the hub such as owner/name, not a path")
     device = config.federation.device
-    if device is not None and not _DEVICE.fullmatch(device):
+    if device is not None and not DEVICE.fullmatch(device):
         raise ConfigError(f"federation.device is {device!r}: choose cpu, cuda, cuda:<n> or mps")
     if not config.prompt.templates:
         raise ConfigError("prompt.templates is empty: give at least one template")
