@@ -180,9 +180,7 @@ def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
         start from has none that fits.
     """
     prompt, name = runtime.config.prompt, runtime.site.client_name
-    weight = None
-    if runtime.private_format.gate_size:
-        weight = initial_weight(prompt.fusion, prompt.beta, len(runtime.words))
+    weight = initial_weight(runtime.private_format.fusion, prompt.beta, len(runtime.words))
     source = runtime.config.run.private_init_from
     if source is not None:
         federation = runtime.config.federation.name
