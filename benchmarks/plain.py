@@ -83,7 +83,7 @@ class PlainLoop:
     def step(self, optimizer: torch.optim.SGD, pixels: Tensor, labels: Tensor) -> None:
         """Take one step on ``pixels`` ``(B, 3, size, size)``."""
         scale = float(self.model.logit_scale.double().exp())
-        loss = PromptLoss(self.config.loss, scale, self.own_classes)
+        loss = PromptLoss(self.config.loss, scale)
         terms = loss.terms(Batch(self.images(pixels), labels), self.classifier())
         optimizer.zero_grad()
         loss.total(terms).backward()  # type: ignore[no-untyped-call]

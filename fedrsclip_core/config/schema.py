@@ -12,6 +12,12 @@ from typing import Any, get_args, get_type_hints
 DTYPES = ("float32", "bfloat16")
 """Precisions of the frozen towers."""
 
+WIRE_DTYPES = ("float32", "float16", "int8")
+"""Precisions in which shared class offsets travel."""
+
+FULL = "full"
+"""The value of ``prompt.shared_offsets`` that is not a rank."""
+
 RANDOM_INIT = "random"
 """The value of ``prompt.shared_init`` and ``prompt.private_init`` that is not words."""
 
@@ -32,10 +38,14 @@ class ModelConfig:
 
 @dataclass
 class PromptConfig:
-    """Which prompts exist, how they start and how they are fused."""
+    """Which prompts and class offsets exist, how they start and how they are fused."""
 
     shared: bool = True
     private: bool = True
+    shared_offsets: str | None = None
+    shared_offsets_dtype: str = "float32"
+    private_offsets: bool = False
+    class_prior: bool = False
     n_ctx: int = 4
     shared_init: str = "a photo of a"
     private_init: str = "aerial view of a"
@@ -48,6 +58,23 @@ class PromptConfig:
     templates: list[str] = field(default_factory=lambda: ["a satellite photo of a {}."])
     finetune_epochs: int = 0
     finetune_lr: float | None = None
+    finetune_bias: bool = False
+
+    @property
+    def has_shared(self) -> bool:
+        """Whether there is something that the server averages."""
+        return self.shared or self.shared_offsets is not None
+
+    @property
+    def has_private(self) -> bool:
+        """Whether there is something that a client trains and keeps."""
+        return self.private or self.private_offsets
+
+    @property
+    def offsets_rank(self) -> int | None:
+        """The rank of the shared class offsets; ``None`` if they are full or there are none."""
+        name, _, rank = (self.shared_offsets or "").partition(":")
+        return int(rank) if name == "rank" else None
 
 
 @dataclass
@@ -61,8 +88,9 @@ class LossConfig:
     lambda_cmfac: float = 0.3
     lambda_contrast: float = 0.0
     contrast_temperature: float = 0.5
-    dpac_anchor: str = "local"
-    shared_labels: str = "all"
+    dpac_form: str = "all"
+    cmfac_form: str = "pull"
+    shared_gradient: str = "coupled"
 
 
 @dataclass
@@ -72,6 +100,8 @@ class OptimizerConfig:
     name: str = "sgd"
     lr: float = 0.1
     private_lr: float | None = 0.6
+    offsets_lr: float | None = None
+    private_offsets_lr: float | None = None
     momentum: float = 0.9
     weight_decay: float = 0.0
     schedule: str = "cosine"

@@ -5,7 +5,15 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
-from fedrsclip_core.config.schema import DTYPES, RANDOM_INIT, TRANSPORT, Config, PromptConfig
+from fedrsclip_core.config.schema import (
+    DTYPES,
+    FULL,
+    RANDOM_INIT,
+    TRANSPORT,
+    WIRE_DTYPES,
+    Config,
+    PromptConfig,
+)
 from fedrsclip_core.config.site_keys import DEVICE
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
@@ -28,8 +36,10 @@ STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
 _NAMES = {
     "model.dtype": DTYPES,
     "prompt.fusion": ("fixed", "gate", "class_gate", "class_weight", TRANSPORT),
-    "loss.dpac_anchor": ("local", "received"),
-    "loss.shared_labels": ("all", "own"),
+    "prompt.shared_offsets_dtype": WIRE_DTYPES,
+    "loss.dpac_form": ("all", "own", "scarce"),
+    "loss.cmfac_form": ("pull", "whitened"),
+    "loss.shared_gradient": ("coupled", "decoupled"),
     "optimizer.name": ("sgd", "adam", "adamw"),
     "optimizer.schedule": ("constant", "cosine"),
     "data.name": ("demo_scenes", "folder", "hub"),
@@ -39,6 +49,7 @@ _NAMES = {
 
 _AT_LEAST = {
     "optimizer.lr": 0,
+    "optimizer.offsets_lr": 0,
     "seed": 0,
     "prompt.n_ctx": 1,
     "prompt.private_rank": 1,
@@ -76,6 +87,7 @@ _ABOVE_ZERO = (
     "prompt.finetune_lr",
     "loss.contrast_temperature",
     "optimizer.private_lr",
+    "optimizer.private_offsets_lr",
     "partition.alpha",
     "federation.max_prompt_norm",
     "federation.connect_timeout",
@@ -113,6 +125,7 @@ _PROMPTS_OF_TERM = {
     "lambda_contrast": ("shared", "private"),
 }
 
+_OFFSETS = re.compile(rf"{FULL}|rank:[1-9][0-9]{{0,3}}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -206,13 +219,14 @@ def _check_prompts(config: Config) -> None:
     _check_starts(config.prompt)
     _check_fusion(config)
     _check_offset(config.prompt)
+    _check_class_offsets(config)
 
 
 def _check_rates(config: Config) -> None:
     prompt, optimizer = config.prompt, config.optimizer
-    if optimizer.lr == 0 and (optimizer.private_lr is None or not prompt.private):
+    if optimizer.lr == 0 and (optimizer.private_lr is None or not prompt.has_private):
         raise ConfigError(
-            "optimizer.lr is 0: it must be above 0, unless a private prompt has its own "
+            "optimizer.lr is 0: it must be above 0, unless what is private has its own "
             "optimizer.private_lr"
         )
 
@@ -221,19 +235,19 @@ def _check_terms(config: Config) -> None:
     prompt, loss = config.prompt, config.loss
     for term, needed in _PROMPTS_OF_TERM.items():
         weight = getattr(loss, term)
-        missing = [name for name in needed if not getattr(prompt, name)]
+        missing = [name for name in needed if not getattr(prompt, f"has_{name}")]
         if weight > 0 and missing:
             raise ConfigError(
-                f"loss.{term} is {weight:g} but prompt.{missing[0]} is false: set it to 0, or "
-                "choose a method that has this prompt"
+                f"loss.{term} is {weight:g} but prompt.{missing[0]} is false and there are no "
+                f"{missing[0]} offsets: set it to 0, or choose a method that has them"
             )
-    if config.run.shared_init_from is not None and not prompt.shared:
+    if config.run.shared_init_from is not None and not prompt.has_shared:
         raise ConfigError("run.shared_init_from needs the shared prompt: prompt.shared is false")
     if prompt.finetune_epochs and not prompt.shared:
         raise ConfigError("prompt.finetune_epochs needs the shared prompt: prompt.shared is false")
     if config.federation.num_rounds == 0:
         return
-    if not prompt.shared and not prompt.private:
+    if not prompt.has_shared and not prompt.has_private:
         raise ConfigError(
             f"federation.num_rounds is {config.federation.num_rounds} but there is no prompt to "
             "train: set it to 0, or prompt.shared or prompt.private to true"
@@ -288,6 +302,32 @@ def _check_offset(prompt: PromptConfig) -> None:
             f"prompt.private_rank is {prompt.private_rank} but prompt.n_ctx is {prompt.n_ctx}: no "
             "offset of so few vectors has a higher rank"
         )
+
+
+def _check_class_offsets(config: Config) -> None:
+    prompt = config.prompt
+    given = prompt.shared_offsets
+    if given is not None and not _OFFSETS.fullmatch(given):
+        raise ConfigError(
+            f"prompt.shared_offsets is {given!r}: give full, or a rank such as rank:4, or null"
+        )
+    if prompt.shared_offsets_dtype != "float32" and given is None:
+        raise ConfigError(
+            f"prompt.shared_offsets_dtype is {prompt.shared_offsets_dtype} but "
+            "prompt.shared_offsets is null: set that to full or a rank, or the dtype to float32"
+        )
+    if prompt.fusion == TRANSPORT and (given or prompt.private_offsets or prompt.class_prior):
+        raise ConfigError(
+            "prompt.fusion=transport has no text features of a class that could be moved: set "
+            "prompt.shared_offsets to null, private_offsets and class_prior to false"
+        )
+    if given and prompt.private_offsets and config.loss.shared_gradient == "coupled":
+        raise ConfigError(
+            "loss.shared_gradient is coupled but both sides have class offsets: what is sent would "
+            "follow the private ones' gradient; set it to decoupled"
+        )
+    if prompt.finetune_bias and not prompt.finetune_epochs:
+        raise ConfigError("prompt.finetune_bias needs prompt.finetune_epochs above 0")
 
 
 def _check_data(config: Config) -> None:

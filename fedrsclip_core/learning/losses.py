@@ -47,13 +47,6 @@ class PromptLoss:
         Weights and forms.
     logit_scale : float
         Inverse temperature.
-    own_classes : Tensor
-        ``(n_cls,)`` bool, classes of this client's training images. Under
-        ``shared_labels: own`` the shared prompt is not pushed away from the other classes, of
-        which this client has no image (restricted softmax, Li and Zhan, KDD 2021).
-    anchor : Tensor or None
-        What the private prompt is aligned to under ``dpac_anchor: received``, ``(n_cls, dim)``;
-        ``None`` aligns both prompts to each other.
     template : Tensor or None
         Unit text features of the hand-written template ``(n_cls, dim)``; ``lambda_contrast``
         needs them.
@@ -61,8 +54,6 @@ class PromptLoss:
 
     config: LossConfig
     logit_scale: float
-    own_classes: Tensor
-    anchor: Tensor | None = None
     template: Tensor | None = None
 
     def terms(self, batch: Batch, text: TextFeatures) -> dict[str, Tensor]:
@@ -81,15 +72,12 @@ class PromptLoss:
             terms["loss-fused"] = functional.cross_entropy(scores, batch.labels)
         if config.lambda_shared and text.shared is not None:
             scores = logits(batch.features, text.shared, scale)
-            if config.shared_labels == "own":
-                scores = scores.masked_fill(~self.own_classes, float("-inf"))
             terms["loss-shared"] = functional.cross_entropy(scores, batch.labels)
         if config.lambda_private and text.private is not None:
             scores = logits(batch.features, text.private, scale)
             terms["loss-private"] = functional.cross_entropy(scores, batch.labels)
         if config.lambda_dpac and text.shared is not None and text.private is not None:
-            anchor = text.shared if self.anchor is None else self.anchor
-            terms["loss-dpac"] = dual_prompt_alignment(anchor, text.private)
+            terms["loss-dpac"] = dual_prompt_alignment(text.shared, text.private)
         if config.lambda_cmfac:
             terms["loss-cmfac"] = cross_modal_alignment(batch.features, batch.labels, text.fused)
         if config.lambda_contrast and text.shared is not None and text.private is not None:

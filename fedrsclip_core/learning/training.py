@@ -91,7 +91,7 @@ def train_round(
         raise ValueError("no image to train on")
     prompts = DualPrompt(encoder, shared, state, config.prompt)
     images = _Images(data, encoder)
-    loss_of = _loss_of(encoder, prompts, images, config, template)
+    loss_of = _loss_of(encoder, config, template)
     optimizer = PromptOptimizer(_leaves(prompts, config.optimizer), config.optimizer)
     factor = _schedule(config, server_round)
     start = None if prompts.shared is None else prompts.shared.detach().clone()
@@ -177,29 +177,12 @@ class _Images:
 
 
 def _loss_of(
-    encoder: PackedTextEncoder,
-    prompts: DualPrompt,
-    images: _Images,
-    config: Config,
-    template: NDArray[np.float32] | None,
+    encoder: PackedTextEncoder, config: Config, template: NDArray[np.float32] | None
 ) -> PromptLoss:
-    own_classes = torch.zeros(encoder.n_cls, dtype=torch.bool, device=encoder.device)
-    own_classes[images.labels] = True
-    anchor = None
-    if config.loss.dpac_anchor == "received" and config.loss.lambda_dpac:
-        anchor = _received_anchor(encoder, prompts)
     fixed = None
     if config.loss.lambda_contrast and template is not None:
         fixed = torch.tensor(template, device=encoder.device, dtype=encoder.dtype)
-    return PromptLoss(config.loss, encoder.logit_scale, own_classes, anchor, fixed)
-
-
-def _received_anchor(encoder: PackedTextEncoder, prompts: DualPrompt) -> Tensor | None:
-    """Text features of the shared prompt as received ``(n_cls, dim)``."""
-    if prompts.shared is None:
-        return None
-    with torch.no_grad():
-        return unit(encoder(prompts.shared[None]))[0]
+    return PromptLoss(config.loss, encoder.logit_scale, fixed)
 
 
 def _leaves(prompts: DualPrompt, config: OptimizerConfig) -> list[Leaf]:

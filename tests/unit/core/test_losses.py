@@ -20,7 +20,6 @@ LABELS = torch.tensor([0, 1, 0])
 SHARED = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.0, -1.0]], dtype=torch.float64)
 PRIVATE = torch.tensor([[0.8, 0.6], [0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
 TEMPLATE = torch.tensor([[0.0, 1.0], [0.8, 0.6], [0.0, 1.0]], dtype=torch.float64)
-ALL = torch.tensor([True, True, True])
 NONE = {
     "lambda_fused": 0.0,
     "lambda_shared": 0.0,
@@ -36,10 +35,8 @@ def only(**weights: Any) -> LossConfig:
     return LossConfig(**(NONE | weights))
 
 
-def terms_of(
-    text: TextFeatures, config: LossConfig, anchor: Tensor | None = None, own: Tensor = ALL
-) -> dict[str, Tensor]:
-    loss = PromptLoss(config, SCALE, own, anchor, TEMPLATE)
+def terms_of(text: TextFeatures, config: LossConfig) -> dict[str, Tensor]:
+    loss = PromptLoss(config, SCALE, TEMPLATE)
     return loss.terms(Batch(FEATURES, LABELS), text)
 
 
@@ -126,7 +123,7 @@ def test_prompts_that_are_kept_apart_are_classified_by_patches() -> None:
     apart = combine(SHARED, PRIVATE, None, transport)
     assert apart.fused.shape == (2, 3, 2)
     patches = FEATURES[:, None].expand(-1, 5, -1)
-    loss = PromptLoss(only(lambda_fused=1.0), SCALE, ALL)
+    loss = PromptLoss(only(lambda_fused=1.0), SCALE)
     terms = loss.terms(Batch(FEATURES, LABELS, patches), apart)
     # Equal patches leave no choice: half of each goes to either prompt.
     mean = (SHARED + PRIVATE) / 2
@@ -154,7 +151,7 @@ def test_weights_multiply_and_add() -> None:
         + 7 * terms["loss-cmfac"]
         + 11 * terms["loss-contrast"]
     )
-    assert float(PromptLoss(config, SCALE, ALL).total(terms)) == pytest.approx(
+    assert float(PromptLoss(config, SCALE).total(terms)) == pytest.approx(
         float(expected), abs=1e-12
     )
 
@@ -187,43 +184,6 @@ def test_one_prompt_has_no_term_of_the_other() -> None:
 def test_no_prompt_at_all() -> None:
     with pytest.raises(ValueError, match="no prompt"):
         mixed(None, None, 0.5)
-
-
-@pytest.mark.parametrize(("anchored", "moves_shared"), [(False, True), (True, False)])
-def test_received_anchor_keeps_alignment_off_the_shared_prompt(
-    anchored: bool, moves_shared: bool
-) -> None:
-    shared, private = SHARED.clone().requires_grad_(), PRIVATE.clone().requires_grad_()
-    anchor = SHARED.clone() if anchored else None
-    loss = terms_of(mixed(shared, private, 0.5), only(lambda_dpac=1.0), anchor)["loss-dpac"]
-    gradients = torch.autograd.grad(loss, (shared, private), allow_unused=True)
-    assert (gradients[0] is not None) == moves_shared
-    # d/dT_k of 1 - mean_c <T_s, T_k> is -T_s / n_cls.
-    assert gradients[1] is not None
-    assert torch.allclose(gradients[1], -SHARED / 3, atol=1e-12)
-
-
-@pytest.mark.parametrize("shared_labels", ["all", "own"])
-def test_own_labels_do_not_push_absent_classes_away(shared_labels: str) -> None:
-    shared = SHARED.clone().requires_grad_()
-    present = torch.tensor([True, True, False])
-    config = only(lambda_shared=1.0, shared_labels=shared_labels)
-    loss = terms_of(mixed(shared, None, 0.5), config, own=present)["loss-shared"]
-    (gradient,) = torch.autograd.grad(loss, shared)
-    assert gradient[:2].abs().min() > 0
-    assert bool(gradient[2].any()) == (shared_labels == "all")
-    if shared_labels == "own":
-        expected = cross_entropy_by_hand([[1, 0.6], [0, 0.8], [0.6, 1]], [0, 1, 0])
-        assert loss.item() == pytest.approx(expected, abs=1e-12)
-
-
-def test_own_labels_leave_the_private_prompt_its_classes() -> None:
-    private = PRIVATE.clone().requires_grad_()
-    present = torch.tensor([True, True, False])
-    config = only(lambda_private=1.0, shared_labels="own")
-    loss = terms_of(mixed(None, private, 0.5), config, own=present)["loss-private"]
-    (gradient,) = torch.autograd.grad(loss, private)
-    assert gradient[2].abs().max() > 0
 
 
 def test_a_free_weight_goes_beyond_both_prompts() -> None:

@@ -252,20 +252,6 @@ def test_own_learning_rate_of_the_private_prompt(
     assert moved(outcome.state.private, private) == 0
 
 
-@pytest.mark.parametrize("anchor", ["local", "received"])
-def test_dpac_anchor(
-    encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet, anchor: str
-) -> None:
-    config = quiet_config()
-    config.loss.lambda_fused = 0.0
-    config.loss.lambda_dpac = 1.0
-    config.loss.dpac_anchor = anchor
-    config.loss.lambda_shared = 1e-12 if anchor == "received" else 0.0  # a term that it is part of
-    outcome = train(encoder, shared, ClientState(private), data, config)
-    assert moved(outcome.state.private, private) > 1e-5
-    assert (moved(outcome.shared, shared) > 1e-6) == (anchor == "local")
-
-
 def test_schedule_is_a_function_of_the_round(
     encoder: PackedTextEncoder, shared: Prompt, data: FeatureSet
 ) -> None:
