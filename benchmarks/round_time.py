@@ -37,6 +37,7 @@ from client_app.site_log import SiteLog
 from fedrsclip_core.clip.tokens import tokenize_prompts
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import DTYPES, Config
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.learning.training import batches, train_round
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import RoundRequest
@@ -93,7 +94,7 @@ def a_round(
         runtime.features("train", SiteLog(NAME))
     with clock.stage("text tower"):
         _ = runtime.text
-    request = RoundRequest(1, f"{RUN}-{number}", shared, False, 0.0)
+    request = RoundRequest(1, f"{RUN}-{number}", {SHARED_PROMPT: shared}, False, 0.0)
     with clock.stage("message"):
         reply = train(runtime, request, Deadline(time.time() + 1e6), SiteLog(NAME))
     steps = next(s for s in steps_in(paths.logs_dir()) if s.run == request.run_name)

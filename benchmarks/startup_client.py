@@ -13,6 +13,7 @@ def as_client(config: str) -> None:
     from client_app.rounds import Deadline, train
     from client_app.runtime import open_runtime
     from client_app.site_log import SiteLog
+    from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
     from fedrsclip_core.wire.messages import RoundRequest
 
     imported = time.perf_counter()
@@ -24,7 +25,7 @@ def as_client(config: str) -> None:
     _ = runtime.text
     loaded = time.perf_counter()
     shared = runtime.start_prompt("random", "shared", 0)
-    request = RoundRequest(1, f"run-{os.getpid()}", shared, False, 0.0)
+    request = RoundRequest(1, f"run-{os.getpid()}", {SHARED_PROMPT: shared}, False, 0.0)
     train(runtime, request, Deadline(time.time() + 1e6), log)
     done = time.perf_counter()
     seconds = {

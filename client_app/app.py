@@ -99,22 +99,22 @@ def init(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordDict:
 @app.train()
 @guarded
 def train(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordDict:
-    """Evaluate the received shared prompt, train, store the private prompt, reply."""
+    """Evaluate what is shared as it arrived, train, store what is private, reply."""
     deadline = Deadline.of(message.metadata)
     runtime = _runtime(message, node_config)
     make_repeatable(runtime.config.optimizer.threads)
-    request = unpack_round_request(message.content, runtime.shared_shape)
+    request = unpack_round_request(message.content, runtime.shared_shapes)
     reply = rounds.train(runtime, request, deadline, log)
-    return pack_round_reply(reply, with_arrays=runtime.config.prompt.shared)
+    return pack_round_reply(reply, with_arrays=runtime.config.prompt.has_shared)
 
 
 @app.evaluate()
 @guarded
 def evaluate(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordDict:
-    """Evaluate the received shared prompt with the stored private one."""
+    """Evaluate what is shared as it arrived with what is private as stored."""
     runtime = _runtime(message, node_config)
     make_repeatable(runtime.config.optimizer.threads)
-    request = unpack_round_request(message.content, runtime.shared_shape)
+    request = unpack_round_request(message.content, runtime.shared_shapes)
     Deadline.of(message.metadata).check("before the evaluation")
     reply = rounds.evaluate(runtime, request, log)
     return pack_round_reply(reply, with_arrays=False)

@@ -16,6 +16,7 @@ from client_app.home_details import keep_details
 from client_app.private_store import PrivateStore, open_store, start_from
 from client_app.runtime import Runtime
 from client_app.site_log import SiteLog
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.errors import ConfigError, WireError
 from fedrsclip_core.learning.classifier import Classifier
@@ -85,7 +86,7 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
         before_steps = time.perf_counter()
         outcome = train_round(
             runtime.text.encoder,
-            request.shared,
+            request.shared.get(SHARED_PROMPT),
             state,
             sets["train"],
             config,
@@ -109,7 +110,7 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
     return replace(
         counts,
         seconds=seconds,
-        shared=outcome.shared,
+        shared={} if outcome.shared is None else {SHARED_PROMPT: outcome.shared},
         num_steps=outcome.num_steps,
         losses=outcome.losses,
     )
@@ -213,10 +214,11 @@ def _classifiers(
 
     config, text = runtime.config, runtime.text
     prompt = config.prompt
-    found = classifiers(text.encoder, request.shared, state, prompt, text.zero_shot)
-    if request.final and prompt.finetune_epochs and request.shared is not None:
+    shared = request.shared.get(SHARED_PROMPT)
+    found = classifiers(text.encoder, shared, state, prompt, text.zero_shot)
+    if request.final and prompt.finetune_epochs and shared is not None:
         name = runtime.site.client_name
-        tuned = finetune(text.encoder, request.shared, train_set, config, client_name=name)
+        tuned = finetune(text.encoder, shared, train_set, config, client_name=name)
         _check_finite({}, tuned)
         found["personalized"] = Classifier(prompt_features(text.encoder, tuned))
     return found

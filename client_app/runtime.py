@@ -25,6 +25,7 @@ from client_app.site_log import SiteLog
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config.resolved import from_json
 from fedrsclip_core.config.schema import TRANSPORT, Config
+from fedrsclip_core.config.shared_tensors import Shapes, shared_shapes
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.federated import ClientData, open_client_data
 from fedrsclip_core.data.names import words_for
@@ -117,9 +118,14 @@ class Runtime:
             return initial_prompt(self.files, init, prompt.n_ctx, prompt.init_std, *key)
 
     @property
-    def shared_shape(self) -> tuple[int, int] | None:
-        """The shared prompt's ``(n_ctx, width)``; ``None`` where the method has none."""
-        return (self.config.prompt.n_ctx, self.files.width) if self.config.prompt.shared else None
+    def shared_shapes(self) -> Shapes:
+        """The shapes of what is shared."""
+        return shared_shapes(
+            self.config.prompt,
+            n_cls=len(self.words),
+            width=self.files.width,
+            dim=self.files.dim,
+        )
 
     @property
     def private_format(self) -> PrivateFormat:
@@ -172,6 +178,8 @@ class Runtime:
             digests=self.digests(),
             n_ctx=self.config.prompt.n_ctx,
             width=self.files.width,
+            dim=self.files.dim,
+            num_classes=len(self.words),
             num_train=len(labels["train"]),
             num_val=len(labels["val"]),
             num_test=len(labels["test"]),
@@ -220,6 +228,8 @@ def stranger(node_config: Mapping[str, object]) -> Identity:
         digests=dict.fromkeys(DIGEST_PARTS, "") | {"code": code_digest()},
         n_ctx=0,
         width=0,
+        dim=0,
+        num_classes=0,
         num_train=0,
         num_val=0,
         num_test=0,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config.schema import DTYPES, ModelConfig
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.images import decode, to_rgb
 from fedrsclip_core.errors import DataError, ModelError
 from fedrsclip_core.runs.shared_prompt import (
@@ -156,14 +157,15 @@ def _text_features(
     from fedrsclip_core.clip.tokens import tokenize_prompts
     from fedrsclip_core.learning.evaluation import prompt_features
 
-    if saved.shared.shape[1] != files.width:
+    prompt = saved.shared[SHARED_PROMPT]  # (n_ctx, width)
+    if prompt.shape[1] != files.width:
         raise ModelError(
-            f"the prompt's vectors have {saved.shared.shape[1]} numbers but the text encoder in "
+            f"the prompt's vectors have {prompt.shape[1]} numbers but the text encoder in "
             f"{files.folder} has width {files.width}"
         )
-    tokens = tokenize_prompts(files, saved.words, len(saved.shared))
+    tokens = tokenize_prompts(files, saved.words, len(prompt))
     encoder = PackedTextEncoder(load_text_tower(files, tokens.ids, device=device), tokens)
-    return prompt_features(encoder, saved.shared), encoder.logit_scale
+    return prompt_features(encoder, prompt), encoder.logit_scale
 
 
 def _rgb(image: "str | Path | Image") -> "Image":

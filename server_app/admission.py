@@ -18,6 +18,12 @@ _ADVICE = {
     "classes": "all sites must use the same data.class_names and data.class_words",
     "split": "give it the same images by data.path, or use partition=site",
 }
+SIZES = {
+    "width": ("text width", "clip"),
+    "dim": ("projection size", "clip"),
+    "num_classes": ("number of classes", "classes"),
+}
+"""Sizes that an identity tells and all clients have in common: title, and what decides them."""
 _STALE = (
     "the simulated clients run another {part} than the server: a Flower daemon that was started "
     "earlier still uses an old copy; stop the process flower-superlink and start the run again "
@@ -77,7 +83,7 @@ def admitted(
     kept = _without(kept, refused, _double(kept))
     for part in ("clip", "classes", "split"):
         kept = _without(kept, refused, _other_digest(kept, part))
-    return tuple(_without(kept, refused, _other_width(kept)))
+    return tuple(_without(kept, refused, _other_sizes(kept)))
 
 
 def _double(clients: Sequence[Client]) -> Objection:
@@ -106,14 +112,17 @@ def _other_digest(clients: Sequence[Client], part: str) -> Objection:
     return objection
 
 
-def _other_width(clients: Sequence[Client]) -> Objection:
-    common = _most_common([client.identity.width for client in clients])
+def _other_sizes(clients: Sequence[Client]) -> Objection:
+    common = {
+        name: _most_common([getattr(client.identity, name) for client in clients]) for name in SIZES
+    }
 
     def objection(client: Client) -> str:
-        width = client.identity.width
-        if width == common:
-            return ""
-        return f"its text width is {width}, the others' is {common}: {_ADVICE['clip']}"
+        for name, (title, part) in SIZES.items():
+            size = getattr(client.identity, name)
+            if size != common[name]:
+                return f"its {title} is {size}, the others' is {common[name]}: {_ADVICE[part]}"
+        return ""
 
     return objection
 

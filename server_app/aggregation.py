@@ -26,13 +26,13 @@ from flwr.serverapp.strategy import (
 from numpy.typing import NDArray
 
 from fedrsclip_core.config.schema import StrategyConfig
+from fedrsclip_core.config.shared_tensors import NAMES, SHARED_PROMPT, Shapes, SharedTensors
 from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.errors import ConfigError, RunError, WireError
 from fedrsclip_core.wire.messages import TRAIN, RoundReply
 from fedrsclip_core.wire.records import (
     CONFIG,
     PROXIMAL_MU,
-    SHARED_PROMPT,
     aggregation_content,
     pack_shared,
     unpack_shared,
@@ -100,7 +100,7 @@ class Aggregator:
         self.strategy = strategy
 
     def configure(
-        self, server_round: int, shared: NDArray[np.float32], node_ids: Sequence[int], grid: Grid
+        self, server_round: int, shared: SharedTensors, node_ids: Sequence[int], grid: Grid
     ) -> float:
         """Let the strategy prepare the round on exactly ``node_ids``.
 
@@ -132,14 +132,14 @@ class Aggregator:
         return float(values.get(PROXIMAL_MU, 0.0))
 
     def aggregate(
-        self, server_round: int, replies: Iterable[RoundReply], shape: tuple[int, int]
-    ) -> NDArray[np.float32]:
-        """Reduce checked replies, given in partition order, to the next shared prompt.
+        self, server_round: int, replies: Iterable[RoundReply], shapes: Shapes
+    ) -> SharedTensors:
+        """Reduce checked replies, given in partition order, to what is shared next.
 
         Returns
         -------
-        NDArray[np.float32]
-            ``(n_ctx, width)``, finite.
+        SharedTensors
+            Of ``shapes``, finite.
 
         Raises
         ------
@@ -151,17 +151,31 @@ class Aggregator:
         try:
             with _quiet_flower(), np.errstate(all="ignore"):
                 arrays, _ = self.strategy.aggregate_train(server_round, _as_messages(replies))
-                return _as_prompt(arrays, shape)
+                return _as_shared(arrays, shapes)
         except Exception as error:
             name = type(self.strategy).__name__
             self.strategy = before
             cause = str(error) if isinstance(error, RunError | WireError) else type(error).__name__
-            raise RunError(f"{name} gave no shared prompt: {cause}") from error
+            raise RunError(f"{name} gave nothing to share: {cause}") from error
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return what the strategy remembers, by attribute; empty before its first round."""
-        values = {name: getattr(self.strategy, name) for name in _state_of(self.strategy)}
-        return {name: _one_array(value) for name, value in values.items() if value is not None}
+        """Return what the strategy remembers, by attribute and tensor; empty before round 1."""
+        return {
+            f"{attribute}.{name}": array
+            for attribute in _state_of(self.strategy)
+            for name, array in self._remembered(attribute).items()
+        }
+
+    def _remembered(self, attribute: str) -> dict[str, NDArray[Any]]:
+        kept = vars(self.strategy)
+        value = kept[attribute]
+        if value is None:
+            return {}
+        if isinstance(value, list):  # in the order of the arrays
+            value = dict(zip(kept["current_arrays"], value, strict=True))
+        if isinstance(value, ArrayRecord):
+            value = {name: array.numpy() for name, array in value.items()}
+        return {name: np.asarray(array) for name, array in value.items()}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Let the strategy remember what :meth:`state` gave.
@@ -171,45 +185,40 @@ class Aggregator:
         RunError
             If another strategy gave it.
         """
-        unknown = state.keys() - set(_state_of(self.strategy))
+        arrays: dict[str, dict[str, NDArray[Any]]] = {}
+        for key, array in state.items():
+            attribute, _, name = key.partition(".")
+            # Checkpoints of versions that shared the prompt alone name no tensor.
+            arrays.setdefault(attribute, {})[name or SHARED_PROMPT] = array
+        unknown = arrays.keys() - set(_state_of(self.strategy))
         if unknown:
             raise RunError(
                 f"{type(self.strategy).__name__} knows no {', '.join(sorted(unknown))}: the "
                 "checkpoint is of another strategy"
             )
-        for name, array in state.items():
-            setattr(self.strategy, name, _AS_ATTRIBUTE[name](array))
+        for attribute, found in arrays.items():
+            ordered = {name: found[name] for name in NAMES if name in found}
+            setattr(self.strategy, attribute, _AS_ATTRIBUTE[attribute](ordered))
 
 
 def _state_of(strategy: Strategy) -> tuple[str, ...]:
     return next((names for kind, names in _STATE.items() if type(strategy) is kind), ())
 
 
-def _one_array(value: Any) -> NDArray[Any]:
-    """Take the only array out of what a strategy keeps: a record, a mapping or a list."""
-    if isinstance(value, ArrayRecord):
-        value = value.to_numpy_ndarrays()
-    (array,) = value.values() if isinstance(value, Mapping) else value
-    return np.asarray(array)
-
-
-_AS_ATTRIBUTE: Mapping[str, Callable[[NDArray[Any]], Any]] = {
-    "current_arrays": lambda array: ArrayRecord({SHARED_PROMPT: Array(array)}),
-    "momentum_vector": lambda array: [array],
-    "m_t": lambda array: {SHARED_PROMPT: array},
-    "v_t": lambda array: {SHARED_PROMPT: array},
+_AS_ATTRIBUTE: Mapping[str, Callable[[dict[str, NDArray[Any]]], Any]] = {
+    "current_arrays": lambda arrays: ArrayRecord({n: Array(a) for n, a in arrays.items()}),
+    "momentum_vector": lambda arrays: list(arrays.values()),
+    "m_t": dict,
+    "v_t": dict,
 }
 
 
-def _as_prompt(arrays: ArrayRecord | None, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _as_shared(arrays: ArrayRecord | None, shapes: Shapes) -> SharedTensors:
     if arrays is None:
         raise RunError("too few replies for it")
     # FedAdam and others compute in float64.
-    (value,) = (array.numpy().astype(np.float32) for array in arrays.values())
-    checked = unpack_shared(pack_shared(value), shape)
-    if checked is None:
-        raise RunError("its result is empty")
-    return checked
+    values = {name: array.numpy().astype(np.float32) for name, array in arrays.items()}
+    return unpack_shared(pack_shared(values), shapes)
 
 
 def _as_messages(replies: Iterable[RoundReply]) -> list[Message]:

@@ -3,7 +3,7 @@
 import errno
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flwr.app import Context
@@ -13,6 +13,7 @@ from fedrsclip_core import machine
 from fedrsclip_core.config.compose import OVERRIDES_KEY, from_run_config, to_yaml
 from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import SharedTensors
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.runs import lines
 from fedrsclip_core.runs.records import Results, RoundRecord
@@ -29,7 +30,7 @@ from server_app.phase import Progress
 from server_app.results import RunState
 from server_app.room import Room
 from server_app.start import initial_shared
-from server_app.strategy import Prompt, SharedPromptStrategy
+from server_app.strategy import SharedPromptStrategy
 from server_app.tensorboard import event_writer
 
 app = ServerApp()
@@ -40,11 +41,11 @@ _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """A completed run: its folder, its summary and, if it was trained now, the shared prompt."""
+    """A completed run: its folder, its summary and, if it was trained now, what is shared."""
 
     folder: Path
     results: Results
-    shared: Prompt = None
+    shared: SharedTensors = field(default_factory=dict)
 
 
 @app.main()

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.shared_tensors import NAMES
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.sealed import DamagedFileError, read_sealed, write_sealed
-from fedrsclip_core.wire.records import SHARED_PROMPT
 from server_app.phase import Progress
 
 FORMAT = "1"
@@ -27,7 +26,7 @@ class Checkpoint:
     Attributes
     ----------
     progress : Progress
-        Round, shared prompt, aggregator state and the round's record as far as it is known.
+        Round, shared tensors, aggregator state and the round's record as far as it is known.
     metrics_bytes : int
         Size of ``metrics.jsonl`` at that moment: what follows is of rounds that are done again.
     seconds : float
@@ -49,8 +48,7 @@ def write_checkpoint(folder: RunFolder, checkpoint: Checkpoint) -> None:
     """
     progress = checkpoint.progress
     tensors = {_AGGREGATOR + name: array for name, array in progress.aggregator.items()}
-    if progress.shared is not None:
-        tensors[SHARED_PROMPT] = progress.shared
+    tensors |= progress.shared
     state = {
         "round": progress.server_round,
         "record": progress.record,
@@ -94,7 +92,7 @@ def _read(path: Path, run_name: str) -> Checkpoint:
     if (metadata.get("format"), metadata.get("run")) != (FORMAT, run_name):
         raise DamagedFileError(f"it is not of run {run_name}, or of another version")
     state = json.loads(metadata["state"])
-    shared: NDArray[np.float32] | None = tensors.pop(SHARED_PROMPT, None)
+    shared = {name: tensors.pop(name) for name in NAMES if name in tensors}
     aggregator: dict[str, NDArray[Any]] = {
         name.removeprefix(_AGGREGATOR): array for name, array in tensors.items()
     }

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from fedrsclip_core.wire.messages import QUERY_IDENTITY, Identity
-from server_app.admission import Client, Standard
+from server_app.admission import SIZES, Client, Standard
 from server_app.exchange import LAST_PAUSE, Exchange, Pending, Reply, new_messages
 from server_app.roster import identity_request, understood
 
@@ -125,4 +125,7 @@ def _difference(new: Identity, old: Identity) -> str:
             return part
     if new.partition_id != old.partition_id:
         return "partition-id"
-    return "text width" if new.width != old.width else ""
+    for name, (title, _) in SIZES.items():
+        if getattr(new, name) != getattr(old, name):
+            return title
+    return ""

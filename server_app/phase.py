@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.shared_tensors import SharedTensors
 from fedrsclip_core.runs.records import WAYS, RoundRecord, Traffic
 from fedrsclip_core.wire.messages import RoundReply
 from server_app import metrics
@@ -33,8 +33,8 @@ class Progress:
     ----------
     server_round : int
         The last round that was trained; 0 after the evaluation of the start.
-    shared : NDArray[np.float32] or None
-        The shared prompt ``(n_ctx, width)`` after that round.
+    shared : SharedTensors
+        What is shared after that round.
     record : Record or None
         That round's record, whose evaluation is still to come; ``None`` if it is closed.
     failed_rounds : int
@@ -44,7 +44,7 @@ class Progress:
     """
 
     server_round: int
-    shared: NDArray[np.float32] | None
+    shared: SharedTensors
     record: RoundRecord | None = None
     failed_rounds: int = 0
     aggregator: Mapping[str, NDArray[Any]] = field(default_factory=dict)

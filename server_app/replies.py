@@ -8,7 +8,7 @@ from server_app.admission import Client
 
 
 def check_reply(reply: RoundReply, client: Client, message_type: str, max_norm: float) -> None:
-    """Refuse a weight or a shared prompt that no honest client sends.
+    """Refuse a weight or a shared tensor that no honest client sends.
 
     Parameters
     ----------
@@ -17,9 +17,9 @@ def check_reply(reply: RoundReply, client: Client, message_type: str, max_norm: 
     client : Client
         Who sent it.
     message_type : str
-        Only train messages bring a weight and a prompt.
+        Only train messages bring a weight and tensors.
     max_norm : float
-        ``federation.max_prompt_norm``, Euclidean.
+        ``federation.max_prompt_norm``, Euclidean, of each tensor.
 
     Raises
     ------
@@ -32,10 +32,9 @@ def check_reply(reply: RoundReply, client: Client, message_type: str, max_norm: 
         raise WireError(
             f"num-examples is {reply.num_examples} of {client.identity.num_train} training images"
         )
-    if reply.shared is None:
-        return
-    norm = float(np.linalg.norm(reply.shared.astype(np.float64)))
-    if norm > max_norm:
-        raise WireError(
-            f"the shared prompt's norm is {norm:.3g}, federation.max_prompt_norm is {max_norm:g}"
-        )
+    for name, tensor in reply.shared.items():
+        norm = float(np.linalg.norm(tensor.astype(np.float64)))
+        if norm > max_norm:
+            raise WireError(
+                f"the norm of {name} is {norm:.3g}, federation.max_prompt_norm is {max_norm:g}"
+            )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import SharedTensors
 from fedrsclip_core.runs.records import (
     WAYS,
     ClientResult,
@@ -25,7 +26,6 @@ from server_app.labels import class_names, class_words
 from server_app.metrics import client_accuracies
 from server_app.phase import Phase
 from server_app.roster import Roster
-from server_app.strategy import Prompt
 
 _PACKAGES = ("fedrsclip", "flwr", "numpy", "torch", "transformers", "datasets", "hydra-core")
 
@@ -38,7 +38,7 @@ class RunState:
     run_name: str
     roster: Roster = field(default_factory=lambda: Roster(()))
     records: list[RoundRecord] = field(default_factory=list)
-    shared: Prompt = None
+    shared: SharedTensors = field(default_factory=dict)
     server_round: int = 0
     seconds: float = 0.0
     final: Phase | None = None
@@ -54,8 +54,8 @@ class RunState:
 
 
 def shared_prompt(state: RunState) -> SharedPrompt | None:
-    """Return the shared prompt with what is needed to predict with it, if the run has one."""
-    if state.shared is None:
+    """Return what is shared with what is needed to predict with it, if there is anything."""
+    if not state.shared:
         return None
     config = state.config
     return SharedPrompt(

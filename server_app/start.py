@@ -1,4 +1,4 @@
-"""The shared prompt's start: drawn here, or computed by the clients from public weights."""
+"""The start of what is shared: drawn here, or computed by the clients from public weights."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.config.schema import RANDOM_INIT, Config
+from fedrsclip_core.config.shared_tensors import (
+    SHARED_OFFSETS_U,
+    SHARED_PROMPT,
+    Shapes,
+    SharedTensors,
+    shared_shapes,
+)
 from fedrsclip_core.errors import RunError, WireError
 from fedrsclip_core.learning.prompts import random_prompt
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.shared_prompt import NoSharedPromptError, read_shared_prompt
-from fedrsclip_core.wire.messages import QUERY_INIT
+from fedrsclip_core.wire.messages import QUERY_INIT, Identity
 from fedrsclip_core.wire.records import pack_query, unpack_init
 from server_app.admission import Client, Standard
 from server_app.exchange import Exchange, new_messages
@@ -19,23 +26,45 @@ from server_app.exchange import Exchange, new_messages
 
 def initial_shared(
     exchange: Exchange, clients: Sequence[Client], config: Config, standard: Standard
-) -> NDArray[np.float32] | None:
-    """Return the shared prompt before the first round, ``None`` where the method has none.
+) -> SharedTensors:
+    """Return what is shared before the first round, empty where the method shares nothing.
 
     Words are turned into vectors by the clients, who have CLIP; all must find the same bits, so
-    that no single one decides the start.
+    that no single one decides the start. Class offsets start at zero, as their product does
+    where they have a rank.
 
     Raises
     ------
     RunError
-        If a client does not answer or finds something else, or the run to start from left no
-        shared prompt that fits.
+        If a client does not answer or finds something else, or the run to start from left
+        nothing that fits.
     """
-    if not config.prompt.shared:
-        return None
+    identity, source = clients[0].identity, config.run.shared_init_from
+    shapes = shapes_of(config, identity)
+    if source is not None:
+        return _of_run(source, shapes, identity.digests)
+    starts = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    if SHARED_PROMPT in shapes:
+        starts[SHARED_PROMPT] = _prompt(exchange, clients, config, standard)
+    if SHARED_OFFSETS_U in shapes:
+        n_cls, rank = shapes[SHARED_OFFSETS_U]
+        drawn = random_prompt(n_cls, rank, rank**-0.5, "shared-offsets", config.seed)
+        starts[SHARED_OFFSETS_U] = drawn
+    return starts
+
+
+def shapes_of(config: Config, identity: Identity) -> Shapes:
+    """Return the shapes of what a run shares, by what a client tells of its CLIP and classes."""
+    return shared_shapes(
+        config.prompt, n_cls=identity.num_classes, width=identity.width, dim=identity.dim
+    )
+
+
+def _prompt(
+    exchange: Exchange, clients: Sequence[Client], config: Config, standard: Standard
+) -> NDArray[np.float32]:
+    """Return the start of the shared prompt ``(n_ctx, width)``."""
     n_ctx, width = config.prompt.n_ctx, clients[0].identity.width
-    if config.run.shared_init_from is not None:
-        return _of_run(config.run.shared_init_from, (n_ctx, width), clients[0].identity.digests)
     if config.prompt.shared_init == RANDOM_INIT:
         return random_prompt(n_ctx, width, config.prompt.init_std, "shared", config.seed)
     request = pack_query(standard.run_name, standard.code, standard.configuration)
@@ -60,23 +89,28 @@ def initial_shared(
     return _agreed(starts)
 
 
-def _of_run(name: str, shape: tuple[int, int], digests: Mapping[str, str]) -> NDArray[np.float32]:
-    """Read the shared prompt that a run at this server ended with."""
+def _of_run(name: str, shapes: Shapes, digests: Mapping[str, str]) -> SharedTensors:
+    """Read what a run at this server shared at its end."""
     path = RunFolder.named(name).shared_prompt
     refused = f"run.shared_init_from is {name} but {path}"
     try:
         found = read_shared_prompt(path)
     except FileNotFoundError:
         raise RunError(
-            f"{refused} is not there: name a run whose method has a shared prompt"
+            f"{refused} is not there: name a run whose method shares something"
         ) from None
     except NoSharedPromptError as error:
         raise RunError(f"{refused} {error}") from error
     if found.clip != digests["clip"]:
         raise RunError(f"{refused} was trained for another CLIP: give model.path that one")
-    if found.shared.shape != shape:
-        raise RunError(f"{refused} holds float32 {found.shared.shape}, expected float32 {shape}")
+    held = {tensor: value.shape for tensor, value in found.shared.items()}
+    if held != shapes:
+        raise RunError(f"{refused} holds {_listed(held)}, expected {_listed(shapes)}")
     return found.shared
+
+
+def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
 
 def _agreed(starts: dict[str, NDArray[np.float32]]) -> NDArray[np.float32]:

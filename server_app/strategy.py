@@ -3,11 +3,10 @@
 import copy
 from collections.abc import Callable, Iterable, Sequence
 
-import numpy as np
 from flwr.app import Message
-from numpy.typing import NDArray
 
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import Shapes, SharedTensors
 from fedrsclip_core.errors import RunError, WireError
 from fedrsclip_core.runs.records import RoundRecord
 from fedrsclip_core.wire.messages import EVALUATE, TRAIN, RoundReply, RoundRequest
@@ -21,13 +20,11 @@ from server_app.phase import Phase, Progress, add_traffic, new_record, trained
 from server_app.replies import check_reply
 from server_app.sampling import sample
 
-Prompt = NDArray[np.float32] | None
-
 
 class SharedPromptStrategy:
-    """Federated rounds on one shared prompt, with one of Flower's aggregators inside.
+    """Federated rounds on what is shared, with one of Flower's aggregators inside.
 
-    Only checked replies, in partition order and reduced to the shared prompt and its weight,
+    Only checked replies, in partition order and reduced to the shared tensors and their weight,
     reach the aggregator. Round r's aggregate is evaluated by the clients at the start of the next
     train message; a separate evaluation follows every ``federation.eval_every`` rounds if not all
     clients take part, and at the end.
@@ -73,23 +70,23 @@ class SharedPromptStrategy:
         self._on_record = on_record
         self._on_progress = on_progress
         self._echo = echo
-        self._aggregator = Aggregator(build(config.strategy)) if config.prompt.shared else None
+        self._aggregator = Aggregator(build(config.strategy)) if config.prompt.has_shared else None
         self._open: RoundRecord | None = None
         self._failed_rounds = 0
         self.final: Phase | None = None
 
-    def run(self, shared: Prompt) -> Prompt:
+    def run(self, shared: SharedTensors) -> SharedTensors:
         """Evaluate the start, run all rounds and evaluate the end.
 
         Parameters
         ----------
-        shared : NDArray[np.float32] or None
-            The shared prompt's start ``(n_ctx, width)``; ``None`` where the method has none.
+        shared : SharedTensors
+            Its start; empty where the method shares nothing.
 
         Returns
         -------
-        NDArray[np.float32] or None
-            The shared prompt after the last round.
+        SharedTensors
+            What is shared after the last round.
 
         Raises
         ------
@@ -105,7 +102,7 @@ class SharedPromptStrategy:
         self._report(0, shared)
         return self._rounds(0, shared)
 
-    def resume(self, progress: Progress) -> Prompt:
+    def resume(self, progress: Progress) -> SharedTensors:
         """Go on after the round of ``progress``; the same as if nothing had happened.
 
         Returns and raises what :meth:`run` does.
@@ -116,7 +113,7 @@ class SharedPromptStrategy:
             self._aggregator.restore(progress.aggregator)
         return self._rounds(progress.server_round, progress.shared)
 
-    def _rounds(self, done: int, shared: Prompt) -> Prompt:
+    def _rounds(self, done: int, shared: SharedTensors) -> SharedTensors:
         """Run the rounds after ``done`` and evaluate the end."""
         num_rounds = self._config.federation.num_rounds
         try:
@@ -129,7 +126,7 @@ class SharedPromptStrategy:
             self._close()
         return shared
 
-    def _round(self, server_round: int, shared: Prompt) -> Prompt:
+    def _round(self, server_round: int, shared: SharedTensors) -> SharedTensors:
         chosen = self._chosen(server_round)
         phase = self._exchange_round(TRAIN, server_round, shared, chosen)
         if self._open is not None and phase.valid:
@@ -145,13 +142,13 @@ class SharedPromptStrategy:
             )
         return shared
 
-    def _report(self, server_round: int, shared: Prompt) -> None:
+    def _report(self, server_round: int, shared: SharedTensors) -> None:
         aggregator = self._aggregator
         state = {} if aggregator is None else aggregator.state()
         record = copy.deepcopy(self._open)
         self._on_progress(Progress(server_round, shared, record, self._failed_rounds, state))
 
-    def _evaluate_if_due(self, server_round: int, shared: Prompt) -> None:
+    def _evaluate_if_due(self, server_round: int, shared: SharedTensors) -> None:
         """Let all clients evaluate a past round, where a round asks only some of them."""
         federation = self._config.federation
         due = federation.fraction_train < 1 and server_round % federation.eval_every == 0
@@ -179,14 +176,14 @@ class SharedPromptStrategy:
         )
         return free
 
-    def _aggregated(self, server_round: int, shared: Prompt, phase: Phase) -> Prompt:
-        """Return the next shared prompt, or the old one if the round failed."""
+    def _aggregated(self, server_round: int, shared: SharedTensors, phase: Phase) -> SharedTensors:
+        """Return what is shared next, or the old if the round failed."""
         assert self._open is not None
         failure = self._too_few(phase)
-        if not failure and self._aggregator is not None and shared is not None:
+        if not failure and self._aggregator is not None:
             try:
                 shared = self._aggregator.aggregate(
-                    server_round, phase.valid.values(), _shape(shared)
+                    server_round, phase.valid.values(), _shapes(shared)
                 )
             except RunError as error:
                 failure = str(error)
@@ -196,7 +193,7 @@ class SharedPromptStrategy:
             self._echo(f"round {server_round} failed: {failure}")
         return shared
 
-    def _evaluate_all(self, server_round: int, shared: Prompt, *, final: bool) -> None:
+    def _evaluate_all(self, server_round: int, shared: SharedTensors, *, final: bool) -> None:
         """Let all clients evaluate; the figures enter the open record."""
         assert self._open is not None
         free = self._free_nodes()
@@ -228,7 +225,7 @@ class SharedPromptStrategy:
         self,
         message_type: str,
         server_round: int,
-        shared: Prompt,
+        shared: SharedTensors,
         clients: Sequence[Client],
         *,
         final: bool = False,
@@ -238,7 +235,7 @@ class SharedPromptStrategy:
         timeout = self._config.federation.round_timeout
         messages = self._messages(message_type, server_round, shared, clients, final)
         replies = self._exchange.ask(messages, timeout)
-        shape = _shape(shared) if message_type == TRAIN and shared is not None else None
+        shapes = _shapes(shared) if message_type == TRAIN else {}
         max_norm = self._config.federation.max_prompt_norm
         valid: dict[str, RoundReply] = {}
         dropped: dict[str, str] = {}
@@ -248,34 +245,34 @@ class SharedPromptStrategy:
                 dropped[client.name] = reply.reason
                 continue
             try:
-                checked = unpack_round_reply(reply.content, shape)
+                checked = unpack_round_reply(reply.content, shapes)
                 check_reply(checked, client, message_type, max_norm)
                 valid[client.name] = checked
             except WireError as error:
                 dropped[client.name] = f"bad-reply: {error}"
         for name, reason in dropped.items():
             self._echo(f"round {server_round}: dropped client {name} ({reason})")
-        size = 0 if shared is None else shared.nbytes
+        size = sum(tensor.nbytes for tensor in shared.values())
         return Phase(
             asked=tuple(clients),
             valid=valid,
             dropped=dropped,
             seconds=self._exchange.now() - start,
             traffic={c.name: _traffic(replies[c.node_id]) for c in clients},
-            payload=(len(clients) * size, len(valid) * size if shape else 0),
+            payload=(len(clients) * size, len(valid) * size if shapes else 0),
         )
 
     def _messages(
         self,
         message_type: str,
         server_round: int,
-        shared: Prompt,
+        shared: SharedTensors,
         clients: Sequence[Client],
         final: bool,
     ) -> list[Message]:
         nodes = [client.node_id for client in clients]
         proximal_mu = 0.0
-        if message_type == TRAIN and self._aggregator is not None and shared is not None and nodes:
+        if message_type == TRAIN and self._aggregator is not None and nodes:
             proximal_mu = self._aggregator.configure(
                 server_round, shared, nodes, self._exchange.grid
             )
@@ -295,6 +292,5 @@ def _traffic(reply: Reply) -> tuple[int, int]:
     return reply.bytes_down, reply.bytes_up
 
 
-def _shape(shared: NDArray[np.float32]) -> tuple[int, int]:
-    rows, width = shared.shape
-    return rows, width
+def _shapes(shared: SharedTensors) -> Shapes:
+    return {name: (len(tensor), tensor.shape[1]) for name, tensor in shared.items()}

@@ -17,6 +17,7 @@ from flwr.app import Array, RecordDict
 
 from fedrsclip.cli import parsers
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.runs.records import Description, Results, RoundRecord, SplitRecord
@@ -126,6 +127,8 @@ def _examples(shared: np.ndarray) -> Iterator[tuple[str, RecordDict]]:
         digests=dict.fromkeys(messages.DIGEST_PARTS, "0"),
         n_ctx=4,
         width=512,
+        dim=512,
+        num_classes=1,
         num_train=1,
         num_val=1,
         num_test=1,
@@ -134,7 +137,7 @@ def _examples(shared: np.ndarray) -> Iterator[tuple[str, RecordDict]]:
     reply = messages.RoundReply(
         num_examples=1,
         seconds=1.0,
-        shared=shared,
+        shared={SHARED_PROMPT: shared},
         num_steps=1,
         losses=dict.fromkeys(messages.LOSS_TERMS, 1.0),
         correct={(p, m): 1 for p in messages.EVAL_PARTS for m in messages.EVAL_MODES},
@@ -148,7 +151,9 @@ def _examples(shared: np.ndarray) -> Iterator[tuple[str, RecordDict]]:
         records.pack_identity(identity),
     )
     yield f"Reply to `{messages.QUERY_INIT}`", records.pack_init(shared)
-    request = messages.RoundRequest(server_round=1, run_name="first", shared=shared)
+    request = messages.RoundRequest(
+        server_round=1, run_name="first", shared={SHARED_PROMPT: shared}
+    )
     yield (
         f"Request: `{messages.TRAIN}`, `{messages.EVALUATE}`",
         records.pack_round_request(request, "{}"),

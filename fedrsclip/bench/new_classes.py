@@ -10,6 +10,7 @@ from fedrsclip.bench.images import clients_features, joined
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.clip.text_model import load_text_model
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.learning.evaluation import prompt_features
 from fedrsclip_core.runs.shared_prompt import read_shared_prompt
@@ -49,7 +50,8 @@ def _texts(
     config: Config, files: ClipFiles, words: list[str], prompt: Path | None
 ) -> dict[str, NDArray[np.float32]]:
     """Return the classes' unit text features ``(n_cls, dim)`` by mode."""
-    shared = None if prompt is None else read_shared_prompt(prompt).shared  # (n_ctx, width)
+    saved = {} if prompt is None else read_shared_prompt(prompt).shared
+    shared = saved.get(SHARED_PROMPT)  # (n_ctx, width)
     device = config.federation.device or "cpu"
     model = load_text_model(files, words, config.prompt.n_ctx, config.prompt.templates, device)
     texts = {"zero_shot": model.zero_shot}

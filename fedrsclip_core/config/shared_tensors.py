@@ -19,6 +19,9 @@ SHARED_OFFSETS_U, SHARED_OFFSETS_V = "shared_offsets_u", "shared_offsets_v"
 
 OFFSETS = (SHARED_OFFSETS, SHARED_OFFSETS_U, SHARED_OFFSETS_V)
 
+NAMES = (SHARED_PROMPT, *OFFSETS)
+"""All names, in the order in which they travel."""
+
 SharedTensors = Mapping[str, NDArray[np.float32]]
 """Of :func:`shared_shapes`; empty where a method shares nothing."""
 

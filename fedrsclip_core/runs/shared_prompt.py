@@ -1,4 +1,4 @@
-"""The shared prompt that a run leaves behind: how the file is written and read."""
+"""What is shared, as a run leaves it behind: how the file is written and read."""
 
 import json
 from collections.abc import Mapping
@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.shared_tensors import NAMES, SHARED_PROMPT, SharedTensors
 from fedrsclip_core.runs.fileio import write_bytes
 
-_FORMAT = "fedrsclip-shared-prompt-1"
-_TENSOR = "shared_prompt"
+_FORMAT = "fedrsclip-shared-prompt-2"
+_PROMPT_ALONE = "fedrsclip-shared-prompt-1"
+"""The format of versions that knew one tensor and did not name it in the metadata."""
 _DTYPE = "float32"
 """Of the towers, in files that do not say it."""
 
@@ -22,12 +24,12 @@ class NoSharedPromptError(Exception):
 
 @dataclass(frozen=True)
 class SharedPrompt:
-    """A shared prompt with all that is needed to classify images with it.
+    """What is shared with all that is needed to classify images with it.
 
     Attributes
     ----------
-    shared : NDArray[np.float32]
-        ``(n_ctx, width)``.
+    shared : SharedTensors
+        At least one tensor.
     class_names, words : tuple of str
         The federation's classes and what the text encoder reads for each; empty if the server
         did not know them.
@@ -43,7 +45,7 @@ class SharedPrompt:
         The round after which it was written.
     """
 
-    shared: NDArray[np.float32]
+    shared: SharedTensors
     class_names: tuple[str, ...]
     words: tuple[str, ...]
     model: str
@@ -75,12 +77,13 @@ def write_shared_prompt(path: Path, prompt: SharedPrompt) -> None:
         "revision": prompt.revision,
         "dtype": prompt.dtype,
         "clip": prompt.clip,
-        "n_ctx": str(len(prompt.shared)),
+        "tensors": json.dumps(list(prompt.shared)),
         "templates": json.dumps(prompt.templates),
         "run": prompt.run,
         "round": str(prompt.server_round),
     }
-    write_bytes(path, save({_TENSOR: np.ascontiguousarray(prompt.shared)}, metadata=metadata))
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in prompt.shared.items()}
+    write_bytes(path, save(whole, metadata=metadata))
 
 
 def read_shared_prompt(path: Path) -> SharedPrompt:
@@ -100,27 +103,31 @@ def read_shared_prompt(path: Path) -> SharedPrompt:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            if metadata.get("format") != _FORMAT:
+            if metadata.get("format") not in (_FORMAT, _PROMPT_ALONE):
                 raise NoSharedPromptError(
                     "is not a shared prompt of a run: give the shared_prompt.safetensors of a "
                     "run's folder"
                 )
-            return _prompt(file.get_tensor(_TENSOR), metadata)
+            names = _texts(metadata.get("tensors", f'["{SHARED_PROMPT}"]'))
+            return _prompt({name: file.get_tensor(name) for name in names}, metadata)
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise NoSharedPromptError(
             f"is damaged ({type(error).__name__}: {error}): copy it from the run's folder again"
         ) from error
 
 
-def _prompt(shared: NDArray[np.float32], metadata: Mapping[str, str]) -> SharedPrompt:
+def _prompt(shared: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> SharedPrompt:
     """Check the content; whatever is wrong raises KeyError, TypeError or ValueError."""
     class_names, words = _texts(metadata["class_names"]), _texts(metadata["words"])
     if len(words) != len(class_names):
         raise ValueError(f"{len(class_names)} classes but words for {len(words)}")
-    if shared.ndim != 2 or shared.dtype != np.float32 or not np.isfinite(shared).all():
-        raise ValueError("the prompt is not a finite float32 matrix")
+    if not shared or not set(NAMES).issuperset(shared):
+        raise ValueError(f"its tensors are {', '.join(shared)}")
+    for name, tensor in shared.items():
+        if tensor.ndim != 2 or tensor.dtype != np.float32 or not np.isfinite(tensor).all():
+            raise ValueError(f"{name} is not a finite float32 matrix")
     return SharedPrompt(
-        shared=np.ascontiguousarray(shared),
+        shared={name: np.ascontiguousarray(shared[name]) for name in NAMES if name in shared},
         class_names=class_names,
         words=words,
         model=metadata["model"],

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-import numpy as np
-from numpy.typing import NDArray
+from fedrsclip_core.config.shared_tensors import SharedTensors
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 QUERY_IDENTITY = "query.identity"
 QUERY_PREPARE = "query.prepare"
@@ -69,6 +68,8 @@ class Identity:
     digests: Mapping[str, str]
     n_ctx: int
     width: int
+    dim: int
+    num_classes: int
     num_train: int
     num_val: int
     num_test: int
@@ -80,30 +81,30 @@ class Identity:
 class RoundRequest:
     """What the server asks in a train or evaluate message.
 
-    ``shared`` is float32 ``(n_ctx, width)`` or ``None`` where no shared prompt exists.
+    ``shared`` is empty where the method shares nothing.
     ``final`` marks the last evaluation, in which fine-tuned variants are measured.
     """
 
     server_round: int
     run_name: str
-    shared: NDArray[np.float32] | None
+    shared: SharedTensors
     final: bool = False
     proximal_mu: float = 0.0
 
 
 @dataclass(frozen=True)
 class RoundReply:
-    """A client's answer: the trained shared prompt (train only) and sums.
+    """A client's answer: the trained shared tensors (train only) and sums.
 
     ``correct`` and ``total`` map ``(part, mode)`` and ``part`` to counts of images; modes without
-    a meaning are absent. They describe the shared prompt as received with the private prompt as
+    a meaning are absent. They describe what is shared as received with what is private as
     stored, before any training. ``losses`` holds a mean over steps for each of
     :data:`LOSS_TERMS` and is empty for an evaluation.
     """
 
     num_examples: int
     seconds: float
-    shared: NDArray[np.float32] | None = None
+    shared: SharedTensors = field(default_factory=dict)
     num_steps: int = 0
     losses: Mapping[str, float] = field(default_factory=dict)
     correct: Mapping[tuple[str, str], int] = field(default_factory=dict)

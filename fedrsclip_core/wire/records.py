@@ -21,6 +21,7 @@ from flwr.app import (
 )
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, Shapes, SharedTensors
 from fedrsclip_core.errors import WireError
 from fedrsclip_core.wire.messages import (
     DIGEST_PARTS,
@@ -38,11 +39,10 @@ CONFIG = "config"
 METRICS = "metrics"
 CONFIGURATION = "configuration"
 LONGEST_CONFIGURATION = 2**20
-SHARED_PROMPT = "shared_prompt"
 PROXIMAL_MU = "proximal-mu"
 NUM_EXAMPLES = "num-examples"
 
-_SIZES = ("partition-id", "num-partitions", "n-ctx", "width")
+_SIZES = ("partition-id", "num-partitions", "n-ctx", "width", "dim", "num-classes")
 IDENTITY_COUNTS = (*_SIZES, "num-train", "num-val", "num-test")
 
 
@@ -131,22 +131,25 @@ def unpack_identity(content: RecordDict) -> Identity:
     )
 
 
-def pack_shared(shared: NDArray[np.float32] | None) -> ArrayRecord:
-    """Build the only ArrayRecord of the contract: ``{"shared_prompt": float32 (n_ctx, width)}``."""
-    if shared is None:
-        return ArrayRecord({})
-    return ArrayRecord({SHARED_PROMPT: Array(np.ascontiguousarray(shared, dtype=np.float32))})
+def pack_shared(shared: SharedTensors) -> ArrayRecord:
+    """Build the only ArrayRecord of the contract: float32 under the names of the tensors."""
+    return ArrayRecord(
+        {
+            name: Array(np.ascontiguousarray(tensor, dtype=np.float32))
+            for name, tensor in shared.items()
+        }
+    )
 
 
-def unpack_shared(record: ArrayRecord, shape: tuple[int, int] | None) -> NDArray[np.float32] | None:
-    """Read and check the shared prompt.
+def unpack_shared(record: ArrayRecord, shapes: Shapes) -> SharedTensors:
+    """Read and check what is shared.
 
     Parameters
     ----------
     record : ArrayRecord
         What arrived.
-    shape : tuple[int, int] or None
-        The expected ``(n_ctx, width)``; ``None`` if no shared prompt may be there.
+    shapes : Shapes
+        The expected shapes by name; empty if nothing may be there.
 
     Raises
     ------
@@ -154,41 +157,39 @@ def unpack_shared(record: ArrayRecord, shape: tuple[int, int] | None) -> NDArray
         On other keys, dtype or shape, on NaN or infinity. The declared shape and dtype and the
         number of bytes are checked before the bytes are read.
     """
-    expected = [] if shape is None else [SHARED_PROMPT]
-    if list(record.keys()) != expected:
-        raise WireError(f"arrays are {_names(record.keys())}, expected {_names(expected)}")
-    return None if shape is None else _checked_array(record[SHARED_PROMPT], shape)
+    if set(record.keys()) != set(shapes):
+        raise WireError(f"arrays are {_names(record.keys())}, expected {_names(shapes)}")
+    return {name: _checked_array(name, record[name], shape) for name, shape in shapes.items()}
 
 
-def _checked_array(array: Array, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _checked_array(name: str, array: Array, shape: tuple[int, int]) -> NDArray[np.float32]:
     if array.dtype != "float32":
-        raise WireError("the shared prompt is not declared as float32")
+        raise WireError(f"{name} is not declared as float32")
     if tuple(array.shape) != shape:
-        raise WireError(f"the shared prompt is not declared with shape {shape}")
+        raise WireError(f"{name} is not declared with shape {shape}")
     if len(array.data) > 4 * math.prod(shape) + 1024:
-        raise WireError(f"the shared prompt carries {len(array.data)} bytes for shape {shape}")
+        raise WireError(f"{name} carries {len(array.data)} bytes for shape {shape}")
     try:
         value = array.numpy()
     except Exception as error:  # numpy raises many kinds on foreign bytes
-        raise WireError("the shared prompt's bytes cannot be read") from error
+        raise WireError(f"the bytes of {name} cannot be read") from error
     whole = isinstance(value, np.ndarray) and value.shape == shape
     if not whole or value.dtype != np.float32:
-        raise WireError("the shared prompt's bytes are not what its description says")
+        raise WireError(f"the bytes of {name} are not what its description says")
     if not np.isfinite(value).all():
-        raise WireError("the shared prompt holds NaN or infinity")
+        raise WireError(f"{name} holds NaN or infinity")
     return np.array(value, dtype=np.float32)
 
 
-def pack_init(shared: NDArray[np.float32]) -> RecordDict:
-    """Build the reply to ``query.init``: the shared prompt's start, nothing else."""
-    return RecordDict({ARRAYS: pack_shared(shared)})
+def pack_init(prompt: NDArray[np.float32]) -> RecordDict:
+    """Build the reply to ``query.init``: the start of the shared prompt alone."""
+    return RecordDict({ARRAYS: pack_shared({SHARED_PROMPT: prompt})})
 
 
 def unpack_init(content: RecordDict, shape: tuple[int, int]) -> NDArray[np.float32]:
     """Read and check a reply to ``query.init``; raises as :func:`unpack_shared`."""
     _only_records(content, {ARRAYS: ArrayRecord})
-    unpack_shared(content.array_records[ARRAYS], shape)
-    return _checked_array(content.array_records[ARRAYS][SHARED_PROMPT], shape)
+    return unpack_shared(content.array_records[ARRAYS], {SHARED_PROMPT: shape})[SHARED_PROMPT]
 
 
 def pack_round_request(request: RoundRequest, configuration: str) -> RecordDict:
@@ -203,7 +204,7 @@ def pack_round_request(request: RoundRequest, configuration: str) -> RecordDict:
     return RecordDict({ARRAYS: pack_shared(request.shared), CONFIG: ConfigRecord(config)})
 
 
-def unpack_round_request(content: RecordDict, shape: tuple[int, int] | None) -> RoundRequest:
+def unpack_round_request(content: RecordDict, shapes: Shapes) -> RoundRequest:
     """Read and check a train or evaluate request at the client."""
     _only_records(content, {ARRAYS: ArrayRecord, CONFIG: ConfigRecord})
     schema: dict[str, type] = {"server-round": int, "run-name": str, "final": bool}
@@ -212,14 +213,14 @@ def unpack_round_request(content: RecordDict, shape: tuple[int, int] | None) -> 
     return RoundRequest(
         server_round=values["server-round"],
         run_name=values["run-name"],
-        shared=unpack_shared(content.array_records[ARRAYS], shape),
+        shared=unpack_shared(content.array_records[ARRAYS], shapes),
         final=values["final"],
         proximal_mu=values[PROXIMAL_MU],
     )
 
 
 def pack_round_reply(reply: RoundReply, *, with_arrays: bool) -> RecordDict:
-    """Build a reply; ``with_arrays`` for a train message under a shared prompt."""
+    """Build a reply; ``with_arrays`` for a train message where something is shared."""
     metrics: dict[str, MetricRecordValues] = {
         NUM_EXAMPLES: reply.num_examples,
         "num-steps": reply.num_steps,
@@ -234,23 +235,23 @@ def pack_round_reply(reply: RoundReply, *, with_arrays: bool) -> RecordDict:
     return content
 
 
-def unpack_round_reply(content: RecordDict, shape: tuple[int, int] | None) -> RoundReply:
+def unpack_round_reply(content: RecordDict, shapes: Shapes) -> RoundReply:
     """Read and check a reply at the server.
 
     Parameters
     ----------
     content : RecordDict
         What arrived.
-    shape : tuple[int, int] or None
-        The shared prompt's ``(n_ctx, width)`` for a train reply, ``None`` if the reply must not
-        carry arrays (an evaluation, or ``local`` training).
+    shapes : Shapes
+        Of what is shared for a train reply, empty if the reply must not carry arrays (an
+        evaluation, or ``local`` training).
 
     Raises
     ------
     WireError
         If anything is outside the schema.
     """
-    arrays: dict[str, type] = {ARRAYS: ArrayRecord} if shape else {}
+    arrays: dict[str, type] = {ARRAYS: ArrayRecord} if shapes else {}
     _only_records(content, {METRICS: MetricRecord, **arrays})
     numbers = _checked_metrics(content.metric_records[METRICS])
     total = {p: int(numbers[f"{p}-total"]) for p in EVAL_PARTS if f"{p}-total" in numbers}
@@ -266,7 +267,7 @@ def unpack_round_reply(content: RecordDict, shape: tuple[int, int] | None) -> Ro
     return RoundReply(
         num_examples=int(numbers[NUM_EXAMPLES]),
         seconds=float(numbers["seconds"]),
-        shared=unpack_shared(content.array_records[ARRAYS], shape) if shape else None,
+        shared=unpack_shared(content.array_records[ARRAYS], shapes) if shapes else {},
         num_steps=int(numbers["num-steps"]),
         losses={term: float(numbers[term]) for term in LOSS_TERMS if term in numbers},
         correct=correct,

@@ -273,9 +273,9 @@ def test_a_site_with_an_unknown_class_folder_is_refused(story: Story) -> None:
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        ("nan", "the shared prompt holds NaN or infinity"),
-        ("norm", "the shared prompt's norm is"),
-        ("shape", "the shared prompt is not declared with shape"),
+        ("nan", "shared_prompt holds NaN or infinity"),
+        ("norm", "the norm of shared_prompt is"),
+        ("shape", "shared_prompt is not declared with shape"),
         ("extra", "records are {arrays, metrics, more}"),
         ("large", "it has 10485"),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
 from fedrsclip_core.errors import WireError
 from fedrsclip_core.wire.messages import DIGEST_PARTS, Identity, RoundReply, RoundRequest
 from fedrsclip_core.wire.records import (
@@ -17,7 +18,6 @@ from fedrsclip_core.wire.records import (
     LONGEST_CONFIGURATION,
     METRICS,
     NUM_EXAMPLES,
-    SHARED_PROMPT,
     aggregation_content,
     pack_identity,
     pack_init,
@@ -36,6 +36,7 @@ pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
 SHAPE = (4, 8)
 SHARED = np.arange(32, dtype=np.float32).reshape(SHAPE)
+SHAPES = {SHARED_PROMPT: SHAPE}
 IDENTITY = Identity(
     client_name="site-1",
     partition_id=2,
@@ -43,6 +44,8 @@ IDENTITY = Identity(
     digests={part: f"{part}-digest" for part in DIGEST_PARTS},
     n_ctx=4,
     width=8,
+    dim=6,
+    num_classes=3,
     num_train=70,
     num_val=10,
     num_test=20,
@@ -51,7 +54,7 @@ IDENTITY = Identity(
 REPLY = RoundReply(
     num_examples=70,
     seconds=1.5,
-    shared=SHARED,
+    shared={SHARED_PROMPT: SHARED},
     num_steps=3,
     losses={"loss": 1.25, "loss-dpac": 0.5},
     correct={("test", "global"): 7, ("val", "personalized-own"): 2},
@@ -93,7 +96,7 @@ def test_identity_request_of_another_protocol_says_what_to_do() -> None:
     "content",
     [
         pack_query("r", "c", '{"seed": 3}'),
-        pack_round_request(RoundRequest(3, "run", SHARED), '{"seed": 3}'),
+        pack_round_request(RoundRequest(3, "run", {SHARED_PROMPT: SHARED}), '{"seed": 3}'),
     ],
 )
 def test_every_request_holds_the_configuration(content: RecordDict) -> None:
@@ -142,38 +145,35 @@ def test_init_carries_arrays_only() -> None:
         unpack_init(content, SHAPE)
 
 
-@pytest.mark.parametrize("shared", [SHARED, None])
-def test_round_request_round_trip(shared: np.ndarray | None) -> None:
+@pytest.mark.parametrize("shared", [{SHARED_PROMPT: SHARED}, {}])
+def test_round_request_round_trip(shared: SharedTensors) -> None:
     request = RoundRequest(3, "run", shared, final=True, proximal_mu=0.5)
-    back = unpack_round_request(
-        pack_round_request(request, "{}"), None if shared is None else SHAPE
-    )
-    assert replace(back, shared=None) == replace(request, shared=None)
-    assert (back.shared is None) == (shared is None)
-    if shared is not None and back.shared is not None:
-        np.testing.assert_array_equal(back.shared, shared)
+    back = unpack_round_request(pack_round_request(request, "{}"), SHAPES if shared else {})
+    assert replace(back, shared={}) == replace(request, shared={})
+    np.testing.assert_equal(back.shared, shared)
 
 
 def test_round_reply_round_trip() -> None:
-    back = unpack_round_reply(pack_round_reply(REPLY, with_arrays=True), SHAPE)
-    assert replace(back, shared=None) == replace(REPLY, shared=None)
-    assert back.shared is not None
-    np.testing.assert_array_equal(back.shared, SHARED)
+    back = unpack_round_reply(pack_round_reply(REPLY, with_arrays=True), SHAPES)
+    assert replace(back, shared={}) == replace(REPLY, shared={})
+    np.testing.assert_equal(back.shared, REPLY.shared)
 
 
 def test_an_evaluation_carries_no_arrays() -> None:
     content = pack_round_reply(REPLY, with_arrays=False)
     assert list(content.keys()) == [METRICS]
-    assert unpack_round_reply(content, None).shared is None
+    assert not unpack_round_reply(content, {}).shared
     with pytest.raises(WireError, match="records are"):
-        unpack_round_reply(pack_round_reply(REPLY, with_arrays=True), None)
+        unpack_round_reply(pack_round_reply(REPLY, with_arrays=True), {})
 
 
 def test_local_training_carries_an_empty_request() -> None:
-    content = pack_round_request(RoundRequest(1, "run", None), "{}")
+    content = pack_round_request(RoundRequest(1, "run", {}), "{}")
     assert not content.array_records[ARRAYS]
     with pytest.raises(WireError, match="arrays are"):
-        unpack_round_request(pack_round_request(RoundRequest(1, "run", SHARED), "{}"), None)
+        unpack_round_request(
+            pack_round_request(RoundRequest(1, "run", {SHARED_PROMPT: SHARED}), "{}"), {}
+        )
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_local_training_carries_an_empty_request() -> None:
         (array_record(npy(np.zeros((2, 8), np.float32))), "not what its description says"),
         (array_record(npy(np.zeros(SHAPE, np.float16))), "not what its description says"),
         (array_record(npy(np.zeros(SHAPE, np.float32))[:-5]), "cannot be read"),
-        (array_record(b"PK\x05\x06" + bytes(18)), "shared prompt"),
+        (array_record(b"PK\x05\x06" + bytes(18)), "shared_prompt"),
         (array_record(b"secret words"), "cannot be read"),
     ],
 )
@@ -199,7 +199,7 @@ def test_a_foreign_shared_prompt_is_refused(arrays: ArrayRecord, message: str) -
     content = pack_round_reply(REPLY, with_arrays=True)
     content[ARRAYS] = arrays
     with pytest.raises(WireError, match=message) as caught:
-        unpack_round_reply(content, SHAPE)
+        unpack_round_reply(content, SHAPES)
     assert "secret" not in str(caught.value)
 
 
@@ -221,7 +221,7 @@ def test_a_foreign_metric_is_refused_by_its_name(key: str, value: object) -> Non
     content = pack_round_reply(REPLY, with_arrays=False)
     content[METRICS][key] = value
     with pytest.raises(WireError, match=key):
-        unpack_round_reply(content, None)
+        unpack_round_reply(content, {})
 
 
 @pytest.mark.parametrize("key", [NUM_EXAMPLES, "num-steps", "seconds"])
@@ -229,7 +229,7 @@ def test_a_missing_metric_is_named(key: str) -> None:
     content = pack_round_reply(REPLY, with_arrays=False)
     del content[METRICS][key]
     with pytest.raises(WireError, match=key):
-        unpack_round_reply(content, None)
+        unpack_round_reply(content, {})
 
 
 @pytest.mark.parametrize("name", [ARRAYS, METRICS, "extra"])
@@ -237,14 +237,14 @@ def test_records_of_another_name_or_kind_are_refused(name: str) -> None:
     content = pack_round_reply(REPLY, with_arrays=True)
     content[name] = ConfigRecord({"text": "free"})
     with pytest.raises(WireError, match=name):
-        unpack_round_reply(content, SHAPE)
+        unpack_round_reply(content, SHAPES)
 
 
 def test_counts_without_a_total_are_refused() -> None:
     content = RecordDict({METRICS: MetricRecord({NUM_EXAMPLES: 1, "num-steps": 0, "seconds": 0.0})})
     content[METRICS]["test-global-correct"] = 1
     with pytest.raises(WireError, match="test-global-correct"):
-        unpack_round_reply(content, None)
+        unpack_round_reply(content, {})
 
 
 def test_the_aggregator_sees_the_prompt_and_its_weight_only() -> None:

@@ -35,13 +35,13 @@ def send_bad_replies(app: ModuleType) -> None:
 
     def packed(reply: Any, *, with_arrays: bool) -> Any:
         kind = kinds[-1] if with_arrays else ""
-        shared = {
+        change = {
             "nan": lambda value: value * np.float32("nan"),
             "norm": lambda value: value + np.float32(1e6),
             "shape": lambda value: value[:-1],
         }.get(kind)
-        if shared is not None:
-            reply = replace(reply, shared=shared(reply.shared))
+        if change is not None:
+            reply = replace(reply, shared={k: change(v) for k, v in reply.shared.items()})
         content = pack(reply, with_arrays=with_arrays)
         if kind in ("extra", "large"):
             size = LARGE if kind == "large" else 8

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from flwr.app import Context, Message, Metadata, RecordDict
-from numpy.typing import NDArray
 
 from client_app.app import app
 from client_app.private_format import PrivateFormat
@@ -17,6 +16,7 @@ from client_app.private_store import PrivateStore
 from client_app.runtime import Runtime, open_runtime
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.resolved import to_json
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
 from fedrsclip_core.learning.prompts import ClientState, random_prompt
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.digests import code_digest
@@ -25,6 +25,7 @@ from fedrsclip_core.wire.records import pack_query, pack_round_request
 
 CLASSES = ("forest", "harbor", "river")
 WIDTH, N_CTX, SHAPE = 32, 4, (4, 32)
+SHAPES = {SHARED_PROMPT: SHAPE}
 RUN = "run-7"
 OVERRIDES = (
     "data=folder",
@@ -57,8 +58,8 @@ def resolved(overrides: tuple[str, ...]) -> str:
     return to_json(compose([*OVERRIDES, *overrides]))
 
 
-def shared_prompt(seed: int = 0) -> NDArray[np.float32]:
-    return random_prompt(N_CTX, WIDTH, 0.02, "shared", seed)
+def shared_prompt(seed: int = 0) -> SharedTensors:
+    return {SHARED_PROMPT: random_prompt(N_CTX, WIDTH, 0.02, "shared", seed)}
 
 
 @dataclass
@@ -99,24 +100,24 @@ class Client:
     def train(
         self,
         server_round: int = 1,
-        shared: NDArray[np.float32] | None = None,
+        shared: SharedTensors | None = None,
         *,
         run: str = RUN,
         ttl: float = 600.0,
         proximal_mu: float = 0.0,
     ) -> Message:
-        request = RoundRequest(server_round, run, shared, proximal_mu=proximal_mu)
+        request = RoundRequest(server_round, run, shared or {}, proximal_mu=proximal_mu)
         return self.ask("train", pack_round_request(request, self.configuration), ttl=ttl)
 
     def evaluate(
         self,
         server_round: int = 0,
-        shared: NDArray[np.float32] | None = None,
+        shared: SharedTensors | None = None,
         *,
         final: bool = False,
         run: str = RUN,
     ) -> Message:
-        request = RoundRequest(server_round, run, shared, final)
+        request = RoundRequest(server_round, run, shared or {}, final)
         return self.ask("evaluate", pack_round_request(request, self.configuration))
 
     @property

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Message
-from numpy.typing import NDArray
 from torch import Tensor
 
 from client_app import rounds, runtime
@@ -17,12 +16,13 @@ from client_app.failures import LateError
 from client_app.rounds import Deadline
 from client_app.site_log import SiteLog
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
 from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import ClientFailure, FailureCode, RoundReply, RoundRequest
 from fedrsclip_core.wire.records import unpack_identity, unpack_init, unpack_round_reply
 from tests.disks import fill, small_disk
-from tests.unit.client.site_folder import CLASSES, RUN, SHAPE, Client, shared_prompt
+from tests.unit.client.site_folder import CLASSES, RUN, SHAPE, SHAPES, Client, shared_prompt
 
 pytestmark = pytest.mark.unit
 
@@ -36,13 +36,13 @@ def fails(code: FailureCode, ask: Callable[[], object], *, because: str) -> None
     assert because in log
 
 
-def trained(client: Client, server_round: int, shared: NDArray[np.float32] | None) -> RoundReply:
-    shape = None if shared is None else SHAPE
-    return unpack_round_reply(client.train(server_round, shared).content, shape)
+def trained(client: Client, server_round: int, shared: SharedTensors) -> RoundReply:
+    shapes = SHAPES if shared else {}
+    return unpack_round_reply(client.train(server_round, shared).content, shapes)
 
 
 def evaluated(message: Message) -> RoundReply:
-    return unpack_round_reply(message.content, None)
+    return unpack_round_reply(message.content, {})
 
 
 def test_identity_says_who_and_what(client: Client) -> None:
@@ -153,7 +153,7 @@ def test_training_moves_both_prompts_and_stores_the_private_one(client: Client) 
     modes = {"zero-shot", "global", "personalized", "personalized-own"}
     assert {mode for _, mode in reply.correct} == modes
     assert {"loss", "loss-fused", "loss-dpac", "loss-cmfac"} <= reply.losses.keys()
-    assert reply.shared is not None and not np.array_equal(reply.shared, shared)
+    assert not np.array_equal(reply.shared[SHARED_PROMPT], shared[SHARED_PROMPT])
     first = client.stored(1).private
     trained(client, 2, reply.shared)
     second = client.stored(2).private
@@ -183,14 +183,13 @@ def test_no_message_is_near_a_private_prompt(client: Client) -> None:
     for server_round in range(1, 5):
         received = shared
         reply = trained(client, server_round, received)
-        assert reply.shared is not None
         shared = reply.shared
         for number in range(1, server_round + 1):
             if number <= server_round - 3:
                 continue
             private = client.stored(number).private
             for sent in (received, shared):
-                assert np.abs(sent - private).max() > 1e-3
+                assert np.abs(sent[SHARED_PROMPT] - private).max() > 1e-3
 
 
 def test_two_runs_are_equal_in_bits(client: Client) -> None:
@@ -198,12 +197,11 @@ def test_two_runs_are_equal_in_bits(client: Client) -> None:
         shared = shared_prompt()
         for server_round in (1, 2):
             message = client.train(server_round, shared, run=name)
-            reply = unpack_round_reply(message.content, SHAPE)
-            assert reply.shared is not None
+            reply = unpack_round_reply(message.content, SHAPES)
             shared = reply.shared
         private = client.stored(2, name).private
         assert private is not None
-        return shared.tobytes(), private.tobytes()
+        return shared[SHARED_PROMPT].tobytes(), private.tobytes()
 
     assert run("run-1") == run("run-2")
 
@@ -228,8 +226,8 @@ def test_a_repeated_round_starts_from_the_round_before(client: Client) -> None:
     once = trained(client, 2, reply.shared)
     stored = client.stored(2).private
     again = trained(client, 2, reply.shared)
-    assert once.shared is not None and again.shared is not None and stored is not None
-    np.testing.assert_array_equal(once.shared, again.shared)
+    assert stored is not None
+    np.testing.assert_equal(once.shared, again.shared)
     np.testing.assert_array_equal(stored, client.stored(2).private)
 
 
@@ -258,9 +256,9 @@ def test_methods_send_and_store_what_they_have(
     client: Client, method: str, shared: bool, modes: set[str], stores: bool
 ) -> None:
     client.overrides = (f"method={method}",)
-    sent = shared_prompt() if shared else None
+    sent = shared_prompt() if shared else {}
     reply = trained(client, 1, sent)
-    assert (reply.shared is not None) == shared
+    assert bool(reply.shared) == shared
     assert {mode for _, mode in reply.correct} == modes
     assert client.folder().exists() == stores
 
@@ -365,9 +363,8 @@ def test_fedprox_pulls_towards_what_was_received(client: Client) -> None:
     def distance(mu: float) -> float:
         received = shared_prompt()
         message = client.train(1, received, proximal_mu=mu)
-        sent = unpack_round_reply(message.content, SHAPE).shared
-        assert sent is not None
-        return float(np.linalg.norm(sent - received))
+        sent = unpack_round_reply(message.content, SHAPES).shared
+        return float(np.linalg.norm(sent[SHARED_PROMPT] - received[SHARED_PROMPT]))
 
     assert distance(2.0) < 0.9 * distance(0.0)
 

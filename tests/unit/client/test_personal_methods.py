@@ -14,6 +14,7 @@ from client_app.private_format import PrivateFormat
 from client_app.private_store import open_store, start_from
 from client_app.site_log import SiteLog
 from fedrsclip_core.clip.image_encoder import ImageEncoder
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.errors import PrivateStoreError
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.runs import paths
@@ -23,6 +24,7 @@ from fedrsclip_core.wire.records import unpack_round_reply
 from tests.unit.client.site_folder import (
     N_CTX,
     SHAPE,
+    SHAPES,
     WIDTH,
     Client,
     make_images,
@@ -38,11 +40,11 @@ OFFSET = PrivateFormat("c" * 64, "k" * 64, n_ctx=4, width=8, fusion="fixed", gat
 
 
 def trained(client: Client, server_round: int, shared: Any, **options: Any) -> RoundReply:
-    return unpack_round_reply(client.train(server_round, shared, **options).content, SHAPE)
+    return unpack_round_reply(client.train(server_round, shared, **options).content, SHAPES)
 
 
 def evaluated(client: Client, server_round: int, shared: Any) -> RoundReply:
-    return unpack_round_reply(client.evaluate(server_round, shared).content, None)
+    return unpack_round_reply(client.evaluate(server_round, shared).content, {})
 
 
 def arrays(state: ClientState) -> dict[str, np.ndarray]:
@@ -66,7 +68,7 @@ def test_a_round_moves_and_stores_what_the_method_has(
     client.overrides = (f"method={method}", "optimizer.local_epochs=2")
     received = shared_prompt()
     first = trained(client, 1, received)
-    assert first.shared is not None and not np.array_equal(first.shared, received)
+    assert not np.array_equal(first.shared[SHARED_PROMPT], received[SHARED_PROMPT])
     assert first.losses.keys() == losses
     assert {mode for _, mode in first.correct} == MODES
     once = arrays(client.stored(1))
@@ -112,9 +114,9 @@ def test_two_runs_are_equal_in_bits(client: Client, method: str) -> None:
         shared = shared_prompt()
         for server_round in (1, 2):
             reply = trained(client, server_round, shared, run=name)
-            assert reply.shared is not None
             shared = reply.shared
-        return [shared.tobytes(), *(a.tobytes() for a in arrays(client.stored(2, name)).values())]
+        kept = arrays(client.stored(2, name))
+        return [array.tobytes() for array in (shared[SHARED_PROMPT], *kept.values())]
 
     # The second reads its features from the disk, the first had them from the image tower.
     first = run("run-1")

@@ -21,6 +21,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from numpy.typing import NDArray
 
 from client_app.private_store import open_store
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import ClientFailure, FailureCode
@@ -173,9 +174,9 @@ def test_a_whole_run_sends_nothing_private(
     states = [planted(watch, 1)]
     shared = shared_prompt()
     for server_round in (2, 3, 4):
-        watch.arrays.append(shared)
+        watch.arrays.append(shared[SHARED_PROMPT])
         watch.ask(lambda r=server_round, s=shared: client.train(r, s))  # type: ignore[misc]
-        shared = watch.arrays[-1]
+        shared = {SHARED_PROMPT: watch.arrays[-1]}
         states.append(client.stored(server_round))
     watch.ask(lambda: client.evaluate(4, shared, final=True))
     assert not watch.codes and len(states) == 4
@@ -234,11 +235,11 @@ def locked_private_folder(client: Client, monkeypatch: pytest.MonkeyPatch) -> Ca
 
 
 def wrong_shape(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
-    return lambda: client.train(2, np.zeros((5, 32), np.float32))
+    return lambda: client.train(2, {SHARED_PROMPT: np.zeros((5, 32), np.float32)})
 
 
 def not_finite_request(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
-    return lambda: client.train(2, np.full((4, 32), np.nan, np.float32))
+    return lambda: client.train(2, {SHARED_PROMPT: np.full((4, 32), np.nan, np.float32)})
 
 
 def late(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:

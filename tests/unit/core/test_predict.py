@@ -13,6 +13,7 @@ from fedrsclip.predict import load_classifier
 from fedrsclip_core.clip import assets
 from fedrsclip_core.clip.files import find_clip
 from fedrsclip_core.config.schema import DTYPES, Config
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.demo.scenes import CLASS_NAMES, render
 from fedrsclip_core.errors import DataError, ModelError
 from fedrsclip_core.learning.prompts import word_prompt
@@ -40,7 +41,8 @@ def write_prompt(
     files = find_clip(config.model, folder)
     state = State(config, "a-run")
     state.clip = files.digest
-    state.shared = word_prompt(files, INIT, 6, 0.0) if shared is None else shared
+    prompt = word_prompt(files, INIT, 6, 0.0) if shared is None else shared
+    state.shared = {SHARED_PROMPT: prompt}
     saved = shared_prompt(state)
     assert saved is not None
     write_shared_prompt(path, saved)

@@ -8,6 +8,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.runs.shared_prompt import (
     NoSharedPromptError,
     SharedPrompt,
@@ -17,8 +18,9 @@ from fedrsclip_core.runs.shared_prompt import (
 
 pytestmark = pytest.mark.unit
 
+TENSOR = np.arange(12, dtype=np.float32).reshape(3, 4)
 PROMPT = SharedPrompt(
-    shared=np.arange(12, dtype=np.float32).reshape(3, 4),
+    shared={SHARED_PROMPT: TENSOR},
     class_names=("harbor", "golf_course"),
     words=("harbor", "golf course"),
     model="clip_vit_b16",
@@ -41,18 +43,20 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     path = tmp_path / "prompt.safetensors"
     write_shared_prompt(path, PROMPT)
     found = read_shared_prompt(path)
-    np.testing.assert_array_equal(found.shared, PROMPT.shared)
+    np.testing.assert_equal(found.shared, PROMPT.shared)
     assert replace(found, shared=PROMPT.shared) == PROMPT
 
 
 def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
-    """Files did not always say the towers' precision, the templates, the run and the round."""
+    """Files did not always say the tensors, the towers' precision, the templates, run and round."""
     path = tmp_path / "prompt.safetensors"
     write_shared_prompt(path, PROMPT)
-    later = ("dtype", "templates", "run", "round", "n_ctx")
+    later = ("tensors", "dtype", "templates", "run", "round")
     metadata = {key: text for key, text in metadata_of(path).items() if key not in later}
-    save_file({"shared_prompt": PROMPT.shared}, path, metadata)
+    metadata["format"] = "fedrsclip-shared-prompt-1"
+    save_file({"shared_prompt": TENSOR}, path, metadata)
     found = read_shared_prompt(path)
+    np.testing.assert_equal(found.shared, PROMPT.shared)
     assert (found.dtype, found.templates, found.server_round) == ("float32", (), 0)
 
 
@@ -62,7 +66,7 @@ def test_a_file_without_what_prediction_needs_is_damaged(tmp_path: Path, key: st
     write_shared_prompt(path, PROMPT)
     metadata = metadata_of(path)
     del metadata[key]
-    save_file({"shared_prompt": PROMPT.shared}, path, metadata)
+    save_file({"shared_prompt": TENSOR}, path, metadata)
     with pytest.raises(NoSharedPromptError, match=rf"is damaged .*{key}"):
         read_shared_prompt(path)
 
@@ -73,14 +77,14 @@ def test_a_file_without_what_prediction_needs_is_damaged(tmp_path: Path, key: st
         (np.zeros(4, np.float32), PROMPT.words, "not a finite float32 matrix"),
         (np.zeros((3, 4), np.float64), PROMPT.words, "not a finite float32 matrix"),
         (np.full((3, 4), np.inf, np.float32), PROMPT.words, "not a finite float32 matrix"),
-        (PROMPT.shared, ("harbor",), "2 classes but words for 1"),
+        (TENSOR, ("harbor",), "2 classes but words for 1"),
     ],
 )
 def test_content_that_cannot_be_is_damage(
     tmp_path: Path, shared: np.ndarray, words: tuple[str, ...], said: str
 ) -> None:
     path = tmp_path / "prompt.safetensors"
-    write_shared_prompt(path, replace(PROMPT, shared=shared, words=words))
+    write_shared_prompt(path, replace(PROMPT, shared={SHARED_PROMPT: shared}, words=words))
     with pytest.raises(NoSharedPromptError, match=said):
         read_shared_prompt(path)
 
@@ -89,7 +93,7 @@ def test_something_else_is_no_shared_prompt(tmp_path: Path) -> None:
     path = tmp_path / "prompt.safetensors"
     with pytest.raises(FileNotFoundError):
         read_shared_prompt(path)
-    save_file({"shared_prompt": PROMPT.shared}, path)
+    save_file({"shared_prompt": TENSOR}, path)
     with pytest.raises(NoSharedPromptError, match="is not a shared prompt of a run"):
         read_shared_prompt(path)
     path.write_bytes(b"x")

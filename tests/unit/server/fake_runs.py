@@ -11,11 +11,12 @@ from flwr.app import Array, ArrayRecord
 from flwr.serverapp import Grid
 
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.learning.prompts import random_prompt
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import ClientFailure, FailureCode
-from fedrsclip_core.wire.records import ARRAYS, METRICS, SHARED_PROMPT
+from fedrsclip_core.wire.records import ARRAYS, METRICS
 from server_app.app import RunOutcome, run
 from tests.unit.server.fakes import WIDTH, Clock, Fakes, Handler
 

@@ -8,10 +8,10 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.constant import TaskType
-from numpy.typing import NDArray
 
 from fedrsclip.bench.inprocess import InProcessGrid
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import SharedTensors, shared_shapes
 from fedrsclip_core.wire import digests
 from fedrsclip_core.wire.messages import (
     EVALUATE,
@@ -33,7 +33,7 @@ from fedrsclip_core.wire.records import (
 )
 from server_app.exchange import Exchange
 
-WIDTH = 8
+WIDTH, DIM = 8, 6
 
 
 class Clock:
@@ -85,6 +85,8 @@ def identity(partition: int, config: Config) -> Identity:
         },
         n_ctx=config.prompt.n_ctx,
         width=WIDTH,
+        dim=DIM,
+        num_classes=3,
         num_train=10 * (partition + 1),
         num_val=5,
         num_test=10,
@@ -92,9 +94,9 @@ def identity(partition: int, config: Config) -> Identity:
     )
 
 
-def trained(partition: int, request: RoundRequest) -> NDArray[np.float32] | None:
-    """What an honest fake client sends back: the received prompt plus its partition + 1."""
-    return None if request.shared is None else request.shared + np.float32(partition + 1)
+def trained(partition: int, request: RoundRequest) -> SharedTensors:
+    """What an honest fake client sends back: what it received plus its partition + 1."""
+    return {name: array + np.float32(partition + 1) for name, array in request.shared.items()}
 
 
 @dataclass
@@ -178,7 +180,7 @@ class Fakes:
             shared=trained(partition, request),
             losses=dict.fromkeys(LOSS_TERMS, 1.0 + partition),
         )
-        return pack_round_reply(reply, with_arrays=request.shared is not None)
+        return pack_round_reply(reply, with_arrays=bool(request.shared))
 
     def _evaluate(self, partition: int, content: RecordDict) -> RecordDict:
         request = self._request(EVALUATE, partition, content)
@@ -186,14 +188,14 @@ class Fakes:
         return pack_round_reply(self._counts(partition, request), with_arrays=False)
 
     def _request(self, kind: str, partition: int, content: RecordDict) -> RoundRequest:
-        shape = (self.config.prompt.n_ctx, WIDTH) if self.config.prompt.shared else None
-        request = unpack_round_request(content, shape)
+        shapes = shared_shapes(self.config.prompt, n_cls=3, width=WIDTH, dim=DIM)
+        request = unpack_round_request(content, shapes)
         self.seen.append((kind, partition, request.server_round, request.proximal_mu))
         return request
 
     def _counts(self, partition: int, request: RoundRequest) -> RoundReply:
         correct = {(part, "personalized"): 1 + partition for part in ("val", "test")}
-        if request.shared is not None:
+        if request.shared:
             correct |= {(part, "global"): 2 for part in ("val", "test")}
         if request.server_round == 0:
             correct |= {(part, "zero-shot"): 1 for part in ("val", "test")}

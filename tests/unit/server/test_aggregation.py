@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from fedrsclip_core.config.schema import StrategyConfig
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
 from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.errors import ConfigError, RunError
 from fedrsclip_core.wire.messages import RoundReply
@@ -14,7 +14,7 @@ from tests.unit.server.fakes import Fakes, small_config
 pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
 SHAPE = (4, 8)
-START = np.zeros(SHAPE, dtype=np.float32)
+START = {SHARED_PROMPT: np.zeros(SHAPE, dtype=np.float32)}
 NODES = [11, 12, 13]
 
 
@@ -25,7 +25,11 @@ def _task() -> None:
 
 def replies(*values: float, weights: tuple[int, ...] = (10, 20, 30)) -> list[RoundReply]:
     return [
-        RoundReply(num_examples=weight, seconds=0.0, shared=np.full(SHAPE, value, np.float32))
+        RoundReply(
+            num_examples=weight,
+            seconds=0.0,
+            shared={SHARED_PROMPT: np.full(SHAPE, value, np.float32)},
+        )
         for value, weight in zip(values, weights, strict=False)
     ]
 
@@ -37,11 +41,11 @@ def with_memory(name: str) -> StrategyConfig:
 
 
 def one_round(
-    aggregator: Aggregator, shared: NDArray[np.float32], server_round: int, *values: float
-) -> NDArray[np.float32]:
+    aggregator: Aggregator, shared: SharedTensors, server_round: int, *values: float
+) -> SharedTensors:
     grid = Fakes(small_config()).grid()
     aggregator.configure(server_round, shared, NODES, grid)
-    return aggregator.aggregate(server_round, replies(*values), SHAPE)
+    return aggregator.aggregate(server_round, replies(*values), {SHARED_PROMPT: SHAPE})
 
 
 def test_the_closed_tables_agree() -> None:
@@ -54,10 +58,11 @@ def test_every_aggregator_runs_and_gives_float32(name: str) -> None:
     shared = START
     for server_round in (1, 2, 3):
         shared = one_round(aggregator, shared, server_round, 1.0, 2.0, 3.0)
-        assert shared.dtype == np.float32
-        assert shared.shape == SHAPE
-        assert np.isfinite(shared).all()
-    assert not np.array_equal(shared, START)
+        prompt = shared[SHARED_PROMPT]
+        assert prompt.dtype == np.float32
+        assert prompt.shape == SHAPE
+        assert np.isfinite(prompt).all()
+    assert prompt.any()
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
@@ -76,7 +81,7 @@ def test_a_restored_aggregator_goes_on_with_equal_bits(name: str) -> None:
     second.restore({key: array.copy() for key, array in first.state().items()})
     for server_round, sent in enumerate(values[2:], start=3):
         half = one_round(second, half, server_round, *sent)
-    assert half.tobytes() == shared.tobytes()
+    assert half[SHARED_PROMPT].tobytes() == shared[SHARED_PROMPT].tobytes()
     assert first.state().keys() == second.state().keys()
 
 
@@ -86,8 +91,8 @@ def test_the_state_matters(name: str) -> None:
     shared = one_round(first, START, 1, 1.0, 2.0, 3.0)
     assert first.state()
     assert (
-        one_round(first, shared, 2, 1.0, 2.0, 5.0).tobytes()
-        != one_round(forgetful, shared, 2, 1.0, 2.0, 5.0).tobytes()
+        one_round(first, shared, 2, 1.0, 2.0, 5.0)[SHARED_PROMPT].tobytes()
+        != one_round(forgetful, shared, 2, 1.0, 2.0, 5.0)[SHARED_PROMPT].tobytes()
     )
 
 
@@ -100,7 +105,7 @@ def test_the_state_of_another_strategy_is_refused() -> None:
 
 def test_fedavg_is_the_mean_weighted_by_examples() -> None:
     shared = one_round(Aggregator(build(StrategyConfig())), START, 1, 1.0, 2.0, 6.0)
-    np.testing.assert_allclose(shared, (1 * 10 + 2 * 20 + 6 * 30) / 60, rtol=1e-6)
+    np.testing.assert_allclose(shared[SHARED_PROMPT], (1 * 10 + 2 * 20 + 6 * 30) / 60, rtol=1e-6)
 
 
 def test_parameters_reach_flower_and_none_keeps_its_default() -> None:
@@ -125,10 +130,10 @@ def test_fedavgm_momentum_continues_across_rounds() -> None:
     config = StrategyConfig(name="fedavgm", server_momentum=0.5, server_learning_rate=1.0)
     aggregator = Aggregator(build(config))
     first = one_round(aggregator, START, 1, 1.0, 1.0, 1.0)
-    np.testing.assert_allclose(first, 1.0, rtol=1e-6)
+    np.testing.assert_allclose(first[SHARED_PROMPT], 1.0, rtol=1e-6)
     # pseudo-gradient -1, momentum 0.5 * -1 - 1 = -1.5
     second = one_round(aggregator, first, 2, 2.0, 2.0, 2.0)
-    np.testing.assert_allclose(second, 2.5, rtol=1e-6)
+    np.testing.assert_allclose(second[SHARED_PROMPT], 2.5, rtol=1e-6)
 
 
 def test_fedadam_moments_continue_across_rounds() -> None:
@@ -136,21 +141,21 @@ def test_fedadam_moments_continue_across_rounds() -> None:
     first = one_round(continued, START, 1, 1.0, 1.0, 1.0)
     second = one_round(continued, first, 2, 2.0, 2.0, 2.0)
     fresh = one_round(Aggregator(build(StrategyConfig(name="fedadam"))), first, 2, 2.0, 2.0, 2.0)
-    assert not np.allclose(second, fresh)
+    assert not np.allclose(second[SHARED_PROMPT], fresh[SHARED_PROMPT])
 
 
 def test_krum_takes_one_of_the_close_ones() -> None:
     config = StrategyConfig(name="krum", num_malicious_nodes=1)
     shared = one_round(Aggregator(build(config)), START, 1, 1.0, 1.1, 500.0)
-    assert shared.max() < 2
+    assert shared[SHARED_PROMPT].max() < 2
 
 
 def test_a_result_that_is_not_finite_fails_and_leaves_the_state() -> None:
     aggregator = Aggregator(build(StrategyConfig(name="fedadam", eta=1e40)))
     grid = Fakes(small_config()).grid()
     aggregator.configure(1, START, NODES, grid)
-    with pytest.raises(RunError, match="FedAdam gave no shared prompt"):
-        aggregator.aggregate(1, replies(1.0, 2.0, 3.0), SHAPE)
+    with pytest.raises(RunError, match="FedAdam gave nothing to share"):
+        aggregator.aggregate(1, replies(1.0, 2.0, 3.0), {SHARED_PROMPT: SHAPE})
     assert aggregator.strategy.m_t is None  # type: ignore[attr-defined]
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from flwr.app import MetricRecord, RecordDict
 
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.wire.messages import TRAIN
-from fedrsclip_core.wire.records import NUM_EXAMPLES, SHARED_PROMPT
+from fedrsclip_core.wire.records import NUM_EXAMPLES
 from tests.unit.server.fake_runs import (
     arrays,
     counts,
@@ -35,17 +36,20 @@ BAD = {
         arrays(lambda v: {SHARED_PROMPT: v, "gate": v}),
         "bad-reply: arrays are {gate",
     ),
-    "shape": (arrays(lambda v: {SHARED_PROMPT: v[:2].copy()}), "bad-reply: the shared prompt"),
-    "dtype": (arrays(lambda v: {SHARED_PROMPT: v.astype(np.float64)}), "bad-reply: the shared"),
-    "nan": (arrays(lambda v: {SHARED_PROMPT: v * np.float32("nan")}), "bad-reply: the shared"),
-    "infinity": (arrays(lambda v: {SHARED_PROMPT: v + np.float32("inf")}), "bad-reply: the shared"),
+    "shape": (arrays(lambda v: {SHARED_PROMPT: v[:2].copy()}), "bad-reply: shared_prompt"),
+    "dtype": (arrays(lambda v: {SHARED_PROMPT: v.astype(np.float64)}), "bad-reply: shared_prompt"),
+    "nan": (arrays(lambda v: {SHARED_PROMPT: v * np.float32("nan")}), "bad-reply: shared_prompt"),
+    "infinity": (
+        arrays(lambda v: {SHARED_PROMPT: v + np.float32("inf")}),
+        "bad-reply: shared_prompt",
+    ),
     "huge norm": (
         arrays(lambda v: {SHARED_PROMPT: v + np.float32(1e30)}),
-        "bad-reply: the shared prompt's norm is 5.66e+30, federation.max_prompt_norm is 1000",
+        "bad-reply: the norm of shared_prompt is 5.66e+30, federation.max_prompt_norm is 1000",
     ),
     "larger": (
         arrays(lambda v: {SHARED_PROMPT: np.zeros((100, 500), np.float32)}),
-        "bad-reply: the shared prompt is not declared",
+        "bad-reply: shared_prompt is not declared",
     ),
     "huge": (
         arrays(lambda v: {SHARED_PROMPT: np.zeros((2000, 500), np.float32)}),
@@ -67,9 +71,10 @@ def test_a_bad_reply_is_dropped_named_and_not_aggregated(case: str) -> None:
     fakes = Fakes(small_config(num_rounds=1), scripts={(TRAIN, 1): script})
     lines: list[str] = []
     outcome = go(fakes, lines)
-    assert outcome.shared is not None
     np.testing.assert_allclose(
-        outcome.shared, start_prompt(fakes.config) + (1 * 10 + 3 * 30) / 40, atol=1e-5
+        outcome.shared[SHARED_PROMPT],
+        start_prompt(fakes.config) + (1 * 10 + 3 * 30) / 40,
+        atol=1e-5,
     )
     record = records(outcome.folder)[1]
     assert record["clients"]["asked"] == 3

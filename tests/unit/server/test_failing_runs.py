@@ -13,12 +13,12 @@ from safetensors import safe_open
 
 from fedrsclip.bench.inprocess import InProcessGrid
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.lines import final_table
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.wire.messages import TRAIN, ClientFailure, FailureCode
-from fedrsclip_core.wire.records import SHARED_PROMPT
 from server_app.app import RunOutcome
 from server_app.checkpoint import newest_checkpoint
 from server_app.results import RunState
@@ -129,8 +129,9 @@ def test_a_failed_round_keeps_the_prompt_and_the_run_goes_on() -> None:
     config = small_config(min_replies=3)
     outcome = go(Fakes(config, scripts={(TRAIN, 0): once}))
     assert outcome.results["failed_rounds"] == [1]
-    assert outcome.shared is not None
-    np.testing.assert_allclose(outcome.shared, start_prompt(config) + 14 / 6, atol=1e-5)
+    np.testing.assert_allclose(
+        outcome.shared[SHARED_PROMPT], start_prompt(config) + 14 / 6, atol=1e-5
+    )
 
 
 def test_nobody_connects() -> None:

@@ -15,11 +15,12 @@ from safetensors import safe_open
 from fedrsclip_core import machine
 from fedrsclip_core.config.compose import OVERRIDES_KEY
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.runs.lines import final_table, round_line
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.wire.messages import EVALUATE, QUERY_INIT, TRAIN
-from fedrsclip_core.wire.records import SHARED_PROMPT, pack_init
+from fedrsclip_core.wire.records import pack_init
 from server_app import app as server
 from server_app.app import exchange_of, run
 from server_app.checkpoint import newest_checkpoint
@@ -36,9 +37,8 @@ def test_a_run_averages_by_examples_and_evaluates_each_round_once() -> None:
     fakes = Fakes(small_config())
     outcome = go(fakes)
     # Clients add 1, 2, 3 with weights 10, 20, 30: 14/6 per round.
-    assert outcome.shared is not None
     np.testing.assert_allclose(
-        outcome.shared, start_prompt(fakes.config) + 2 * 14 / 6, rtol=0, atol=1e-5
+        outcome.shared[SHARED_PROMPT], start_prompt(fakes.config) + 2 * 14 / 6, rtol=0, atol=1e-5
     )
     assert [(kind, r) for kind, p, r, _ in fakes.seen if p == 0] == [
         (EVALUATE, 0),
@@ -57,7 +57,7 @@ def test_sites_are_sent_to_at_once_and_simulated_clients_some_at_a_time() -> Non
         config.run.name = f"deployed-{deployed}"
         fakes = Fakes(config, num_clients=at_once + 4)
         exchange = exchange_of(fakes.grid(deployed=deployed))
-        shared.append(run(exchange, config, run_id=7, echo=lambda line: None).shared)
+        shared.append(run(exchange, config, run_id=7, echo=lambda line: None).shared[SHARED_PROMPT])
         assert max(fakes.sent) == largest
     np.testing.assert_array_equal(*shared)
 
@@ -117,7 +117,7 @@ def test_a_run_leaves_its_folder() -> None:
 def test_the_shared_prompt_file_is_enough_to_predict_with() -> None:
     outcome = go(Fakes(small_config()))
     with safe_open(outcome.folder / "shared_prompt.safetensors", framework="numpy") as file:
-        np.testing.assert_array_equal(file.get_tensor(SHARED_PROMPT), outcome.shared)
+        np.testing.assert_array_equal(file.get_tensor(SHARED_PROMPT), outcome.shared[SHARED_PROMPT])
         metadata = file.metadata()
     assert json.loads(metadata["class_names"]) == ["forest", "harbor", "river"]
     assert json.loads(metadata["words"]) == ["forest", "harbor", "river"]
@@ -134,16 +134,14 @@ def test_the_last_three_checkpoints_are_kept() -> None:
     assert sorted(path.name for path in folder.iterdir()) == names
     newest = newest_checkpoint(RunFolder(outcome.folder), print)
     assert newest is not None and newest.progress.server_round == 4
-    np.testing.assert_array_equal(newest.progress.shared, outcome.shared)
+    np.testing.assert_equal(newest.progress.shared, outcome.shared)
 
 
 def test_two_runs_are_equal_in_bits_whatever_the_order_of_the_nodes() -> None:
     config = small_config(fraction_train=0.7, num_rounds=3)
     first = Fakes(config)
     second = Fakes(replace_run(config, "other"), node_offset=1)
-    shared, again = go(first).shared, go(second).shared
-    assert shared is not None
-    assert again is not None
+    shared, again = (go(fakes).shared[SHARED_PROMPT] for fakes in (first, second))
     assert shared.tobytes() == again.tobytes()
     assert first.seen == second.seen
 
@@ -166,7 +164,7 @@ def test_words_are_asked_from_the_clients() -> None:
     config = small_config(num_rounds=0)
     config.prompt.shared_init = "a photo of a"
     outcome = go(Fakes(config))
-    np.testing.assert_array_equal(outcome.shared, np.full(SHAPE, 0.5, np.float32))
+    np.testing.assert_array_equal(outcome.shared[SHARED_PROMPT], np.full(SHAPE, 0.5, np.float32))
 
 
 def test_fedprox_weight_reaches_the_clients() -> None:
@@ -186,7 +184,7 @@ def test_local_sends_and_aggregates_nothing() -> None:
     config.prompt.shared = False
     fakes = Fakes(config)
     outcome = go(fakes)
-    assert outcome.shared is None
+    assert not outcome.shared
     assert not (outcome.folder / "shared_prompt.safetensors").exists()
     last = records(outcome.folder)[-1]
     assert last["bytes"]["up"]["payload"] == last["bytes"]["down"]["payload"] == 0
@@ -291,9 +289,8 @@ def following(**run: object) -> Config:
 
 
 def test_a_run_starts_from_another_ones_shared_prompt() -> None:
-    first = go(Fakes(small_config())).shared
-    second = go(Fakes(following())).shared
-    assert first is not None and second is not None
+    first = go(Fakes(small_config())).shared[SHARED_PROMPT]
+    second = go(Fakes(following())).shared[SHARED_PROMPT]
     np.testing.assert_allclose(second, first + 2 * 14 / 6, rtol=0, atol=1e-5)
 
 
@@ -306,7 +303,7 @@ def test_a_run_to_start_from_must_be_there_whole_and_of_the_same_clip() -> None:
     folder = go(Fakes(small_config())).folder
     longer = following(name="third")
     longer.prompt.n_ctx = 5
-    refused(r"holds float32 \(4, 8\), expected float32 \(5, 8\)", longer)
+    refused(r"holds shared_prompt \(4, 8\), expected shared_prompt \(5, 8\)", longer)
     config = following(name="fourth")
     digests = {"code": server.digests.code_digest(), "classes": "c", "split": "s", "clip": "other"}
     digests["config"] = server.digests.config_digest(config)
