@@ -15,7 +15,7 @@ from types import MappingProxyType
 from fedrsclip.cli import main
 from fedrsclip.run.processes import ProcessTree, process_table
 
-_PATIENCE = 60
+_PATIENCE = 180
 
 
 class Deployment:
@@ -160,7 +160,7 @@ class Deployment:
 def answer(host: str, port: int, method: str, path: str, authority: Path) -> int | None:
     """Return the status of a request over TLS as a client would make it; None: no server."""
     context = ssl.create_default_context(cafile=authority)
-    connection = http.client.HTTPSConnection(host, port, timeout=5, context=context)
+    connection = http.client.HTTPSConnection(host, port, timeout=30, context=context)
     try:
         connection.request(method, path, headers={"Content-Type": "application/protobuf"})
         return connection.getresponse().status

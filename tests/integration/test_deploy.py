@@ -33,7 +33,7 @@ WANTED = [
     pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc"),
     pytest.mark.skipif(_NGINX is None, reason="nginx is not installed"),
 ]
-pytestmark = [pytest.mark.integration, pytest.mark.flower, pytest.mark.timeout(300), *WANTED]
+pytestmark = [pytest.mark.integration, pytest.mark.flower, *WANTED]
 
 CLASSES = ("forest", "harbor")
 CLIENTS = ("north", "south")
@@ -44,8 +44,8 @@ OVERRIDES = (
     "federation.num_clients=2",
     "federation.min_clients=2",
     "federation.num_rounds=1",
-    "federation.connect_timeout=60",
-    "federation.prepare_timeout=100",
+    "federation.connect_timeout=200",
+    "federation.prepare_timeout=200",
     "privacy=deployment",
     "partition=site",
     "model=local",
@@ -56,6 +56,7 @@ OVERRIDES = (
     f"data.class_names=[{','.join(CLASSES)}]",
     f"run.name={RUN}",
 )
+PROGRAM = "flwr-clientapp"
 TLS_KINDS = {20: "change of ciphers", 21: "alert", 22: "handshake", 23: "application data"}
 REFUSED = (
     "/v1/control/list-runs",
@@ -154,9 +155,13 @@ def client_processes(deployment: Deployment) -> Iterator[dict[int, str]]:
     def look() -> None:
         while not over.wait(0.02):
             for name in CLIENTS:
-                for pid in pids_of(deployment.client(name), "flwr-clientapp"):
+                for pid in pids_of(deployment.client(name), PROGRAM):
                     with suppress(OSError):
-                        seen[pid] = Path(f"/proc/{pid}/cmdline").read_text()
+                        line = Path(f"/proc/{pid}/cmdline").read_text()
+                        # One that is ending has no command line any more, and one that has become
+                        # another program in between has that one's.
+                        if line and Path(f"/proc/{pid}/comm").read_text().strip() == PROGRAM:
+                            seen[pid] = line
 
     looking = Thread(target=look)
     looking.start()
@@ -279,7 +284,8 @@ def test_each_message_has_a_forked_process_that_runs_the_submitted_code(outcome:
     assert "Not in what is installed" not in installed and outcome.submitted[0] == 0
     messages = ("identity", "prepare", "train", "evaluate")
     assert len(outcome.commands) >= len(messages) * len(CLIENTS), outcome.commands
-    assert all("multiprocessing.forkserver" in line for line in outcome.commands.values())
+    others = {n: s for n, s in outcome.commands.items() if "multiprocessing.forkserver" not in s}
+    assert others == {}
 
 
 def test_only_the_fleet_is_published(outcome: Outcome) -> None:
