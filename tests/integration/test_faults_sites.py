@@ -41,8 +41,18 @@ STATED = "stated"
 ROUNDS = {"short": 24, STATED: 30}
 CUT_SECONDS = {"short": 70, STATED: 90}
 """Flower holds a node to be connected for 60 seconds after its last sign."""
-KNOCK_SECONDS = 45
+LONGEST_ROUND = 2 * ROUND_SECONDS + 10
+"""On a busy machine; the rest of a reply that has begun to come is awaited for up to 10 more."""
+KNOCK_SECONDS = 120
 FAKETIME = shutil.which("faketime")
+STRANGERS = {
+    "the same key": "[code: 2004] Failed to activate SuperNode",
+    "another authority": "CERTIFICATE_VERIFY_FAILED",
+    "an expired certificate": "certificate has expired",
+    "-1h": " s behind the server's; Flower refuses",
+    "+1h": " s ahead of the server's; Flower refuses",
+}
+"""Nodes that may not come in, and what each is told."""
 
 
 @dataclass
@@ -98,6 +108,9 @@ def suffer(story: Story, cable: Cable, cut_seconds: float, disk: Path, server_di
     for name in REFUSED:
         for script in ("supernode.sh", "superexec.sh"):
             patient.deployment._trees[patient.deployment.client(name) / script].end()
+    # In the middle of a round, whose deadline comes before Flower gives the site up.
+    at_work = lambda: bool(patient.pids("clients/south", "flwr-clientapp"))  # noqa: E731
+    patient.wait_for("south is at work", at_work)
     cut, since = time.monotonic(), patient.present_round
     cable.plug("down")
     meet_strangers(story)
@@ -165,7 +178,8 @@ def meet_strangers(story: Story) -> None:
     for script in (second, second.with_name("superexec.sh")):
         deployment._trees[script].end()
     deadline = start + KNOCK_SECONDS
-    while time.monotonic() < deadline and not all(map(deployment.ended, knocking.values())):
+    told = lambda who: STRANGERS[who] in deployment.log(knocking[who]).read_text()  # noqa: E731
+    while time.monotonic() < deadline and not all(map(told, knocking)):
         time.sleep(0.2)
     for who, script in knocking.items():
         deployment._trees[script].end()
@@ -295,28 +309,19 @@ def test_a_large_reply_takes_a_bounded_amount_of_memory(story: Story) -> None:
     assert after - before < 5 * LARGE
 
 
-@pytest.mark.parametrize(
-    ("who", "words"),
-    [
-        ("the same key", "[code: 2004] Failed to activate SuperNode"),
-        ("another authority", "CERTIFICATE_VERIFY_FAILED"),
-        ("an expired certificate", "certificate has expired"),
-        ("-1h", " s behind the server's; Flower refuses"),
-        ("+1h", " s ahead of the server's; Flower refuses"),
-    ],
-)
-def test_strangers_are_refused(story: Story, who: str, words: str) -> None:
+@pytest.mark.parametrize("who", STRANGERS)
+def test_strangers_are_refused(story: Story, who: str) -> None:
     if who not in story.said:
         pytest.skip("faketime is not installed")
     print(story.said[who][-1500:])
-    assert words in story.said[who]
+    assert STRANGERS[who] in story.said[who]
     assert "SuperNode ID:" not in story.said[who]
 
 
 def test_the_cut_site_is_missed_and_comes_back(story: Story) -> None:
     dropped = [record["clients"]["dropped"].get("south") for record in story.records]
     print(dropped)
-    assert {"timeout", "unreachable"} & set(dropped)
+    assert "timeout" in dropped  # without a deadline it would be `unreachable` only
     assert counted(story.records[-1], "south")
     assert story.patient.private_files("south")[-1].name == f"round-{story.rounds:06d}.safetensors"
 
@@ -324,7 +329,7 @@ def test_the_cut_site_is_missed_and_comes_back(story: Story) -> None:
 def test_a_round_is_bounded_by_its_deadline(story: Story) -> None:
     seconds = [record["seconds"] for record in story.records]
     print([round(value, 1) for value in seconds])
-    assert max(seconds) < ROUND_SECONDS + 10
+    assert max(seconds) < LONGEST_ROUND
 
 
 def test_a_damaged_private_prompt_is_named_at_its_site_only(story: Story) -> None:
