@@ -5,7 +5,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedrsclip import machine
@@ -30,6 +30,11 @@ from fedrsclip_core.runs.lines import final_table
 from fedrsclip_core.runs.records import SplitRecord
 from fedrsclip_core.runs.run_folder import COMPLETED, STOPPED, Follower, RunFolder
 
+RAY_WAS_SLOW = "Ray did not start in the seconds that it gives itself, as on a busy machine"
+_SLOW_RAY = ("The current node timed out during startup", "Timed out waiting for file")
+"""Ray's words, from before any client has worked: it cannot be told to wait longer for itself."""
+_STARTS = 3
+
 
 @dataclass(frozen=True)
 class Simulation:
@@ -39,6 +44,25 @@ class Simulation:
     environment: dict[str, str]
     split: SplitRecord
     found_revisions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run failed.
+
+    Attributes
+    ----------
+    reason : str
+        One sentence.
+    log : Path
+        What Flower logged.
+    ray_was_slow : bool
+        Whether that is all: nothing has been computed, and another try may succeed.
+    """
+
+    reason: str
+    log: Path
+    ray_was_slow: bool
 
 
 def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> Simulation:
@@ -82,6 +106,8 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
 def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
     """Run a federation to its end and return its true exit status.
 
+    One whose Ray is too slow to start, which a busy machine does to it, is started again.
+
     Raises
     ------
     FedRSCLIPError
@@ -90,34 +116,50 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
         After everything was stopped.
     """
     simulation = prepare(overrides, echo=echo)
-    config, name = simulation.submission.config, simulation.submission.name
-    folder = RunFolder(paths.runs_dir().resolve() / name)
-    follower = Follower(folder)
+    folder = RunFolder(paths.runs_dir().resolve() / simulation.submission.name)
     logs = SiteLogs(paths.logs_dir().resolve())
-    echo(_headline(config))
+    echo(_headline(simulation.submission.config))
     for key, commit in simulation.found_revisions.items():
         echo(f"{key} is not set: this run records {commit}; set it for the same in other runs")
+    try:
+        failure = _simulate(simulation, folder, echo)
+        for start in range(2, _STARTS + 1):
+            if failure is None or not failure.ray_was_slow:
+                break
+            echo(f"{RAY_WAS_SLOW}: starting the run again, {start} of at most {_STARTS} times")
+            failure = _simulate(_to_be_resumed(simulation, folder), folder, echo)
+    except KeyboardInterrupt:
+        _offer_resume(folder, echo)
+        raise
+    if failure is None:
+        return 0
+    echo(f"the run failed: {failure.reason} (log: {failure.log})")
+    for sentence in logs.failures():
+        echo(sentence)
+    _offer_resume(folder, echo)
+    return 1
+
+
+def _simulate(
+    simulation: Simulation, folder: RunFolder, echo: Callable[[str], None]
+) -> Failure | None:
+    """Run it on a SuperLink of its own and leave no process; ``None`` if it completed."""
+    follower = Follower(folder)
     with scratch_folder() as scratch:
         link = SuperLink(scratch, simulation.environment)
         run_id, status = "", None
         try:
             app = stage_app(scratch / "app")
             connection = link.start()
-            run_config = simulation.submission.run_config()
-            run_id = connection.submit(app, run_config, simulation_settings(config.federation))
+            submission = simulation.submission
+            settings = simulation_settings(submission.config.federation)
+            run_id = connection.submit(app, submission.run_config(), settings)
             rounds = Rounds(follower, simulation.split)
             status = follow(connection, run_id, rounds, echo, check=link.check)
             if status.completed and _show_results(follower, echo):
-                return 0
-            log = _keep_log(name, link.log, connection.log(run_id))
-            echo(f"the run failed: {failure_reason(status, follower, log)} (log: {log})")
-            for sentence in logs.failures():
-                echo(sentence)
-            _offer_resume(folder, echo)
-            return 1
-        except KeyboardInterrupt:
-            _offer_resume(folder, echo)
-            raise
+                return None
+            log = _keep_log(folder, link.log, connection.log(run_id))
+            return failure_of(status, follower, log)
         finally:
             with undisturbed():
                 if run_id and status is None and link.running:
@@ -125,6 +167,13 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
                     with suppress(RunError):
                         connection.stop(run_id, timeout=10)
                 link.end()
+
+
+def _to_be_resumed(simulation: Simulation, folder: RunFolder) -> Simulation:
+    """Return the same run, whose server has taken its folder if it came that far."""
+    if not folder.has_begun():
+        return simulation
+    return replace(simulation, submission=simulation.submission.resumed())
 
 
 def _offer_resume(folder: RunFolder, echo: Callable[[str], None]) -> None:
@@ -145,9 +194,9 @@ def _show_results(follower: Follower, echo: Callable[[str], None]) -> bool:
     return True
 
 
-def _keep_log(name: str, superlink: Path, run: str) -> Path:
+def _keep_log(folder: RunFolder, superlink: Path, run: str) -> Path:
     """Save what Flower logged; the folder it lay in is about to go."""
-    target = paths.logs_dir() / f"{name}.flower.log"
+    target = paths.logs_dir() / f"{folder.name}.flower.log"
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(superlink, target)
     with target.open("a", encoding="utf-8") as file:
@@ -155,7 +204,7 @@ def _keep_log(name: str, superlink: Path, run: str) -> Path:
     return target
 
 
-def failure_reason(status: RunStatus, follower: Follower, log: Path) -> str:
+def failure_of(status: RunStatus, follower: Follower, log: Path) -> Failure:
     """Return the most telling sentence of Flower, the run's results and Flower's log."""
     details = status.details.removeprefix("Simulation failed with exception: ")
     results = follower.results()
@@ -163,13 +212,15 @@ def failure_reason(status: RunStatus, follower: Follower, log: Path) -> str:
     if reason in (None, STOPPED):
         # Whatever ends a ServerApp looks like a stop from inside; Flower may know more.
         reason = details or reason or status.status
-    # Flower hides this one behind a general sentence.
-    if "ActorPool is empty" in log.read_text(encoding="utf-8", errors="replace"):
-        return (
+    logged = log.read_text(encoding="utf-8", errors="replace")
+    # Flower hides these behind a general sentence.
+    if "ActorPool is empty" in logged:
+        reason = (
             f"{reason.rstrip('.')}: Ray could start no client with the CPUs and GPUs that "
             "federation.client_cpus and federation.client_gpus ask for"
         )
-    return reason
+    ray_was_slow = any(words in logged for words in _SLOW_RAY)
+    return Failure(RAY_WAS_SLOW if ray_was_slow else reason, log, ray_was_slow)
 
 
 def _headline(config: Config) -> str:

@@ -17,6 +17,8 @@ from pathlib import Path
 from fedrsclip_core.errors import RunError
 
 _PROC = Path("/proc")
+_LAST_SECONDS = 30.0
+"""Ray's workers have a low priority: on a busy machine they need seconds even to be killed."""
 
 
 class ProcessTree:
@@ -72,7 +74,7 @@ class ProcessTree:
         RunError
             If something survives, naming the pids.
         """
-        for sent, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)):
+        for sent, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, _LAST_SECONDS)):
             deadline = time.monotonic() + seconds
             left = self.members()
             for group in self._groups:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
+from fedrsclip.run.launch import RAY_WAS_SLOW
+from tests.integration import hostile
 from tests.integration.launched import SMALL, Launch
 
 pytestmark = pytest.mark.integration
@@ -47,6 +49,19 @@ def test_a_failed_run_is_status_1_with_its_reason(launch: Launch) -> None:
     assert one.results["status"] == "failed"
     (log,) = one.home.glob("logs/*.flower.log")
     assert str(log) in one.output
+    assert one.left_behind() == []
+
+
+def test_a_run_whose_ray_starts_too_slowly_is_started_again(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", *hostile.__path__)
+    monkeypatch.setenv("FEDRSCLIP_TEST_HOSTILE", "slow-ray")
+    one = launch("one", "run", *SMALL)
+    assert one.wait() == 0, one.output
+    assert f"{RAY_WAS_SLOW}: starting the run again" in one.output
+    assert one.results["status"] == "completed"
+    assert one.output.count("round   0 |") == 1
     assert one.left_behind() == []
 
 

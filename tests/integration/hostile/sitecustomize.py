@@ -1,16 +1,19 @@
-"""Python imports this at the start of every program of a site whose PYTHONPATH leads here.
+"""Python imports this at the start of every program whose PYTHONPATH leads here.
 
 It makes an honest site's program send what ``FEDRSCLIP_TEST_HOSTILE`` names: ``replies`` that are
-bad in one way per round, or a wrong digest of ``code``, ``config`` or ``classes``.
+bad in one way per round, or a wrong digest of ``code``, ``config`` or ``classes``. With
+``slow-ray`` the first agent of Ray takes its time, as on a busy machine.
 """
 
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -64,6 +67,15 @@ def lie_about(part: str) -> Callable[[ModuleType], None]:
     return patch
 
 
+def be_slow_once(seconds: float = 120) -> None:
+    """Let Ray wait for the first of its agents, which dies with it; the next ones are quick."""
+    if any(word.endswith("ray/dashboard/agent.py") for word in sys.orig_argv):
+        before = Path(os.environ["FEDRSCLIP_HOME"], "slow-ray")
+        if not before.exists():
+            before.touch()
+            time.sleep(seconds)
+
+
 class _Patched(MetaPathFinder):
     """Finds modules as ever, and patches one of them once it is loaded."""
 
@@ -92,5 +104,7 @@ class _Patched(MetaPathFinder):
 _kind = os.environ.get("FEDRSCLIP_TEST_HOSTILE", "")
 if _kind == "replies":
     sys.meta_path.insert(0, _Patched("client_app.app", send_bad_replies))
+elif _kind == "slow-ray":
+    be_slow_once()
 elif _kind:
     sys.meta_path.insert(0, _Patched("client_app.runtime", lie_about(_kind)))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,8 +19,8 @@ from fedrsclip.run.connection import RunStatus
 from fedrsclip.run.own_tuning import write_table
 from fedrsclip.run.resume import with_resumed
 from fedrsclip.run.site_logs import SiteLogs
-from fedrsclip_core.config.compose import compose
-from fedrsclip_core.config.schema import FederationConfig
+from fedrsclip_core.config.compose import compose, from_run_config
+from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
@@ -262,7 +263,72 @@ def test_the_reason_of_a_failure_is_the_most_telling_one(
         (tmp_path / "results.json").write_text(
             json.dumps(results("first", status="failed", **written))
         )
-    assert launch.failure_reason(RunStatus("finished:failed", details), follower, log) == said
+    failure = launch.failure_of(RunStatus("finished:failed", details), follower, log)
+    assert (failure.reason, failure.ray_was_slow) == (said, False)
+
+
+class Links:
+    """Stands for SuperLinks on which Ray is too slow some times; then the run completes."""
+
+    def __init__(self, slow: int) -> None:
+        self._slow = slow
+        self.submitted: list[Config] = []
+        self.ended = 0
+        self.running = True
+
+    def __call__(self, folder: Path, environment: object) -> "Links":
+        self.log = folder / "superlink.log"
+        return self
+
+    def start(self) -> SimpleNamespace:
+        return SimpleNamespace(submit=self._submit, log=lambda run_id: "")
+
+    def check(self) -> None:
+        """Live."""
+
+    def end(self) -> None:
+        self.ended += 1
+
+    def _submit(self, app: Path, run_config: dict[str, str], settings: str) -> str:
+        self.submitted.append(from_run_config(run_config, simulation=True))
+        folder = RunFolder.named("first")
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.write_description(description("first", {}))
+        late = "Exception: The current node timed out during startup. This could happen because"
+        self.log.write_text(late if self.is_slow else "INFO : nothing\n")
+        folder.write_results(
+            results("first", status="failed", reason=STOPPED) if self.is_slow else results("first")
+        )
+        return "1"
+
+    @property
+    def is_slow(self) -> bool:
+        return len(self.submitted) <= self._slow
+
+    def follow(self, *_: object, **__: object) -> RunStatus:
+        words = "Simulation failed with exception: An error was encountered. Ending simulation."
+        return RunStatus(*(("finished:failed", words) if self.is_slow else ("finished:completed",)))
+
+
+@pytest.mark.parametrize(("slow", "starts", "status"), [(0, 1, 0), (2, 3, 0), (9, 3, 1)])
+def test_a_run_whose_ray_is_too_slow_is_started_again_a_few_times(
+    no_preflight: Callable[[list[str]], None],
+    monkeypatch: pytest.MonkeyPatch,
+    slow: int,
+    starts: int,
+    status: int,
+) -> None:
+    no_preflight(["beach", "lake"])
+    links, said = Links(slow), list[str]()
+    monkeypatch.setattr(launch, "SuperLink", links)
+    monkeypatch.setattr(launch, "follow", links.follow)
+    overrides = ["data=folder", "data.path=images", "run.name=first"]
+    assert launch.run(overrides, echo=said.append) == status
+    assert links.ended == len(links.submitted) == starts
+    # Its server has taken the run's folder before Ray gave up.
+    assert [config.run.resume for config in links.submitted] == [False, True, True][:starts]
+    assert sum("starting the run again" in line for line in said) == starts - 1
+    assert any(f"the run failed: {launch.RAY_WAS_SLOW}" in line for line in said) == bool(status)
 
 
 def test_ray_gets_no_more_room_than_there_are_clients(monkeypatch: pytest.MonkeyPatch) -> None:
