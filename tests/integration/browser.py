@@ -17,6 +17,7 @@ Media = Literal["screen", "print"]
 
 _HEIGHT = 900
 _WIDEST_PHONE = 600
+_PATIENCE = 120_000  # in Playwright's milliseconds
 _INSIDE_THE_FILE = ("data:", "blob:", "about:")
 
 
@@ -89,7 +90,7 @@ def chromium() -> Iterator["Browser"]:
     with api.sync_playwright() as playwright:
         # Chromium does not start as root in its own sandbox; it reads only what a test wrote.
         browser = playwright.chromium.launch(
-            executable_path=program, headless=True, chromium_sandbox=False
+            executable_path=program, headless=True, chromium_sandbox=False, timeout=_PATIENCE
         )
         yield browser
         browser.close()
@@ -123,6 +124,7 @@ def _visit(
         offline=True,
     )
     try:
+        context.set_default_timeout(_PATIENCE)
         page = context.new_page()
         page.emulate_media(media=media)
         visit = Visit(page, file.resolve().as_uri(), width)

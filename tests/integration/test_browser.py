@@ -1,11 +1,12 @@
 """The browser of the other tests sees what they rely on it to see."""
 
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.integration.browser import Media, OpenPage, Scheme
+from tests.integration.browser import Media, OpenPage, Scheme, Visit
 
 pytestmark = pytest.mark.integration
 
@@ -30,6 +31,14 @@ def write(folder: Path, body: str, *, head: str = VIEWPORT) -> Path:
         encoding="utf-8",
     )
     return page
+
+
+def let_go_on(visit: Visit, seen: Callable[[], list[str]]) -> None:
+    """Give a page the time until something is seen, of which a busy machine takes more."""
+    for _ in range(100):
+        visit.page.wait_for_timeout(100)
+        if seen():
+            return
 
 
 @pytest.mark.parametrize("width", [PHONE, DESK])
@@ -77,7 +86,7 @@ def test_a_script_that_fails_is_seen(
     open_page: OpenPage, tmp_path: Path, script: str, said: str
 ) -> None:
     visit = open_page(write(tmp_path, f"<script>{script}</script>"))
-    visit.page.wait_for_timeout(100)
+    let_go_on(visit, lambda: visit.complaints)
     assert len(visit.complaints) == 1
     assert said in visit.complaints[0]
 
@@ -98,7 +107,7 @@ def test_a_request_out_of_the_file_is_seen(
     open_page: OpenPage, tmp_path: Path, body: str, address: str
 ) -> None:
     visit = open_page(write(tmp_path, body))
-    visit.page.wait_for_timeout(200)
+    let_go_on(visit, lambda: visit.foreign_requests)
     assert len(visit.foreign_requests) == 1, visit.requests
     assert address in visit.foreign_requests[0]
 
