@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedrsclip.bench import optional
+from fedrsclip.bench.baselines import names as baselines
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.overrides import key_of, split_site_overrides
 from fedrsclip_core.errors import ConfigError
@@ -42,7 +44,7 @@ class BenchConfig:
     tuned: str | None = None
     epochs: list[int] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
-    probe: bool = False
+    baselines: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def _check(bench: BenchConfig) -> None:
             raise ConfigError(f"bench.{key} is empty: the grid has no cell")
     for text in (bench.name, *bench.settings, *bench.methods):
         paths.safe_name(text, "a name of the benchmark")
-    for key in ("methods", "seeds"):
+    for key in ("methods", "seeds", "baselines"):
         values = getattr(bench, key)
         if len(set(values)) < len(values):
             raise ConfigError(f"bench.{key} holds a value twice")
@@ -161,6 +163,18 @@ def _check(bench: BenchConfig) -> None:
             f"bench.reference is {bench.reference}, which is not in bench.methods: add it, or "
             "set bench.reference=null"
         )
+    _check_baselines(bench)
+
+
+def _check_baselines(bench: BenchConfig) -> None:
+    for name in bench.baselines:
+        if name not in baselines.NAMES:
+            listed = ", ".join(baselines.NAMES)
+            raise ConfigError(f"bench.baselines names {name!r}: choose from {listed}")
+        if name in bench.methods:
+            raise ConfigError(f"{name} is a baseline: take it out of bench.methods")
+        if name in baselines.BY_SCIKIT_LEARN:
+            optional.check(f"the baseline {name}")
 
 
 def _nested(bench: BenchConfig) -> list[str]:

@@ -1,5 +1,7 @@
 """From what a cell left to one row of figures; what is not known stays ``None``."""
 
+from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,14 @@ from fedrsclip_core.learning.diagnostics import (
     from_json,
 )
 from fedrsclip_core.runs.evaluations import Evaluation, read_evaluation
-from fedrsclip_core.runs.records import WAYS, Accuracies, Part, Results, UnreadableError
+from fedrsclip_core.runs.records import (
+    WAYS,
+    Accuracies,
+    Part,
+    Results,
+    RoundRecord,
+    UnreadableError,
+)
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.wire.messages import EVAL_MODES
 
@@ -20,6 +29,12 @@ Row = dict[str, Any]
 PARTS: tuple[Part, ...] = ("test", "val")
 _MODES = dict(zip(EVAL_MODES, ("zero_shot", "global", "personalized", "own"), strict=True))
 _DIGESTS = ("split", "classes", "clip", "config", "code")
+
+LAST_ROUNDS = 5
+"""Rounds over whose evaluations the figures ``last5_*`` are means."""
+
+_GLOBAL = ("global",)
+_PERSONAL = ("personalized", "personalized_worst", "own", "own_worst")
 
 Tallies = dict[str, Tally]
 """By mode, over all clients, of the test images."""
@@ -51,21 +66,29 @@ def row_of(cell: Cell, results: Results | None) -> Row:
     for prefix, record in (("", results["last"]), ("best_", results["val_best"])):
         row[f"{prefix}round"] = record["round"] if record else None
         for part in PARTS:
-            found = _accuracies(record[part] if record else None)
+            found = accuracy_figures(record[part] if record else None)
             row |= {f"{prefix}{part}_{key}": value for key, value in found.items()}
+    row |= _mean_of_last(cell, results)
     # No round changes this one, and the rounds in between do not have it.
     for part in PARTS:
         row[f"{part}_zero_shot"] = _percent(results["zero_shot"][part])
-    pooled = tallies(cell, results)
-    for name in _MODES.values():
-        one = pooled.get(name)
-        row[f"test_{name}_f1"] = _percent(macro_f1(one.confusion)) if one else None
-        row[f"test_{name}_ece"] = _percent(calibration_error(one.calibration)) if one else None
+    row |= tally_figures(tallies(cell, results))
     row |= {f"bytes_{way}": results["bytes"][way]["message"] for way in WAYS}
+    row["bytes_per_round"] = payload_per_round(_records(cell))
     row |= {"clients": results["num_clients"], "seconds": results["seconds"]}
     row |= {f"{part}_digest": results["digests"][part] for part in _DIGESTS}
     row["partitions"] = " ".join(map(str, cell.partitions))
     return row | {"repeat": repeat_command(cell)}
+
+
+def tally_figures(pooled: Tallies) -> Row:
+    """Return macro-F1 and calibration error by mode, as percentages; ``None`` where unknown."""
+    row: Row = {}
+    for name in _MODES.values():
+        one = pooled.get(name)
+        row[f"test_{name}_f1"] = _percent(macro_f1(one.confusion)) if one else None
+        row[f"test_{name}_ece"] = _percent(calibration_error(one.calibration)) if one else None
+    return row
 
 
 def tallies(cell: Cell, results: Results) -> Tallies:
@@ -121,7 +144,56 @@ def _pooled(found: list[Tallies]) -> Tallies:
     return pooled
 
 
-def _accuracies(figures: Accuracies | None) -> Row:
+def last_figures(shared: Sequence[Mapping[str, Any]], personal: Sequence[Mapping[str, Any]]) -> Row:
+    """Return means over evaluations of the last rounds, as ``last5_*`` figures.
+
+    Parameters
+    ----------
+    shared, personal : Sequence[Mapping[str, Any]]
+        Records, with ``Accuracies`` by part, whose global and whose personalized figures count.
+    """
+    row: Row = {}
+    for keys, records in ((_GLOBAL, shared), (_PERSONAL, personal)):
+        for part in PARTS:
+            found = [accuracy_figures(record[part]) for record in records]
+            for key in keys:
+                values = [one[key] for one in found if one[key] is not None]
+                row[f"last5_{part}_{key}"] = fmean(values) if values else None
+    return row
+
+
+def payload_per_round(records: Sequence[RoundRecord]) -> float | None:
+    """Return the mean bytes of a shared prompt to the server, a client and round; without framing.
+
+    ``None`` where no client has trained.
+    """
+    trained = sum(record["clients"]["valid"] for record in records)
+    sent = sum(record["bytes"]["up"]["payload"] for record in records)
+    return sent / trained if trained else None
+
+
+def _mean_of_last(cell: Cell, results: Results) -> Row:
+    """Average what all clients evaluated of the last five rounds; the start is no round."""
+    last = results["last"]
+    if last is None:
+        return last_figures([], [])
+    since = max(0, last["round"] - LAST_ROUNDS)
+    known = [r for r in _records(cell) if r["test"] is not None and not r["sampled"]]
+    rounds = [r for r in known if r["round"] > since or r["round"] == last["round"]] or [last]
+    # Only the final evaluation fine-tunes: what clients have before is the shared prompt.
+    tuned = cell.config.prompt.finetune_epochs > 0
+    return last_figures(rounds, [r for r in rounds if r["final"]] if tuned else rounds)
+
+
+def _records(cell: Cell) -> list[RoundRecord]:
+    try:
+        return list(RunFolder(cell.folder).rounds().read())
+    except UnreadableError:
+        return []
+
+
+def accuracy_figures(figures: Accuracies | None) -> Row:
+    """Return one part's accuracies by name, as percentages."""
     row: Row = {"global": _percent(figures["global"] if figures else None)}
     for name, values in (
         ("personalized", figures["personalized"] if figures else None),

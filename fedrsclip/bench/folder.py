@@ -133,8 +133,8 @@ def is_completed(row: CsvRow) -> bool:
 
 
 def is_cell(row: CsvRow) -> bool:
-    """Whether a row is of a run; a linear probe has figures without one."""
-    return is_completed(row) or not row.get("test_global")
+    """Whether a row is of a run; a baseline has figures without one."""
+    return is_completed(row) or not row.get("test_personalized")
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

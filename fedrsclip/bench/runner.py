@@ -83,8 +83,8 @@ class Runner:
             else:
                 files.enter(cell, found)
                 files.write()
-        if self.description.bench.probe:
-            self._probe(cells, files)
+        if self.description.bench.baselines:
+            self._compute_baselines(cells, files)
         self.echo("")
         self.echo(markdown(files.tables, files.caption))
         return files.rows, failed
@@ -95,17 +95,24 @@ class Runner:
                 file = self.description.tuned_file
                 self.echo(f"{setting} {label}: {' '.join(own)}, from {file}")
 
-    def _probe(self, cells: Sequence[Cell], files: ResultFiles) -> None:
-        """Enter a linear probe on the images of each setting and seed that a cell has used."""
-        from fedrsclip.bench.probe import probe_row
+    def _compute_baselines(self, cells: Sequence[Cell], files: ResultFiles) -> None:
+        """Enter the baselines on the images of each setting and seed that a cell has used.
 
-        splits = {
-            (cell.setting, cell.seed): (cell, results["digests"]["split"] or "")
-            for cell in reversed(cells)
-            if (results := completed(cell)) is not None
-        }
-        for cell, digest in splits.values():
-            files.enter_row(probe_row(self.description, cell, digest))
+        Their budget is that of the cell which trains for the most rounds.
+        """
+        from fedrsclip.bench.baselines.rows import baseline_rows
+
+        longest: dict[tuple[str, int], tuple[Cell, Results]] = {}
+        for cell in cells:
+            key = cell.setting, cell.seed
+            results = completed(cell)
+            if results is None:
+                continue
+            if key not in longest or results["num_rounds"] > longest[key][1]["num_rounds"]:
+                longest[key] = cell, results
+        for cell, results in longest.values():
+            for row in baseline_rows(self.description, cell, results):
+                files.enter_row(row)
             files.write()
 
     def _ended(self, prepared: Prepared, failed: set[str]) -> Iterator[tuple[Cell, str]]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip.bench import description
+from fedrsclip.bench import description, optional
 from fedrsclip.bench.cells import grid, repeat_command
 from fedrsclip.bench.command import PROTOCOLS
 from fedrsclip.bench.description import GRIDS, describe, names
@@ -96,6 +96,11 @@ def test_the_command_line_changes_the_grid(tiny: str) -> None:
         (["bench=demo", "bench.jobs=0"], ["bench.jobs is 0"]),
         (["bench=demo", "bench.protocol=odd"], ["bench.protocol", "standard"]),
         (["bench=demo", "bench.reference=local"], ["bench.reference is local"]),
+        (["bench=demo", "bench.baselines=[probe]"], ["'probe'", "local_lda"]),
+        (
+            ["bench=demo", "bench.methods=[fedncm]", "bench.reference=null"],
+            ["fedncm is a baseline"],
+        ),
         (["bench=demo", "seed=3"], ["seed", "bench.seeds"]),
         (["bench=demo", "run.name=x"], ["run.name", "bench.name"]),
         (["bench=demo", "method=local"], ["method", "bench.methods"]),
@@ -107,6 +112,18 @@ def test_a_mistake_is_a_sentence(arguments: list[str], words: list[str]) -> None
     sentence = str(caught.value)
     assert "\n" not in sentence
     assert all(word in sentence for word in words), sentence
+
+
+def test_without_the_optional_packages_there_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(optional, "find_spec", lambda module: None)
+    assert describe(["bench=demo"]).bench.baselines  # none of them needs more
+    with pytest.raises(ConfigError) as caught:
+        describe(["bench=demo", "bench.baselines=[local_lda]"])
+    assert "local_lda needs scikit-learn and scipy: pip install 'fedrsclip[bench]'" in str(
+        caught.value
+    )
 
 
 def test_a_wrong_override_is_known_before_anything_runs(tiny: str) -> None:

@@ -134,6 +134,54 @@ def test_a_row_has_percentages_and_knows_what_it_does_not_know(left: Callable[..
     assert row_of(cell, None) == {k: row[k] for k in ("setting", "method", "variant", "seed")}
 
 
+def keep_rounds(cell: Cell, *values: float, last: int = 7) -> None:
+    """Write rounds from 0 on, each with one value as global and personalized accuracy."""
+    records = []
+    for number, value in enumerate(values):
+        figures = accuracies(shared=value, personalized=spread(value, worst=value / 2))
+        more = {"test": figures, "val": figures, "final": number == last}
+        records.append(json.dumps(round_record(number, **more)) + "\n")
+    (cell.folder / "metrics.jsonl").write_text("".join(records))
+
+
+def ended(cell: Cell, last: int) -> Results:
+    return results(cell.name, last=round_record(last, final=True))
+
+
+def test_the_last_five_rounds_are_averaged(left: Callable[..., Cell]) -> None:
+    cell = left()
+    keep_rounds(cell, 0.9, 0.9, 0.9, 0.1, 0.2, 0.3, 0.4, 0.5)
+    row = row_of(cell, ended(cell, 7))
+    assert row["last5_test_global"] == pytest.approx(30)
+    assert row["last5_val_personalized"] == pytest.approx(30)
+    assert row["last5_test_personalized_worst"] == pytest.approx(15)
+    assert row["last5_test_own"] is None
+
+
+def test_the_start_is_no_round_to_average(left: Callable[..., Cell]) -> None:
+    cell = left()
+    keep_rounds(cell, 0.9, 0.1, 0.3, last=2)
+    assert row_of(cell, ended(cell, 2))["last5_test_global"] == pytest.approx(20)
+    keep_rounds(cell, 0.9, last=0)
+    assert row_of(cell, ended(cell, 0))["last5_test_global"] == pytest.approx(90)
+
+
+def test_only_the_final_evaluation_is_fine_tuned(left: Callable[..., Cell]) -> None:
+    cell = left("bench.methods=[promptfl_ft]", "bench.reference=null")
+    keep_rounds(cell, 0.9, 0.1, 0.3, last=2)
+    row = row_of(cell, ended(cell, 2))
+    assert row["last5_test_global"] == pytest.approx(20)
+    assert row["last5_test_personalized"] == pytest.approx(30)
+
+
+def test_bytes_of_a_client_and_round(left: Callable[..., Cell]) -> None:
+    cell = left()
+    assert row_of(cell, ended(cell, 2))["bytes_per_round"] is None
+    keep_rounds(cell, 0.9, 0.1, 0.3, last=2)
+    sent = 1000 * 3  # of the start and two rounds, by two clients in each of the two
+    assert row_of(cell, ended(cell, 2))["bytes_per_round"] == sent / 4
+
+
 def test_what_the_clients_kept_is_pooled(left: Callable[..., Cell]) -> None:
     cell = left()
     keep(cell, "client-0", [[2, 0], [1, 1]])

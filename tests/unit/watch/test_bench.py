@@ -19,7 +19,7 @@ from tests.unit.watch.folders import Folder
 
 pytestmark = pytest.mark.unit
 
-COLUMNS = ("setting", "method", "variant", "seed", "test_global", "seconds", "code_digest")
+COLUMNS = ("setting", "method", "variant", "seed", "test_personalized", "seconds", "code_digest")
 
 
 @pytest.fixture(autouse=True)
@@ -28,18 +28,18 @@ def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("signal.signal", lambda number, handler: None)
 
 
-def write(*completed: str, probe: bool = False) -> Folder:
+def write(*completed: str, baseline: bool = False) -> Folder:
     """Write the table of four cells, of which those with these methods are completed."""
     folder = paths.bench_dir("grid")
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {"setting": "uniform", "method": method, "variant": variant, "seed": "1"}
-        | ({"test_global": "50", "seconds": "9.5", "code_digest": "c"} if done else {})
+        | ({"test_personalized": "50", "seconds": "9.5", "code_digest": "c"} if done else {})
         for method, variant in (("a", ""), ("b", ""), ("c", "trial 1"), ("d", ""))
         for done in [method in completed]
     ]
-    if probe:
-        rows.append({"setting": "uniform", "method": "linear_probe", "test_global": "60"})
+    if baseline:
+        rows.append({"setting": "uniform", "method": "fedncm", "test_personalized": "60"})
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -68,7 +68,7 @@ def test_cells_are_told_as_they_end(
     waiting = [
         lambda: write("a", "b"),
         lambda: run_of("c", "-trial1").end("failed", "no client"),
-        lambda: write("a", "b", "c", "d", probe=True),
+        lambda: write("a", "b", "c", "d", baseline=True),
         lambda: process.__exit__(None, None, None),
     ]
     monkeypatch.setattr(command.time, "sleep", lambda seconds: waiting.pop(0)())

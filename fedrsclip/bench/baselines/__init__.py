@@ -1,0 +1,1 @@
+"""Classifiers of the clients' frozen image features without any text, to compare methods with."""
