@@ -24,12 +24,15 @@ from fedrsclip_core.clip.tokens import tokenize_prompts
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import Config, ModelConfig
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.data.features.encoding import Encoding
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.federated import open_client_data
 from fedrsclip_core.data.scenes import SceneSource
 from fedrsclip_core.demo.scenes import CLASS_NAMES
+from fedrsclip_core.learning.class_statistics import ClassStatistics
+from fedrsclip_core.learning.dual_prompt import Given
 from fedrsclip_core.learning.prompts import ClientState, random_prompt
 from fedrsclip_core.learning.training import train_round
 from fedrsclip_core.runs import paths
@@ -69,7 +72,16 @@ def classes(size: int, threads: int) -> float:
         seconds = []
         for _ in range(ROUNDS):
             begin = time.perf_counter()
-            train_round(encoder, shared, state, data, Config(), server_round=1, client_name="c")
+            train_round(
+                encoder,
+                {SHARED_PROMPT: shared},
+                state,
+                ClassStatistics(data, size),
+                Config(),
+                server_round=1,
+                client_name="c",
+                given=Given(np.zeros((size, files.dim), np.float32)),
+            )
             seconds.append(time.perf_counter() - begin)
     return statistics.median(seconds[1:])
 

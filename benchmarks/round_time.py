@@ -38,6 +38,8 @@ from fedrsclip_core.clip.tokens import tokenize_prompts
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import DTYPES, Config
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
+from fedrsclip_core.learning.class_statistics import ClassStatistics
+from fedrsclip_core.learning.dual_prompt import Given
 from fedrsclip_core.learning.training import batches, train_round
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import RoundRequest
@@ -113,7 +115,16 @@ def plain_round(runtime: Runtime, shared: np.ndarray, steps: int) -> PlainRound:
     part = replace(data, features=data.features[:size], labels=data.labels[:size])
     state = start_state(runtime, SiteLog(NAME))
     text, name = runtime.text, runtime.site.client_name
-    ours = train_round(text.encoder, shared, state, part, config, server_round=1, client_name=name)
+    ours = train_round(
+        text.encoder,
+        {SHARED_PROMPT: shared},
+        state,
+        ClassStatistics(part, len(runtime.words)),
+        config,
+        server_round=1,
+        client_name=name,
+        given=Given(text.zero_shot),
+    )
     pixels = all_pixels(runtime, runtime.data.split.train[:size])
     labels = torch.from_numpy(part.labels)
     tokens = tokenize_prompts(runtime.files, runtime.words, config.prompt.n_ctx)
@@ -127,7 +138,7 @@ def plain_round(runtime: Runtime, shared: np.ndarray, steps: int) -> PlainRound:
         begin = time.perf_counter()
         loop.step(optimizer, pixels[batch], labels[batch])
         seconds.append(time.perf_counter() - begin)
-    pairs = zip((ours.shared, ours.state.private), loop.prompts, strict=False)
+    pairs = zip((ours.shared[SHARED_PROMPT], ours.state.private), loop.prompts, strict=False)
     gap = max(float(np.abs(a - b.detach().numpy()).max()) for a, b in pairs)
     return PlainRound(seconds, evaluation, correct, gap)
 

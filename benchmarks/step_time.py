@@ -36,8 +36,11 @@ from fedrsclip_core.clip.text_tower import load_text_tower
 from fedrsclip_core.clip.tokens import PromptTokens, tokenize_prompts
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import DTYPES, Config, ModelConfig
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.names import words_for
+from fedrsclip_core.learning.class_statistics import ClassStatistics
+from fedrsclip_core.learning.dual_prompt import Given
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.learning.training import train_round
 
@@ -87,15 +90,18 @@ class Task:
 
     def our_step(self, kind: Kind) -> float:
         """Carry out a client's training of one batch; return its seconds."""
+        encoder = self.encoders[kind]
+        given = Given(torch.zeros(encoder.n_cls, encoder.dim).numpy())
         return seconds_of(
             lambda: train_round(
-                self.encoders[kind],
-                self.shared.numpy(),
+                encoder,
+                {SHARED_PROMPT: self.shared.numpy()},
                 self.state,
-                self.data,
+                ClassStatistics(self.data, encoder.n_cls),
                 self.config,
                 server_round=1,
                 client_name="client-0",
+                given=given,
             ),
             self.device,
         )

@@ -15,6 +15,7 @@ _NAMES = {
     "weight": "gate",
     "offset_u": "offset_u",
     "offset_v": "offset_v",
+    "class_offsets": "class_offsets",
 }
 """The tensors of a file by :class:`ClientState`'s attributes; files keep the names they had."""
 
@@ -37,6 +38,8 @@ class PrivateFormat:
         Their number; 0 for none. Files call weights of any kind a gate.
     rank : int
         Of the offset from the shared prompt; 0 for a private prompt of its own.
+    offset_classes, dim : int
+        Shape of the private class offsets; 0 for none. Without a private prompt ``n_ctx`` is 0.
     """
 
     clip: str
@@ -46,15 +49,21 @@ class PrivateFormat:
     fusion: str
     gate_size: int
     rank: int = 0
+    offset_classes: int = 0
+    dim: int = 0
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shapes of a file's tensors by name."""
-        shapes: dict[str, tuple[int, ...]] = {"private": (self.n_ctx, self.width)}
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.n_ctx and not self.rank:
+            shapes["private"] = (self.n_ctx, self.width)
         if self.rank:
             shapes = {"offset_u": (self.n_ctx, self.rank), "offset_v": (self.rank, self.width)}
         if self.gate_size:
             shapes["weight"] = (self.gate_size,)
+        if self.offset_classes:
+            shapes["class_offsets"] = (self.offset_classes, self.dim)
         return {_NAMES[name]: shape for name, shape in shapes.items()}
 
 

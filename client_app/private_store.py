@@ -24,7 +24,7 @@ from fedrsclip_core.runs.sealed import DamagedFileError, read_sealed, write_seal
 FORMAT = "1"
 KEPT_ROUNDS = 3
 _FILE = re.compile(r"round-(\d{6})\.safetensors")
-_ADDED = {"rank": "0"}
+_ADDED = {"rank": "0", "offset_classes": "0", "dim": "0"}
 """Metadata that files of format 1 did not always have, and what its absence means."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from flwr.app import Metadata
+from numpy.typing import NDArray
 
 from client_app.encoders import release_image_encoder
 from client_app.failures import LateError, NonFiniteError
@@ -53,7 +54,7 @@ class Deadline:
 
 
 def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: SiteLog) -> RoundReply:
-    """Train both prompts, evaluate what had arrived, store the private one.
+    """Train both sides, evaluate what had arrived, store the private one.
 
     Parameters
     ----------
@@ -76,28 +77,28 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
 
     config, start = runtime.config, time.perf_counter()
     _check_round(request, first=1)
-    if not config.prompt.shared and not config.prompt.private:
-        raise WireError("a train message arrived but the method has no prompt to train")
+    if not config.prompt.has_shared and not config.prompt.has_private:
+        raise WireError("a train message arrived but the method has nothing to train")
     deadline.check("before training")
     sets = _feature_sets(runtime, log)
     with _private_store(runtime, request.run_name, log) as store:
         state = _stored_or_start(runtime, store, request.server_round - 1, log)
-        zero_shot = runtime.text.zero_shot
+        encoder, given = runtime.text.encoder, runtime.given(log)
         before_steps = time.perf_counter()
         outcome = train_round(
-            runtime.text.encoder,
-            request.shared.get(SHARED_PROMPT),
+            encoder,
+            request.shared,
             state,
-            sets["train"],
+            runtime.statistics(log),
             config,
             server_round=request.server_round,
             client_name=runtime.site.client_name,
+            given=given,
             proximal_mu=request.proximal_mu,
-            template=zero_shot,
         )
         in_steps = time.perf_counter() - before_steps
-        _check_finite(outcome.losses, outcome.shared, *vars(outcome.state).values())
-        classifiers = by_mode(outcome.received, zero_shot)
+        _check_finite(outcome.losses, *outcome.shared.values(), *vars(outcome.state).values())
+        classifiers = by_mode(outcome.received, given.template, encoder.logit_scale)
         counts = _counted(runtime, request, classifiers, sets, log)
         deadline.check("after training")
         if store is not None:
@@ -117,7 +118,7 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
 
 
 def evaluate(runtime: Runtime, request: RoundRequest, log: SiteLog) -> RoundReply:
-    """Count correct answers of the received shared prompt with the stored private one.
+    """Count correct answers of the received shared side with the stored private one.
 
     The final evaluation with ``prompt.finetune_epochs`` first tunes a private copy of the shared
     prompt; ``personalized`` then means that copy.
@@ -127,7 +128,7 @@ def evaluate(runtime: Runtime, request: RoundRequest, log: SiteLog) -> RoundRepl
     sets = _feature_sets(runtime, log)
     with _private_store(runtime, request.run_name, log) as store:
         state = _stored_or_start(runtime, store, request.server_round, log)
-    classifiers = _classifiers(runtime, request, state, sets["train"])
+    classifiers = _classifiers(runtime, request, state, log)
     counts = _counted(runtime, request, classifiers, sets, log)
     return replace(counts, seconds=time.perf_counter() - start)
 
@@ -146,8 +147,8 @@ def _feature_sets(runtime: Runtime, log: SiteLog) -> dict[str, FeatureSet]:
 
 @contextmanager
 def _private_store(runtime: Runtime, run_name: str, log: SiteLog) -> Iterator[PrivateStore | None]:
-    """Open the private store, if the method has a private prompt."""
-    if not runtime.config.prompt.private:
+    """Open the private store, if the method keeps something private."""
+    if not runtime.config.prompt.has_private:
         yield None
         return
     with open_store(
@@ -172,7 +173,7 @@ def _stored_or_start(
 
 
 def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
-    """Return the private part before the first round, as the configuration names it.
+    """Return the private side before the first round, as the configuration names it.
 
     Raises
     ------
@@ -188,12 +189,22 @@ def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
         state = start_from(federation, source, name, runtime.private_format)
         log.write(f"the private prompt starts from run {source}")
         return state if state.weight is not None else replace(state, weight=weight)
-    seed = runtime.config.seed
-    if prompt.private_rank is not None:
-        width = runtime.files.width
-        u, v = initial_offset(prompt.n_ctx, width, prompt.private_rank, "private", seed, name)
-        return ClientState(None, weight, u, v)
-    private = runtime.start_prompt(prompt.private_init, "private", seed, name)
+    offsets = None
+    if prompt.private_offsets:
+        offsets = np.zeros((len(runtime.words), runtime.files.dim), dtype=np.float32)
+    if not prompt.private:
+        return ClientState(None, weight, class_offsets=offsets)
+    if prompt.private_rank is None:
+        return ClientState(_own_prompt(runtime), weight, class_offsets=offsets)
+    key = ("private", runtime.config.seed, name)
+    u, v = initial_offset(prompt.n_ctx, runtime.files.width, prompt.private_rank, *key)
+    return ClientState(None, weight, u, v, offsets)
+
+
+def _own_prompt(runtime: Runtime) -> NDArray[np.float32]:
+    """Start the private prompt ``(n_ctx, width)``, which must not be the shared one."""
+    prompt, seed = runtime.config.prompt, runtime.config.seed
+    private = runtime.start_prompt(prompt.private_init, "private", seed, runtime.site.client_name)
     if prompt.shared:
         shared = runtime.start_prompt(prompt.shared_init, "shared", seed)
         if np.abs(private - shared).max() < _SAME:
@@ -202,25 +213,25 @@ def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
                 "equal prompts stay equal, and sending the shared one would send the private one; "
                 "set prompt.private_init=random or other words"
             )
-    return ClientState(private, weight)
+    return private
 
 
 def _classifiers(
-    runtime: Runtime, request: RoundRequest, state: ClientState, train_set: FeatureSet
+    runtime: Runtime, request: RoundRequest, state: ClientState, log: SiteLog
 ) -> dict[str, Classifier]:
     """Encode what each mode classifies with."""
-    from fedrsclip_core.learning.evaluation import classifiers, prompt_features
+    from fedrsclip_core.learning.evaluation import classifiers, shared_features
     from fedrsclip_core.learning.training import finetune
 
-    config, text = runtime.config, runtime.text
-    prompt = config.prompt
-    shared = request.shared.get(SHARED_PROMPT)
-    found = classifiers(text.encoder, shared, state, prompt, text.zero_shot)
-    if request.final and prompt.finetune_epochs and shared is not None:
-        name = runtime.site.client_name
-        tuned = finetune(text.encoder, shared, train_set, config, client_name=name)
-        _check_finite({}, tuned)
-        found["personalized"] = Classifier(prompt_features(text.encoder, tuned))
+    config, encoder, given = runtime.config, runtime.text.encoder, runtime.given(log)
+    found = classifiers(encoder, request.shared, state, config.prompt, given)
+    if request.final and config.prompt.finetune_epochs:
+        shared, name = request.shared[SHARED_PROMPT], runtime.site.client_name
+        data = runtime.features("train", log)
+        tuned, bias = finetune(encoder, shared, data, config, client_name=name)
+        _check_finite({}, tuned, bias)
+        text = shared_features(encoder, {SHARED_PROMPT: tuned}, given)
+        found["personalized"] = Classifier(text, bias=bias / encoder.logit_scale)
     return found
 
 
@@ -234,9 +245,7 @@ def _counted(
     """Classify val and test in every mode; a reply without training."""
     from fedrsclip_core.learning.evaluation import count_correct
 
-    train_set = sets["train"]
-    own_classes = np.zeros(len(runtime.words), dtype=bool)
-    own_classes[train_set.labels] = True
+    own_classes = runtime.statistics(log).own_classes
     parts = {part: sets[part] for part in EVAL_PARTS}
     counts = count_correct(classifiers, parts, own_classes)
     if request.final:
@@ -244,7 +253,7 @@ def _counted(
         details = describe(classifiers, parts, own_classes, scale)
         keep_details(runtime, request, details, log)
     return RoundReply(
-        num_examples=len(train_set), seconds=0.0, correct=counts.correct, total=counts.total
+        num_examples=len(sets["train"]), seconds=0.0, correct=counts.correct, total=counts.total
     )
 
 

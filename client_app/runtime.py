@@ -23,6 +23,7 @@ from client_app.private_format import PrivateFormat
 from client_app.site import Site, client_name, partition_id, read_site
 from client_app.site_log import SiteLog
 from fedrsclip_core.clip.files import ClipFiles, find_clip
+from fedrsclip_core.clip.offset_basis import offset_basis
 from fedrsclip_core.config.resolved import from_json
 from fedrsclip_core.config.schema import TRANSPORT, Config
 from fedrsclip_core.config.shared_tensors import Shapes, shared_shapes
@@ -30,6 +31,7 @@ from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.federated import ClientData, open_client_data
 from fedrsclip_core.data.names import words_for
 from fedrsclip_core.errors import DataError
+from fedrsclip_core.learning.class_statistics import ClassStatistics
 from fedrsclip_core.learning.prompts import initial_prompt, initial_weight
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.digests import class_digest, code_digest, config_digest
@@ -37,6 +39,7 @@ from fedrsclip_core.wire.messages import DIGEST_PARTS, Identity
 
 if TYPE_CHECKING:
     from fedrsclip_core.clip.text_model import TextModel
+    from fedrsclip_core.learning.dual_prompt import Given
 
 _OPENED: "dict[tuple[str, str], dict[Site, Runtime]]" = {}
 """The process cache: of the newest run, by configuration and home, the clients' runtimes.
@@ -62,6 +65,7 @@ class Runtime:
         self.config_digest = config_digest(config)
         self.site = site
         self._features: dict[str, FeatureSet] = {}
+        self._statistics: ClassStatistics | None = None
 
     @cached_property
     def files(self) -> ClipFiles:
@@ -131,16 +135,18 @@ class Runtime:
     def private_format(self) -> PrivateFormat:
         """What this client's private files must fit."""
         prompt = self.config.prompt
-        fusion = prompt.fusion if prompt.shared else "fixed"
+        fusion = prompt.fusion if prompt.has_shared else "fixed"
         weight = initial_weight(fusion, prompt.beta, len(self.words))
         return PrivateFormat(
             clip=self.files.fingerprint,
             classes=self.class_digest,
-            n_ctx=prompt.n_ctx,
+            n_ctx=prompt.n_ctx if prompt.private else 0,
             width=self.files.width,
             fusion=fusion,
             gate_size=0 if weight is None else len(weight),
             rank=prompt.private_rank or 0,
+            offset_classes=len(self.words) if prompt.private_offsets else 0,
+            dim=self.files.dim if prompt.private_offsets else 0,
         )
 
     def features(self, part: str, log: SiteLog) -> FeatureSet:
@@ -157,6 +163,20 @@ class Runtime:
             # It lists the images of all clients, of which a simulation has many.
             del self.data
         return self._features[part]
+
+    def statistics(self, log: SiteLog) -> ClassStatistics:
+        """Return what the training images say of the classes, computed once."""
+        if self._statistics is None:
+            self._statistics = ClassStatistics(self.features("train", log), len(self.words))
+        return self._statistics
+
+    def given(self, log: SiteLog) -> "Given":
+        """Return what this client's text features are made of and is not learned."""
+        from fedrsclip_core.learning.dual_prompt import Given
+
+        prompt = self.config.prompt
+        log_prior = self.statistics(log).log_prior if prompt.class_prior else None
+        return Given(self.text.zero_shot, log_prior, self._basis)
 
     def identity(self, *, label_counts: bool = False) -> Identity:
         """Say who this client is; after the preparation without unreadable images.
@@ -195,6 +215,13 @@ class Runtime:
             "classes": self.class_digest,
             "split": self.split_digest,
         }
+
+    @cached_property
+    def _basis(self) -> NDArray[np.float32] | None:
+        size = self.config.prompt.basis_size(
+            n_cls=len(self.words), width=self.files.width, dim=self.files.dim
+        )
+        return None if size is None else offset_basis(self.files, size)
 
     def _labels(self, part: str) -> NDArray[np.int64]:
         if part in self._features:

@@ -152,10 +152,9 @@ def _text_features(
     saved: SharedPrompt, files: ClipFiles, device: str
 ) -> tuple[NDArray[np.float32], float]:
     """Return the classes' unit text features ``(n_cls, dim)`` and the inverse temperature."""
-    from fedrsclip_core.clip.text_encoder import PackedTextEncoder
-    from fedrsclip_core.clip.text_tower import load_text_tower
-    from fedrsclip_core.clip.tokens import tokenize_prompts
-    from fedrsclip_core.learning.evaluation import prompt_features
+    from fedrsclip_core.clip.text_model import load_text_model
+    from fedrsclip_core.learning.dual_prompt import Given
+    from fedrsclip_core.learning.evaluation import shared_features
 
     prompt = saved.shared[SHARED_PROMPT]  # (n_ctx, width)
     if prompt.shape[1] != files.width:
@@ -163,9 +162,9 @@ def _text_features(
             f"the prompt's vectors have {prompt.shape[1]} numbers but the text encoder in "
             f"{files.folder} has width {files.width}"
         )
-    tokens = tokenize_prompts(files, saved.words, len(prompt))
-    encoder = PackedTextEncoder(load_text_tower(files, tokens.ids, device=device), tokens)
-    return prompt_features(encoder, prompt), encoder.logit_scale
+    model = load_text_model(files, saved.words, len(prompt), saved.templates, device)
+    text = shared_features(model.encoder, saved.shared, Given(model.zero_shot))
+    return text, model.encoder.logit_scale
 
 
 def _rgb(image: "str | Path | Image") -> "Image":

@@ -12,7 +12,8 @@ from fedrsclip_core.clip.text_model import load_text_model
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.names import words_for
-from fedrsclip_core.learning.evaluation import prompt_features
+from fedrsclip_core.learning.dual_prompt import Given
+from fedrsclip_core.learning.evaluation import shared_features
 from fedrsclip_core.runs.shared_prompt import read_shared_prompt
 
 
@@ -56,5 +57,6 @@ def _texts(
     model = load_text_model(files, words, config.prompt.n_ctx, config.prompt.templates, device)
     texts = {"zero_shot": model.zero_shot}
     if shared is not None:
-        texts["global"] = prompt_features(model.encoder, shared)
+        tensors = {SHARED_PROMPT: shared}
+        texts["global"] = shared_features(model.encoder, tensors, Given(model.zero_shot))
     return texts

@@ -56,6 +56,11 @@ class PackedTextEncoder:
         return self._start.device
 
     @property
+    def dim(self) -> int:
+        """The size of a class's text features."""
+        return self._tower.projection.shape[0]
+
+    @property
     def dtype(self) -> torch.dtype:
         """The dtype of prompts and of text features: at least that of float32."""
         return torch.promote_types(self._start.dtype, torch.float32)

@@ -15,8 +15,8 @@ DTYPES = ("float32", "bfloat16")
 WIRE_DTYPES = ("float32", "float16", "int8")
 """Precisions in which shared class offsets travel."""
 
-FULL = "full"
-"""The value of ``prompt.shared_offsets`` that is not a rank."""
+FULL, BASIS, RANK = "full", "basis", "rank"
+"""The forms of ``prompt.shared_offsets``; the last two with a number, ``basis`` also without."""
 
 RANDOM_INIT = "random"
 """The value of ``prompt.shared_init`` and ``prompt.private_init`` that is not words."""
@@ -74,7 +74,17 @@ class PromptConfig:
     def offsets_rank(self) -> int | None:
         """The rank of the shared class offsets; ``None`` if they are full or there are none."""
         name, _, rank = (self.shared_offsets or "").partition(":")
-        return int(rank) if name == "rank" else None
+        return int(rank) if name == RANK else None
+
+    def basis_size(self, *, n_cls: int, width: int, dim: int) -> int | None:
+        """Directions of the basis of the shared class offsets; ``None`` if they have none.
+
+        Without a number, as many as make no more numbers than a prompt of ``n_ctx`` vectors has.
+        """
+        name, _, size = (self.shared_offsets or "").partition(":")
+        if name != BASIS:
+            return None
+        return int(size) if size else max(1, min(dim, self.n_ctx * width // n_cls))
 
 
 @dataclass

@@ -17,7 +17,10 @@ SHARED_OFFSETS = "shared_offsets"
 SHARED_OFFSETS_U, SHARED_OFFSETS_V = "shared_offsets_u", "shared_offsets_v"
 """The factors ``(n_cls, rank)`` and ``(rank, dim)`` of class offsets of low rank."""
 
-OFFSETS = (SHARED_OFFSETS, SHARED_OFFSETS_U, SHARED_OFFSETS_V)
+SHARED_COEFFICIENTS = "shared_coefficients"
+"""Class offsets as coefficients ``(n_cls, size)`` of directions that all clients know."""
+
+OFFSETS = (SHARED_OFFSETS, SHARED_OFFSETS_U, SHARED_OFFSETS_V, SHARED_COEFFICIENTS)
 
 NAMES = (SHARED_PROMPT, *OFFSETS)
 """All names, in the order in which they travel."""
@@ -43,7 +46,10 @@ def shared_shapes(prompt: PromptConfig, *, n_cls: int, width: int, dim: int) -> 
     shapes: dict[str, tuple[int, int]] = {}
     if prompt.shared:
         shapes[SHARED_PROMPT] = (prompt.n_ctx, width)
-    if prompt.offsets_rank is not None:
+    size = prompt.basis_size(n_cls=n_cls, width=width, dim=dim)
+    if size is not None:
+        shapes[SHARED_COEFFICIENTS] = (n_cls, size)
+    elif prompt.offsets_rank is not None:
         shapes[SHARED_OFFSETS_U] = (n_cls, prompt.offsets_rank)
         shapes[SHARED_OFFSETS_V] = (prompt.offsets_rank, dim)
     elif prompt.shared_offsets is not None:

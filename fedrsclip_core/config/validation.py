@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
 from fedrsclip_core.config.schema import (
+    BASIS,
     DTYPES,
     FULL,
     RANDOM_INIT,
+    RANK,
     TRANSPORT,
     WIRE_DTYPES,
     Config,
@@ -125,7 +127,7 @@ _PROMPTS_OF_TERM = {
     "lambda_contrast": ("shared", "private"),
 }
 
-_OFFSETS = re.compile(rf"{FULL}|rank:[1-9][0-9]{{0,3}}")
+_OFFSETS = re.compile(rf"{FULL}|{BASIS}|({BASIS}|{RANK}):[1-9][0-9]{{0,3}}")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -309,7 +311,7 @@ def _check_class_offsets(config: Config) -> None:
     given = prompt.shared_offsets
     if given is not None and not _OFFSETS.fullmatch(given):
         raise ConfigError(
-            f"prompt.shared_offsets is {given!r}: give full, or a rank such as rank:4, or null"
+            f"prompt.shared_offsets is {given!r}: give full, basis, basis:<size>, rank:<r> or null"
         )
     if prompt.shared_offsets_dtype != "float32" and given is None:
         raise ConfigError(
@@ -320,6 +322,11 @@ def _check_class_offsets(config: Config) -> None:
         raise ConfigError(
             "prompt.fusion=transport has no text features of a class that could be moved: set "
             "prompt.shared_offsets to null, private_offsets and class_prior to false"
+        )
+    if prompt.private_rank is not None and config.loss.shared_gradient == "decoupled":
+        raise ConfigError(
+            "loss.shared_gradient is decoupled but prompt.private_rank makes the private prompt of "
+            "the shared one: set it to coupled, or private_rank to null"
         )
     if given and prompt.private_offsets and config.loss.shared_gradient == "coupled":
         raise ConfigError(

@@ -24,15 +24,19 @@ class Classifier:
         Unit rows ``(n_cls, dim)``, or ``(K, n_cls, dim)`` of prompts that are kept apart.
     transport : Transport or None
         How patches are matched to prompts that are kept apart.
+    bias : NDArray[np.float32] or None
+        Added to each class's similarity ``(n_cls,)``: a bias of the logits over their scale.
     """
 
     text: NDArray[np.float32]
     transport: "Transport | None" = None
+    bias: NDArray[np.float32] | None = None
 
     def similarities(self, data: FeatureSet) -> NDArray[np.float32]:
         """Compare images with classes: ``(N, n_cls)``."""
         if self.transport is None:
-            return data.features @ self.text.T
+            scores = data.features @ self.text.T
+            return scores if self.bias is None else scores + self.bias
         return self._transported(data, self.transport)
 
     def _transported(self, data: FeatureSet, transport: "Transport") -> NDArray[np.float32]:

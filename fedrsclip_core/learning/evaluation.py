@@ -2,9 +2,9 @@
 
 A training round's first step has made that forward pass already.
 
-``zero-shot``: a hand-written template. ``global``: the shared prompt alone. ``personalized``: the
-received shared prompt with the client's stored private prompt, over all classes of the
-federation; ``personalized-own``: the same over the classes of the client's own training images.
+``zero-shot``: a hand-written template. ``global``: the shared side alone. ``personalized``: the
+received shared side with the client's stored private one, over all classes of the federation;
+``personalized-own``: the same over the classes of the client's own training images.
 """
 
 from collections.abc import Mapping
@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fedrsclip_core.clip.text_encoder import PackedTextEncoder, unit
+from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.schema import PromptConfig
+from fedrsclip_core.config.shared_tensors import SharedTensors
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.classifier import Classifier
-from fedrsclip_core.learning.dual_prompt import DualPrompt, TextFeatures
+from fedrsclip_core.learning.dual_prompt import DualPrompt, Given, TextFeatures
 from fedrsclip_core.learning.prompts import ClientState
 
 Classifiers = dict[str, Classifier]
@@ -36,10 +37,10 @@ class Counts:
 
 def classifiers(
     encoder: PackedTextEncoder,
-    shared: NDArray[np.float32] | None,
+    shared: SharedTensors,
     state: ClientState,
     prompt: PromptConfig,
-    zero_shot: NDArray[np.float32] | None = None,
+    given: Given,
 ) -> Classifiers:
     """Encode what each evaluation mode classifies with.
 
@@ -47,44 +48,60 @@ def classifiers(
     ----------
     encoder : PackedTextEncoder
         The frozen text encoder with the federation's classes.
-    shared : NDArray[np.float32] or None
-        The received shared prompt ``(n_ctx, width)``.
+    shared : SharedTensors
+        The received shared tensors.
     state : ClientState
-        The stored private part.
+        The stored private side.
     prompt : PromptConfig
         How the two are fused.
-    zero_shot : NDArray[np.float32] or None
-        Unit text features of the hand-written template, if that mode is asked for.
+    given : Given
+        What is not learned.
     """
-    prompts = DualPrompt(encoder, shared, state, prompt)
+    prompts = DualPrompt(encoder, shared, state, prompt, given)
     with torch.inference_mode():
-        return by_mode(prompts.text_features(), zero_shot)
+        return by_mode(prompts.text_features(), given.template, encoder.logit_scale)
 
 
-def by_mode(text: TextFeatures | None, zero_shot: NDArray[np.float32] | None = None) -> Classifiers:
+def by_mode(
+    text: TextFeatures | None, template: NDArray[np.float32], logit_scale: float
+) -> Classifiers:
     """Say which text features each mode classifies with.
 
     Parameters
     ----------
     text : TextFeatures or None
-        Of a client's prompts, without gradients, on any device.
-    zero_shot : NDArray[np.float32] or None
-        Unit text features of the hand-written template, if that mode is asked for.
+        Of a client's two sides, without gradients, on any device.
+    template : NDArray[np.float32]
+        Unit text features of the hand-written template ``(n_cls, dim)``.
+    logit_scale : float
+        Inverse temperature of the logits.
     """
-    found = {} if zero_shot is None else {"zero-shot": Classifier(zero_shot)}
+    found = {"zero-shot": Classifier(template)}
     if text is None:
         return found
     if text.shared is not None:
         found["global"] = Classifier(_array(text.shared))
-    found["personalized"] = Classifier(_array(text.fused), text.transport)
+    bias = None if text.log_prior is None else _array(text.log_prior) / logit_scale
+    found["personalized"] = Classifier(_array(text.fused), text.transport, bias)
     return found
 
 
-def prompt_features(encoder: PackedTextEncoder, prompt: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the unit text features ``(n_cls, dim)`` of one prompt ``(n_ctx, width)``."""
+def shared_features(
+    encoder: PackedTextEncoder, shared: SharedTensors, given: Given
+) -> NDArray[np.float32]:
+    """Return the unit text features ``(n_cls, dim)`` of the shared side alone.
+
+    Raises
+    ------
+    ValueError
+        If nothing is shared.
+    """
+    sides = DualPrompt(encoder, shared, ClientState(None), PromptConfig(), given)
     with torch.inference_mode():
-        on_device = torch.from_numpy(prompt).to(encoder.device, encoder.dtype)
-        return _array(unit(encoder(on_device[None]))[0])
+        text = sides.text_features()
+    if text is None or text.shared is None:
+        raise ValueError("nothing is shared")
+    return _array(text.shared)
 
 
 def count_correct(

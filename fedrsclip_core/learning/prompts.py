@@ -29,12 +29,15 @@ class ClientState:
     offset_u, offset_v : NDArray[np.float32] or None
         Under ``private_rank``, ``(n_ctx, rank)`` and ``(rank, width)``: the private prompt is
         the shared one plus their product.
+    class_offsets : NDArray[np.float32] or None
+        Private class offsets ``(n_cls, dim)``, added to the private text features.
     """
 
     private: NDArray[np.float32] | None
     weight: NDArray[np.float32] | None = None
     offset_u: NDArray[np.float32] | None = None
     offset_v: NDArray[np.float32] | None = None
+    class_offsets: NDArray[np.float32] | None = None
 
 
 def random_prompt(n_ctx: int, width: int, std: float, *key: str | int) -> NDArray[np.float32]:

@@ -12,7 +12,9 @@ from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.clip.text_tower import load_text_tower
 from fedrsclip_core.clip.tokens import tokenize_prompts
 from fedrsclip_core.config.schema import Config, ModelConfig
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
 from fedrsclip_core.data.features.feature_set import FeatureSet
+from fedrsclip_core.learning.dual_prompt import Given
 from tests.tiny_clip import make_tiny_clip
 
 N_CTX = 4
@@ -59,3 +61,13 @@ def quiet_config() -> Config:
     config.optimizer.lr = 0.01
     config.optimizer.private_lr = None
     return config
+
+
+def sharing(prompt: NDArray[np.float32] | None) -> SharedTensors:
+    """What is shared by a method that shares this prompt, or nothing."""
+    return {} if prompt is None else {SHARED_PROMPT: prompt}
+
+
+def given(encoder: PackedTextEncoder) -> Given:
+    """A template whose text features are axes."""
+    return Given(np.eye(encoder.n_cls, encoder.dim, dtype=np.float32))

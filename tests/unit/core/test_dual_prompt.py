@@ -9,10 +9,11 @@ import torch
 from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder, unit
 from fedrsclip_core.config.schema import PromptConfig
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
 from fedrsclip_core.learning.dual_prompt import DualPrompt
 from fedrsclip_core.learning.optimal_transport import Transport
 from fedrsclip_core.learning.prompts import ClientState, initial_offset
-from tests.unit.core.helpers import N_CTX, prompt, tiny_encoder, tiny_files
+from tests.unit.core.helpers import N_CTX, given, prompt, sharing, tiny_encoder, tiny_files
 
 pytestmark = pytest.mark.unit
 
@@ -25,6 +26,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ClipFiles:
     return tiny_files(folder / "tiny")
 
 
+def sides(
+    encoder: PackedTextEncoder, shared: SharedTensors, state: ClientState, config: PromptConfig
+) -> DualPrompt:
+    return DualPrompt(encoder, shared, state, config, given(encoder))
+
+
 @pytest.fixture(scope="module")
 def encoder(files: ClipFiles) -> PackedTextEncoder:
     return tiny_encoder(files)
@@ -34,10 +41,10 @@ def test_an_own_private_prompt_is_taken_as_it_is(
     files: ClipFiles, encoder: PackedTextEncoder
 ) -> None:
     shared, private = prompt(files, 1), prompt(files, 2)
-    found = DualPrompt(encoder, shared, ClientState(private), FIXED).private_prompt
+    found = sides(encoder, sharing(shared), ClientState(private), FIXED).private_prompt
     assert found is not None
     np.testing.assert_array_equal(found.detach(), private)
-    assert DualPrompt(encoder, shared, ClientState(None), FIXED).private_prompt is None
+    assert sides(encoder, sharing(shared), ClientState(None), FIXED).private_prompt is None
 
 
 def test_an_offset_is_added_to_the_shared_prompt(
@@ -48,12 +55,12 @@ def test_an_offset_is_added_to_the_shared_prompt(
     expected = shared.copy()
     expected[0] += v[0]
     expected[2] += 2 * v[0]
-    found = DualPrompt(encoder, shared, ClientState(None, None, u, v), FIXED).private_prompt
+    found = sides(encoder, sharing(shared), ClientState(None, None, u, v), FIXED).private_prompt
     assert found is not None
     np.testing.assert_allclose(found.detach(), expected, rtol=1e-6)
     # At its start it is the shared prompt to the bit.
     start = ClientState(None, None, *initial_offset(N_CTX, files.width, 2, "private"))
-    found = DualPrompt(encoder, shared, start, FIXED).private_prompt
+    found = sides(encoder, sharing(shared), start, FIXED).private_prompt
     assert found is not None
     np.testing.assert_array_equal(found.detach(), shared)
 
@@ -78,7 +85,7 @@ def test_both_are_fused_by_the_private_share_of_each_class(
     state = ClientState(private, None if stored is None else np.float32(stored))
     config = PromptConfig(fusion=fusion, beta=0.25)
     with torch.no_grad():
-        text = DualPrompt(encoder, shared, state, config).text_features()
+        text = sides(encoder, sharing(shared), state, config).text_features()
         each = [unit(encoder(torch.from_numpy(p)[None]))[0] for p in (shared, private)]
     assert text is not None and text.shared is not None and text.private is not None
     torch.testing.assert_close(text.shared, each[0])
@@ -96,20 +103,20 @@ def test_one_prompt_alone_is_its_own_fusion(
     one = prompt(files, 1)
     shared, private = (one, None) if present == "shared" else (None, one)
     config = PromptConfig(fusion=fusion)
-    text = DualPrompt(encoder, shared, ClientState(private), config).text_features()
+    text = sides(encoder, sharing(shared), ClientState(private), config).text_features()
     assert text is not None and text.transport is None
     assert text.fused is (text.shared if present == "shared" else text.private)
     assert (text.private if present == "shared" else text.shared) is None
 
 
 def test_without_a_prompt_there_is_no_text(encoder: PackedTextEncoder) -> None:
-    assert DualPrompt(encoder, None, ClientState(None), FIXED).text_features() is None
+    assert sides(encoder, {}, ClientState(None), FIXED).text_features() is None
 
 
 def test_a_transport_keeps_the_prompts_apart(files: ClipFiles, encoder: PackedTextEncoder) -> None:
     config = PromptConfig(fusion="transport", transport_mass=0.7, transport_eps=0.2)
     state = ClientState(prompt(files, 2))
-    text = DualPrompt(encoder, prompt(files, 1), state, config).text_features()
+    text = sides(encoder, sharing(prompt(files, 1)), state, config).text_features()
     assert text is not None and text.shared is not None and text.private is not None
     assert text.transport == Transport(0.7, 0.2)
     assert torch.equal(text.fused, torch.stack([text.shared, text.private]))
@@ -121,12 +128,11 @@ def test_what_was_given_comes_back_and_is_left_alone(
     shared, weight = prompt(files, 1), np.float32([0.1, 0.2, 0.3, 0.4])
     state = ClientState(prompt(files, 2), weight)
     before = shared.copy(), weight.copy()
-    prompts = DualPrompt(encoder, shared, state, PromptConfig())
-    returned = prompts.shared_array()
-    assert returned is not None
-    assert prompts.shared is not None and prompts.weight is not None
+    prompts = sides(encoder, sharing(shared), state, PromptConfig())
+    returned = prompts.shared_arrays()[SHARED_PROMPT]
+    assert prompts.weight is not None
     with torch.no_grad():
-        prompts.shared.zero_()
+        prompts.shared[SHARED_PROMPT].zero_()
         prompts.weight.zero_()
     np.testing.assert_array_equal(returned, before[0])
     np.testing.assert_array_equal(shared, before[0])

@@ -9,9 +9,10 @@ from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.schema import PromptConfig
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.classifier import Classifier
+from fedrsclip_core.learning.dual_prompt import Given
 from fedrsclip_core.learning.evaluation import classifiers, count_correct
 from fedrsclip_core.learning.prompts import ClientState
-from tests.unit.core.helpers import prompt, separable, tiny_encoder, tiny_files
+from tests.unit.core.helpers import given, prompt, separable, sharing, tiny_encoder, tiny_files
 
 pytestmark = pytest.mark.unit
 
@@ -47,10 +48,8 @@ def test_modes_by_method(
     shared = prompt(files, 1) if has_shared else None
     private = prompt(files, 2) if has_private else None
     template = np.eye(encoder.n_cls, files.dim, dtype=np.float32)
-    found = classifiers(encoder, shared, ClientState(private), FIXED, template)
+    found = classifiers(encoder, sharing(shared), ClientState(private), FIXED, Given(template))
     assert found.keys() == modes
-    without = classifiers(encoder, shared, ClientState(private), FIXED)
-    assert without.keys() == modes - {"zero-shot"}
     for classifier in found.values():
         assert classifier.text.shape == (encoder.n_cls, files.dim)
         assert np.linalg.norm(classifier.text, axis=1) == pytest.approx(
@@ -64,7 +63,8 @@ def texts_of(
     state: ClientState,
     prompt: PromptConfig,
 ) -> dict[str, NDArray[np.float32]]:
-    return {mode: c.text for mode, c in classifiers(encoder, shared, state, prompt).items()}
+    found = classifiers(encoder, sharing(shared), state, prompt, given(encoder))
+    return {mode: c.text for mode, c in found.items()}
 
 
 def test_beta_and_gate_choose_between_the_prompts(
@@ -100,7 +100,11 @@ def test_counts_equal_counting_by_hand(files: ClipFiles, encoder: PackedTextEnco
     template /= np.linalg.norm(template, axis=1, keepdims=True)
     state = ClientState(prompt(files, 2, std=1.0))
     found = classifiers(
-        encoder, prompt(files, 1, std=1.0), state, FIXED, template.astype(np.float32)
+        encoder,
+        sharing(prompt(files, 1, std=1.0)),
+        state,
+        FIXED,
+        Given(template.astype(np.float32)),
     )
     parts = {"val": separable(files.dim, seed=1), "test": separable(files.dim, 17, seed=2)}
     own = np.array([True, False, True, True])

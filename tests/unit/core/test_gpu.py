@@ -12,9 +12,20 @@ from fedrsclip_core.clip.image_encoder import ImageEncoder
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.clip.text_tower import load_text_tower
 from fedrsclip_core.clip.tokens import tokenize_prompts
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
+from fedrsclip_core.learning.class_statistics import ClassStatistics
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.learning.training import train_round
-from tests.unit.core.helpers import N_CTX, WORDS, prompt, quiet_config, separable, tiny_files
+from tests.unit.core.helpers import (
+    N_CTX,
+    WORDS,
+    given,
+    prompt,
+    quiet_config,
+    separable,
+    sharing,
+    tiny_files,
+)
 from tests.unit.core.test_image_encoder import images
 
 pytestmark = [
@@ -33,16 +44,16 @@ def test_training_agrees_with_the_cpu(tmp_path: Path, dtype: str, tolerance: flo
         encoder = PackedTextEncoder(load_text_tower(files, tokens.ids, device=device), tokens)
         outcome = train_round(
             encoder,
-            prompt(files, 1),
+            sharing(prompt(files, 1)),
             ClientState(prompt(files, 2)),
-            separable(files.dim),
+            ClassStatistics(separable(files.dim), encoder.n_cls),
             quiet_config(),
             server_round=1,
             client_name="client-0",
+            given=given(encoder),
         )
-        assert outcome.shared is not None
         assert outcome.state.private is not None
-        trained.append(np.stack([outcome.shared, outcome.state.private]))
+        trained.append(np.stack([outcome.shared[SHARED_PROMPT], outcome.state.private]))
     assert np.abs(trained[0] - trained[1]).max() < tolerance
 
 
@@ -54,17 +65,20 @@ def test_training_again_gives_the_same_bits(tmp_path: Path) -> None:
     trained = [
         train_round(
             encoder,
-            prompt(files, 1),
+            sharing(prompt(files, 1)),
             ClientState(prompt(files, 2)),
-            separable(files.dim),
+            ClassStatistics(separable(files.dim), encoder.n_cls),
             quiet_config(),
             server_round=1,
             client_name="client-0",
+            given=given(encoder),
         )
         for _ in range(2)
     ]
     assert trained[0].losses == trained[1].losses
-    np.testing.assert_array_equal(trained[0].shared, trained[1].shared)
+    np.testing.assert_array_equal(
+        trained[0].shared[SHARED_PROMPT], trained[1].shared[SHARED_PROMPT]
+    )
     np.testing.assert_array_equal(trained[0].state.private, trained[1].state.private)
 
 

@@ -36,7 +36,7 @@ def only(**weights: Any) -> LossConfig:
 
 
 def terms_of(text: TextFeatures, config: LossConfig) -> dict[str, Tensor]:
-    loss = PromptLoss(config, SCALE, TEMPLATE)
+    loss = PromptLoss(config, SCALE, template=TEMPLATE)
     return loss.terms(Batch(FEATURES, LABELS), text)
 
 

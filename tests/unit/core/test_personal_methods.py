@@ -11,12 +11,24 @@ from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.features.feature_set import FeatureSet
+from fedrsclip_core.learning.class_statistics import ClassStatistics
+from fedrsclip_core.learning.dual_prompt import Given
 from fedrsclip_core.learning.evaluation import Classifiers, by_mode, classifiers, count_correct
 from fedrsclip_core.learning.optimal_transport import Transport, transport_plan
 from fedrsclip_core.learning.prompts import ClientState, initial_offset
 from fedrsclip_core.learning.training import TrainOutcome, train_round
-from tests.unit.core.helpers import N_CTX, WORDS, prompt, separable, tiny_encoder, tiny_files
+from tests.unit.core.helpers import (
+    N_CTX,
+    WORDS,
+    given,
+    prompt,
+    separable,
+    sharing,
+    tiny_encoder,
+    tiny_files,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -44,7 +56,7 @@ def shared(files: ClipFiles) -> Prompt:
 def template(encoder: PackedTextEncoder, files: ClipFiles) -> Prompt:
     """Text features that a prompt can reach."""
     other = ClientState(prompt(files, seed=7))
-    return classifiers(encoder, None, other, Config().prompt)["personalized"].text
+    return classifiers(encoder, {}, other, Config().prompt, given(encoder))["personalized"].text
 
 
 @pytest.fixture(scope="module")
@@ -85,18 +97,33 @@ def train(
 ) -> TrainOutcome:
     return train_round(
         encoder,
-        shared,
+        sharing(shared),
         state,
-        data,
+        ClassStatistics(data, encoder.n_cls),
         config,
         server_round=1,
         client_name="client-0",
-        template=template,
+        given=given(encoder) if template is None else Given(template),
     )
+
+
+def sent(outcome: TrainOutcome) -> Prompt:
+    return outcome.shared[SHARED_PROMPT]
 
 
 def texts_of(found: Classifiers) -> dict[str, Prompt]:
     return {mode: classifier.text for mode, classifier in found.items()}
+
+
+def modes_of(
+    encoder: PackedTextEncoder,
+    shared: Prompt,
+    state: ClientState,
+    config: Config,
+    template: Prompt | None = None,
+) -> dict[str, Prompt]:
+    fixed = given(encoder) if template is None else Given(template)
+    return texts_of(classifiers(encoder, sharing(shared), state, config.prompt, fixed))
 
 
 def moved(after: Prompt | None, before: Prompt | None) -> float:
@@ -107,8 +134,8 @@ def moved(after: Prompt | None, before: Prompt | None) -> float:
 def test_fedpgp_starts_as_its_shared_prompt(
     files: ClipFiles, encoder: PackedTextEncoder, shared: Prompt
 ) -> None:
-    texts = texts_of(classifiers(encoder, shared, offset(files), configured("fedpgp").prompt))
-    assert texts.keys() == {"global", "personalized"}
+    texts = modes_of(encoder, shared, offset(files), configured("fedpgp"))
+    assert texts.keys() == {"zero-shot", "global", "personalized"}
     assert np.abs(texts["personalized"] - texts["global"]).max() < 1e-6
 
 
@@ -127,11 +154,11 @@ def test_fedpgp_trains_the_shared_prompt_and_both_factors(
     after_u, after_v = outcome.state.offset_u, outcome.state.offset_v
     assert after_u is not None and after_u.shape == (N_CTX, 2)
     assert after_v is not None and after_v.shape == (2, files.width)
-    assert moved(outcome.shared, shared) > 1e-3
+    assert moved(sent(outcome), shared) > 1e-3
     assert moved(after_u, state.offset_u) > 1e-4
     assert moved(after_v, state.offset_v) > 1e-3
     config.optimizer.local_epochs = 1
-    after = train(encoder, outcome.shared, outcome.state, data, config, template)
+    after = train(encoder, sent(outcome), outcome.state, data, config, template)
     before = train(encoder, shared, state, data, config, template)
     assert after.losses["loss-private"] < 0.9 * before.losses["loss-private"]
 
@@ -145,9 +172,9 @@ def test_the_first_step_moves_v_alone_and_by_the_chain_rule(
     config.optimizer.batch_size = len(data)
     outcome = train(encoder, shared, state, data, config)
     assert outcome.state.offset_u is not None and outcome.state.offset_v is not None
-    assert outcome.shared is not None and state.offset_u is not None
+    assert sent(outcome) is not None and state.offset_u is not None
     assert (outcome.state.offset_u == state.offset_u).all()
-    expected = state.offset_u.T @ (outcome.shared - shared)
+    expected = state.offset_u.T @ (sent(outcome) - shared)
     assert np.abs(outcome.state.offset_v - expected).max() < 1e-6
     assert moved(outcome.state.offset_v, state.offset_v) > 1e-3
 
@@ -164,7 +191,7 @@ def test_contrast_holds_the_shared_prompt_by_the_template(
         config.loss.lambda_contrast = weight
         config.optimizer.local_epochs = 20
         outcome = train(encoder, shared, state, data, config, template)
-        texts = texts_of(classifiers(encoder, outcome.shared, outcome.state, config.prompt))
+        texts = modes_of(encoder, sent(outcome), outcome.state, config)
         to_template = (texts["global"] * template).sum(axis=1).mean()
         to_private = (texts["global"] * texts["personalized"]).sum(axis=1).mean()
         return float(to_template), float(to_private)
@@ -181,11 +208,11 @@ def test_fedotp_trains_both_prompts(
     config.optimizer.local_epochs = 10
     outcome = train(encoder, shared, ClientState(private), data, config)
     assert outcome.losses.keys() == {"loss", "loss-fused"}
-    assert moved(outcome.shared, shared) > 1e-3
+    assert moved(sent(outcome), shared) > 1e-3
     assert moved(outcome.state.private, private) > 1e-3
-    assert moved(outcome.shared, outcome.state.private) > 1e-2
+    assert moved(sent(outcome), outcome.state.private) > 1e-2
     config.optimizer.local_epochs = 1
-    after = train(encoder, outcome.shared, outcome.state, data, config)
+    after = train(encoder, sent(outcome), outcome.state, data, config)
     before = train(encoder, shared, ClientState(private), data, config)
     assert after.losses["loss"] < 0.9 * before.losses["loss"]
 
@@ -195,8 +222,8 @@ def test_fedotp_with_equal_starts_sends_its_private_prompt(
 ) -> None:
     """Why equal starts are refused here as well: the plan cannot tell the prompts apart."""
     outcome = train(encoder, shared, ClientState(shared), data, configured("fedotp"))
-    assert moved(outcome.shared, shared) > 1e-3
-    assert moved(outcome.shared, outcome.state.private) < 1e-5
+    assert moved(sent(outcome), shared) > 1e-3
+    assert moved(sent(outcome), outcome.state.private) < 1e-5
 
 
 @pytest.mark.parametrize("method", ["fedotp", "fedpgp"])
@@ -212,8 +239,8 @@ def test_bits_are_reproduced_and_what_was_received_is_left_alone(
     before = deepcopy((shared, state))
     config = configured(method)
     one, other = (train(encoder, shared, state, data, config, template) for _ in range(2))
-    assert one.shared is not None and other.shared is not None
-    assert one.shared.tobytes() == other.shared.tobytes()
+    assert sent(one) is not None and sent(other) is not None
+    assert sent(one).tobytes() == sent(other).tobytes()
     for name, array in vars(one.state).items():
         again = getattr(other.state, name)
         assert (array is None) == (again is None)
@@ -236,9 +263,15 @@ def test_the_first_step_gives_what_the_evaluation_of_the_received_needs(
     state = ClientState(prompt(files, 2))
     if method == "fedpgp":
         state = train(encoder, shared, offset(files), data, config, template).state
-    expected = texts_of(classifiers(encoder, shared, state, config.prompt))
-    texts = texts_of(by_mode(train(encoder, shared, state, data, config, template).received))
-    assert texts.keys() == expected.keys() == {"global", "personalized"}
+    expected = modes_of(encoder, shared, state, config, template)
+    texts = texts_of(
+        by_mode(
+            train(encoder, shared, state, data, config, template).received,
+            template,
+            encoder.logit_scale,
+        )
+    )
+    assert texts.keys() == expected.keys() == {"zero-shot", "global", "personalized"}
     assert moved(texts["global"], texts["personalized"]) > 1e-3
     for mode, text in texts.items():
         np.testing.assert_allclose(text, expected[mode], rtol=0, atol=1e-6)
@@ -249,7 +282,7 @@ def test_fedotp_counts_equal_classifying_image_by_image(
 ) -> None:
     config = configured("fedotp")
     shared, state = prompt(files, 1, std=1.0), ClientState(prompt(files, 2, std=1.0))
-    found = classifiers(encoder, shared, state, config.prompt)
+    found = classifiers(encoder, sharing(shared), state, config.prompt, given(encoder))
     both, settings = found["personalized"].text, found["personalized"].transport
     assert both.shape == (2, len(WORDS), files.dim)
     assert (both[0] == found["global"].text).all()
@@ -276,7 +309,9 @@ def test_fedotp_without_images_counts_nothing(
     files: ClipFiles, encoder: PackedTextEncoder, shared: Prompt
 ) -> None:
     config = configured("fedotp")
-    found = classifiers(encoder, shared, ClientState(prompt(files, 2)), config.prompt)
+    found = classifiers(
+        encoder, sharing(shared), ClientState(prompt(files, 2)), config.prompt, given(encoder)
+    )
     empty = FeatureSet(
         np.empty((0, files.dim), np.float32),
         np.empty(0, np.int64),

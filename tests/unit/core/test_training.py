@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.schema import Config, OptimizerConfig, PromptConfig
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.features.feature_set import FeatureSet
+from fedrsclip_core.learning.class_statistics import ClassStatistics
 from fedrsclip_core.learning.evaluation import by_mode, classifiers, count_correct
 from fedrsclip_core.learning.prompts import ClientState, initial_offset, initial_weight
 from fedrsclip_core.learning.training import TrainOutcome, cosine, finetune, train_round
 from tests.unit.core.helpers import (
     N_CTX,
     WORDS,
+    given,
     prompt,
     quiet_config,
     separable,
+    sharing,
     tiny_encoder,
     tiny_files,
 )
@@ -68,14 +72,19 @@ def train(
 ) -> TrainOutcome:
     return train_round(
         encoder,
-        shared,
+        sharing(shared),
         state,
-        data,
+        ClassStatistics(data, encoder.n_cls),
         config,
         server_round=server_round,
         client_name=client_name,
+        given=given(encoder),
         proximal_mu=proximal_mu,
     )
+
+
+def sent(outcome: TrainOutcome) -> Prompt | None:
+    return outcome.shared.get(SHARED_PROMPT)
 
 
 def moved(after: Prompt | None, before: Prompt) -> float:
@@ -85,7 +94,7 @@ def moved(after: Prompt | None, before: Prompt) -> float:
 
 def same_bits(one: TrainOutcome, other: TrainOutcome) -> bool:
     def values(outcome: TrainOutcome) -> list[bytes]:
-        arrays = (outcome.shared, outcome.state.private, outcome.state.weight)
+        arrays = (sent(outcome), outcome.state.private, outcome.state.weight)
         return [b"" if array is None else array.tobytes() for array in arrays]
 
     return values(one) == values(other) and one.losses == other.losses
@@ -101,8 +110,8 @@ def test_loss_falls(
     state, losses = ClientState(private), []
     for server_round in range(1, 9):
         outcome = train(encoder, shared, state, data, config, server_round=server_round)
-        assert outcome.shared is not None
-        shared, state = outcome.shared, outcome.state
+        assert sent(outcome) is not None
+        shared, state = sent(outcome), outcome.state
         losses.append(outcome.losses["loss"])
     assert losses[-1] < 0.7 * losses[0]
     terms = {"loss", "loss-fused", "loss-shared", "loss-dpac", "loss-cmfac"}
@@ -127,10 +136,10 @@ def test_the_first_step_gives_what_the_evaluation_of_the_received_needs(
     weight = initial_weight(fusion, 0.3, encoder.n_cls) if both else None
     received = None if present == "private" else shared
     state = ClientState(None if present == "shared" else private, weight)
-    expected = classifiers(encoder, received, state, config.prompt)
+    expected = classifiers(encoder, sharing(received), state, config.prompt, given(encoder))
     outcome = train(encoder, received, state, data, config)
     assert outcome.num_steps > 1
-    found = by_mode(outcome.received)
+    found = by_mode(outcome.received, given(encoder).template, encoder.logit_scale)
     assert found.keys() == expected.keys() and "personalized" in found
     for mode, classifier in found.items():
         assert classifier.text.tobytes() == expected[mode].text.tobytes()
@@ -164,19 +173,19 @@ def test_equal_starts_stay_equal(
 ) -> None:
     """The degeneracy for which the private prompt has a start of its own."""
     outcome = train(encoder, shared, ClientState(shared), data, quiet_config())
-    assert moved(outcome.shared, shared) > 1e-3
+    assert moved(sent(outcome), shared) > 1e-3
     assert outcome.state.private is not None
-    assert moved(outcome.shared, outcome.state.private) < 1e-5
+    assert moved(sent(outcome), outcome.state.private) < 1e-5
 
 
 def test_independent_starts_stay_apart(
     encoder: PackedTextEncoder, shared: Prompt, private: Prompt, data: FeatureSet
 ) -> None:
     outcome = train(encoder, shared, ClientState(private), data, quiet_config())
-    assert moved(outcome.shared, shared) > 1e-3
+    assert moved(sent(outcome), shared) > 1e-3
     assert moved(outcome.state.private, private) > 1e-3
     assert outcome.state.private is not None
-    assert moved(outcome.shared, outcome.state.private) > 1e-2
+    assert moved(sent(outcome), outcome.state.private) > 1e-2
 
 
 def test_bits_are_a_function_of_seed_client_and_round(
@@ -209,16 +218,16 @@ def test_fedprox_pulls_towards_the_received_prompt(
     free, near = (
         train(encoder, shared, ClientState(None), data, config, proximal_mu=mu) for mu in (0.0, 20)
     )
-    assert free.shared is not None
-    assert near.shared is not None
-    assert np.linalg.norm(near.shared - shared) < 0.7 * np.linalg.norm(free.shared - shared)
+    assert sent(free) is not None
+    assert sent(near) is not None
+    assert np.linalg.norm(sent(near) - shared) < 0.7 * np.linalg.norm(sent(free) - shared)
 
 
 def test_promptfl_moves_the_shared_prompt_alone(
     encoder: PackedTextEncoder, shared: Prompt, data: FeatureSet
 ) -> None:
     outcome = train(encoder, shared, ClientState(None), data, promptfl())
-    assert moved(outcome.shared, shared) > 1e-3
+    assert moved(sent(outcome), shared) > 1e-3
     assert outcome.state == ClientState(None)
     assert outcome.losses.keys() == {"loss", "loss-shared"}
 
@@ -234,10 +243,10 @@ def test_ensemble_is_promptfl_and_local_side_by_side(
     together = train(encoder, shared, ClientState(private), data, ensemble)
     alone_shared = train(encoder, shared, ClientState(None), data, promptfl())
     alone_private = train(encoder, None, ClientState(private), data, local)
-    assert alone_private.shared is None
+    assert sent(alone_private) is None
     assert together.state.private is not None
-    assert alone_shared.shared is not None
-    assert moved(together.shared, alone_shared.shared) < 1e-6
+    assert sent(alone_shared) is not None
+    assert moved(sent(together), sent(alone_shared)) < 1e-6
     assert moved(alone_private.state.private, together.state.private) < 1e-6
     assert moved(together.state.private, private) > 1e-3
 
@@ -248,7 +257,7 @@ def test_own_learning_rate_of_the_private_prompt(
     config = quiet_config()
     config.optimizer.private_lr = 0.0
     outcome = train(encoder, shared, ClientState(private), data, config)
-    assert moved(outcome.shared, shared) > 1e-3
+    assert moved(sent(outcome), shared) > 1e-3
     assert moved(outcome.state.private, private) == 0
 
 
@@ -281,8 +290,8 @@ def test_fusion_weights_train_and_stay_private(
     assert outcome.state.weight is not None
     assert outcome.state.weight.shape == weight.shape
     assert (outcome.state.weight != weight).all()
-    assert outcome.shared is not None
-    assert outcome.shared.shape == shared.shape
+    assert sent(outcome) is not None
+    assert sent(outcome).shape == shared.shape
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
@@ -296,7 +305,7 @@ def test_optimizers(
     outcome = train(encoder, shared, ClientState(None), data, config)
     config.optimizer.local_epochs = 1
     before = train(encoder, shared, ClientState(None), data, config)
-    after = train(encoder, outcome.shared, ClientState(None), data, config)
+    after = train(encoder, sent(outcome), ClientState(None), data, config)
     assert after.losses["loss"] < 0.9 * before.losses["loss"]
 
 
@@ -319,7 +328,7 @@ def test_weight_decay_is_for_prompts_not_for_fusion_weights(
     assert outcome.num_steps == 25
     assert outcome.state.weight is not None
     np.testing.assert_array_equal(outcome.state.weight, weight)
-    np.testing.assert_allclose(outcome.shared, shared * (1 - 0.1 * 0.01) ** 25, rtol=1e-4)
+    np.testing.assert_allclose(sent(outcome), shared * (1 - 0.1 * 0.01) ** 25, rtol=1e-4)
     for name in ("private", "offset_u", "offset_v"):
         before, after = getattr(state, name), getattr(outcome.state, name)
         assert (before is None) == (after is None)
@@ -333,9 +342,10 @@ def test_finetune_improves_training_accuracy(
     config = promptfl()
     config.prompt.finetune_epochs = 30
     config.prompt.finetune_lr = 0.03
-    tuned = finetune(encoder, shared, data, config, client_name="client-0")
-    again = finetune(encoder, shared, data, config, client_name="client-0")
+    tuned, bias = finetune(encoder, shared, data, config, client_name="client-0")
+    again, _ = finetune(encoder, shared, data, config, client_name="client-0")
     assert tuned.tobytes() == again.tobytes()
+    assert not bias.any()
     assert accuracy(encoder, tuned, data) > accuracy(encoder, shared, data) + 0.2
 
 
@@ -352,11 +362,11 @@ def step(
 ) -> float:
     """How far one round of training goes."""
     outcome = train(encoder, shared, ClientState(None), data, config, server_round=server_round)
-    assert outcome.shared is not None
-    return float(np.linalg.norm(outcome.shared - shared))
+    assert sent(outcome) is not None
+    return float(np.linalg.norm(sent(outcome) - shared))
 
 
 def accuracy(encoder: PackedTextEncoder, private: Prompt, data: FeatureSet) -> float:
-    found = classifiers(encoder, None, ClientState(private), PromptConfig())
+    found = classifiers(encoder, {}, ClientState(private), PromptConfig(), given(encoder))
     counts = count_correct(found, {"train": data}, np.ones(encoder.n_cls, dtype=bool))
     return counts.correct["train", "personalized"] / len(data)
