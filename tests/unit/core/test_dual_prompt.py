@@ -1,16 +1,25 @@
 """The algebra of the two prompts: what the private one is, and what both say together."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder, unit
 from fedrsclip_core.config.schema import PromptConfig
-from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
-from fedrsclip_core.learning.dual_prompt import DualPrompt
+from fedrsclip_core.config.shared_tensors import (
+    SHARED_COEFFICIENTS,
+    SHARED_OFFSETS,
+    SHARED_OFFSETS_U,
+    SHARED_OFFSETS_V,
+    SHARED_PROMPT,
+    SharedTensors,
+)
+from fedrsclip_core.learning.dual_prompt import DualPrompt, TextFeatures
 from fedrsclip_core.learning.optimal_transport import Transport
 from fedrsclip_core.learning.prompts import ClientState, initial_offset
 from tests.unit.core.helpers import N_CTX, given, prompt, sharing, tiny_encoder, tiny_files
@@ -141,3 +150,113 @@ def test_what_was_given_comes_back_and_is_left_alone(
     assert stored.weight is not None and not stored.weight.any()
     assert stored.private is not None and stored.private.tobytes() == state.private.tobytes()
     assert (stored.offset_u, stored.offset_v) == (None, None)
+
+
+def rows(values: object) -> NDArray[np.float32]:
+    return np.asarray(values, dtype=np.float32)
+
+
+def normed(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(values / np.linalg.norm(values, axis=1, keepdims=True), dtype=np.float32)
+
+
+@pytest.fixture
+def offsets(encoder: PackedTextEncoder) -> NDArray[np.float32]:
+    draws = np.random.default_rng(5).standard_normal((encoder.n_cls, encoder.dim))
+    return rows(0.3 * draws)
+
+
+def features_of(prompts: DualPrompt) -> TextFeatures:
+    text = prompts.text_features()
+    assert text is not None
+    return text.detached()
+
+
+def test_class_offsets_move_what_the_prompts_say(
+    files: ClipFiles, encoder: PackedTextEncoder, offsets: NDArray[np.float32]
+) -> None:
+    shared, private = prompt(files, 1), prompt(files, 2)
+    plain = features_of(sides(encoder, sharing(shared), ClientState(private), FIXED))
+    assert plain.shared is not None and plain.private is not None
+    tensors = {SHARED_PROMPT: shared, SHARED_OFFSETS: offsets}
+    state = ClientState(private, class_offsets=-offsets)
+    text = features_of(sides(encoder, tensors, state, FIXED))
+    assert text.shared is not None and text.private is not None
+    expected = normed(plain.shared.numpy() + offsets), normed(plain.private.numpy() - offsets)
+    np.testing.assert_allclose(text.shared, expected[0], atol=1e-6)
+    np.testing.assert_allclose(text.private, expected[1], atol=1e-6)
+    np.testing.assert_allclose(
+        text.fused, normed(0.75 * expected[0] + 0.25 * expected[1]), atol=1e-6
+    )
+
+
+def test_offsets_without_prompts_move_the_template_and_encode_nothing(
+    encoder: PackedTextEncoder, offsets: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(*_: object) -> None:
+        raise AssertionError("the text tower was asked")
+
+    monkeypatch.setattr(PackedTextEncoder, "__call__", encode)
+    template = given(encoder).template
+    state = ClientState(None, class_offsets=0.5 * offsets)
+    text = features_of(sides(encoder, {SHARED_OFFSETS: offsets}, state, FIXED))
+    shared = normed(template + offsets)
+    np.testing.assert_allclose(text.shared, shared, atol=1e-6)
+    # The private side starts where the shared one is.
+    np.testing.assert_allclose(text.private, normed(shared + 0.5 * offsets), atol=1e-6)
+    alone = features_of(sides(encoder, {}, state, FIXED))
+    np.testing.assert_allclose(alone.fused, normed(template + 0.5 * offsets), atol=1e-6)
+
+
+def test_three_ways_to_say_the_same_offsets(encoder: PackedTextEncoder) -> None:
+    generator = np.random.default_rng(6)
+    u = rows(generator.standard_normal((encoder.n_cls, 2)))
+    v = rows(generator.standard_normal((2, encoder.dim)))
+    given_basis = replace(given(encoder), basis=v)
+    forms: list[SharedTensors] = [
+        {SHARED_OFFSETS: rows(u @ v)},
+        {SHARED_OFFSETS_U: u, SHARED_OFFSETS_V: v},
+        {SHARED_COEFFICIENTS: u},
+    ]
+    found = [
+        features_of(DualPrompt(encoder, form, ClientState(None), FIXED, given_basis)).fused
+        for form in forms
+    ]
+    assert torch.allclose(found[0], found[1], atol=1e-6)
+    assert torch.equal(found[1], found[2])
+    with pytest.raises(ValueError, match="basis"):
+        sides(encoder, forms[2], ClientState(None), FIXED).text_features()
+
+
+def test_decoupled_the_private_side_sees_what_arrived(
+    encoder: PackedTextEncoder, offsets: NDArray[np.float32]
+) -> None:
+    state = ClientState(None, class_offsets=offsets)
+    prompts = DualPrompt(
+        encoder, {SHARED_OFFSETS: offsets}, state, FIXED, given(encoder), decoupled=True
+    )
+    before = prompts.text_features()
+    assert before is not None and before.shared is not None and before.anchor is not None
+    with torch.no_grad():
+        prompts.shared[SHARED_OFFSETS].add_(1.0)
+    after = prompts.text_features()
+    assert after is not None and after.shared is not None and after.anchor is not None
+    assert not torch.equal(after.shared, before.shared)
+    assert torch.equal(after.anchor, before.anchor) and not after.anchor.requires_grad
+    assert torch.equal(after.fused, before.fused)
+    (gradient,) = torch.autograd.grad(
+        after.fused.sum(), prompts.shared[SHARED_OFFSETS], allow_unused=True
+    )
+    assert gradient is None
+
+
+def test_offsets_are_returned_to_be_sent_and_stored(
+    encoder: PackedTextEncoder, offsets: NDArray[np.float32]
+) -> None:
+    tensors = {SHARED_OFFSETS: offsets}
+    prompts = sides(encoder, tensors, ClientState(None, class_offsets=2 * offsets), FIXED)
+    assert prompts.shared_arrays().keys() == {SHARED_OFFSETS}
+    np.testing.assert_array_equal(prompts.shared_arrays()[SHARED_OFFSETS], offsets)
+    stored = prompts.state()
+    np.testing.assert_array_equal(stored.class_offsets, 2 * offsets)
+    assert (stored.private, stored.weight) == (None, None)

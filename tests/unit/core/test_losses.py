@@ -1,6 +1,7 @@
 """Each loss term against numbers worked out by hand, and where its gradient goes."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,17 @@ from torch import Tensor
 from fedrsclip_core.clip.text_encoder import unit
 from fedrsclip_core.config.schema import LossConfig, PromptConfig
 from fedrsclip_core.learning.dual_prompt import TextFeatures, combine, fuse, private_share
-from fedrsclip_core.learning.losses import Batch, PromptLoss, contrast
+from fedrsclip_core.learning.losses import (
+    Batch,
+    ClassTargets,
+    PromptLoss,
+    contrast,
+    cross_modal_alignment,
+    dual_prompt_alignment,
+    own_alignment,
+    scarce_alignment,
+    whitened_alignment,
+)
 
 pytestmark = pytest.mark.unit
 
@@ -203,3 +214,75 @@ def test_gate_weighs_every_class_for_itself() -> None:
     assert torch.allclose(fused[1], PRIVATE[1], atol=1e-12)
     assert torch.allclose(fused[2], SHARED[2], atol=1e-12)
     assert private_share(None, PromptConfig(fusion="fixed", beta=0.9)) == 0.9
+
+
+def test_alignment_of_own_classes_leaves_the_others_free() -> None:
+    private = PRIVATE.clone().requires_grad_()
+    counts = torch.tensor([3, 0, 1])
+    cosines = (SHARED * PRIVATE).sum(dim=1)
+    loss = own_alignment(SHARED, private, counts)
+    assert float(loss) == pytest.approx(1 - float(cosines[0] + cosines[2]) / 2, abs=1e-12)
+    (gradient,) = torch.autograd.grad(loss, private)
+    assert gradient[0].any() and gradient[2].any() and not gradient[1].any()
+
+
+def test_scarce_alignment_weighs_by_images() -> None:
+    counts = torch.tensor([2, 0, 6])
+    apart = 1 - (SHARED * PRIVATE).sum(dim=1)
+    # 2 / (2 + 2) and 2 / (6 + 2)
+    expected = (0.5 * apart[0] + 0.25 * apart[2]) / 2
+    assert float(scarce_alignment(SHARED, PRIVATE, counts)) == pytest.approx(
+        float(expected), abs=1e-12
+    )
+
+
+def test_whitened_alignment_turns_own_classes_to_their_directions() -> None:
+    text = SHARED.clone().requires_grad_()
+    directions = torch.stack([PRIVATE[1], torch.zeros(2), PRIVATE[0]]).double()
+    cosines = (SHARED * directions).sum(dim=1)
+    loss = whitened_alignment(text, directions, torch.tensor([1, 0, 5]), 0.5)
+    expected = 0.5 * (1 - float(cosines[0] + cosines[2]) / 2)
+    assert float(loss) == pytest.approx(expected, abs=1e-12)
+    (gradient,) = torch.autograd.grad(loss, text)
+    assert not gradient[1].any()
+
+
+@pytest.mark.parametrize(
+    ("form", "counts", "expected"),
+    [
+        ("all", [1, 1, 1], dual_prompt_alignment(SHARED, PRIVATE)),
+        ("own", [0, 4, 1], own_alignment(SHARED, PRIVATE, torch.tensor([0, 4, 1]))),
+        ("scarce", [0, 4, 1], scarce_alignment(SHARED, PRIVATE, torch.tensor([0, 4, 1]))),
+    ],
+)
+def test_the_form_of_dpac_is_what_the_configuration_says(
+    form: str, counts: list[int], expected: Tensor
+) -> None:
+    classes = ClassTargets(torch.tensor(counts), torch.zeros_like(SHARED), 1.0)
+    loss = PromptLoss(only(lambda_dpac=1.0, dpac_form=form), SCALE, classes)
+    terms = loss.terms(Batch(FEATURES, LABELS), both())
+    assert float(terms["loss-dpac"]) == pytest.approx(float(expected), abs=1e-12)
+
+
+@pytest.mark.parametrize("form", ["pull", "whitened"])
+def test_the_form_of_cmfac_is_what_the_configuration_says(form: str) -> None:
+    classes = ClassTargets(torch.tensor([1, 2, 0]), PRIVATE, 0.25)
+    loss = PromptLoss(only(lambda_cmfac=1.0, cmfac_form=form), SCALE, classes)
+    text = both()
+    found = float(loss.terms(Batch(FEATURES, LABELS), text)["loss-cmfac"])
+    if form == "pull":
+        expected = cross_modal_alignment(FEATURES, LABELS, text.fused)
+    else:
+        expected = whitened_alignment(text.fused, PRIVATE, classes.counts, 0.25)
+    assert found == pytest.approx(float(expected), abs=1e-12)
+
+
+def test_a_prior_is_added_to_the_logits_of_the_fusion_alone() -> None:
+    prior = torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
+    text = replace(both(), log_prior=prior)
+    plain = both().fused_logits(FEATURES, None, SCALE)
+    assert torch.allclose(text.fused_logits(FEATURES, None, SCALE), plain + prior)
+    with_prior = terms_of(text, only(lambda_fused=1.0, lambda_shared=1.0))
+    without = terms_of(both(), only(lambda_fused=1.0, lambda_shared=1.0))
+    assert with_prior["loss-fused"] != without["loss-fused"]
+    assert with_prior["loss-shared"] == without["loss-shared"]

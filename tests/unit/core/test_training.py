@@ -1,6 +1,7 @@
 """Local training: what moves, what does not, and what it is a function of."""
 
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 
 from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
-from fedrsclip_core.config.schema import Config, OptimizerConfig, PromptConfig
-from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
+from fedrsclip_core.config.schema import Config, LossConfig, OptimizerConfig, PromptConfig
+from fedrsclip_core.config.shared_tensors import SHARED_OFFSETS, SHARED_PROMPT
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.class_statistics import ClassStatistics
+from fedrsclip_core.learning.dual_prompt import Given
 from fedrsclip_core.learning.evaluation import by_mode, classifiers, count_correct
 from fedrsclip_core.learning.prompts import ClientState, initial_offset, initial_weight
 from fedrsclip_core.learning.training import TrainOutcome, cosine, finetune, train_round
@@ -370,3 +372,113 @@ def accuracy(encoder: PackedTextEncoder, private: Prompt, data: FeatureSet) -> f
     found = classifiers(encoder, {}, ClientState(private), PromptConfig(), given(encoder))
     counts = count_correct(found, {"train": data}, np.ones(encoder.n_cls, dtype=bool))
     return counts.correct["train", "personalized"] / len(data)
+
+
+def offsets_config(**loss: object) -> Config:
+    """Shared and private class offsets without prompts."""
+    config = quiet_config()
+    config.prompt = PromptConfig(
+        shared=False, private=False, shared_offsets="full", private_offsets=True
+    )
+    config.prompt.fusion, config.prompt.beta = "fixed", 1.0
+    config.loss = LossConfig(
+        **{"lambda_dpac": 0.0, "lambda_cmfac": 0.0, "shared_gradient": "decoupled"} | loss
+    )
+    config.optimizer.lr, config.optimizer.private_lr = 0.1, 0.1
+    config.optimizer.local_epochs = 10
+    return config
+
+
+def train_offsets(
+    encoder: PackedTextEncoder, data: FeatureSet, config: Config, private: float = 0.0
+) -> TrainOutcome:
+    zeros = np.zeros((encoder.n_cls, encoder.dim), dtype=np.float32)
+    tensors = {SHARED_OFFSETS: zeros}
+    statistics = ClassStatistics(data, encoder.n_cls)
+    return train_round(
+        encoder,
+        tensors,
+        ClientState(None, class_offsets=zeros + np.float32(private)),
+        statistics,
+        config,
+        server_round=1,
+        client_name="client-0",
+        given=Given(given(encoder).template, statistics.log_prior),
+    )
+
+
+def right(encoder: PackedTextEncoder, outcome: TrainOutcome, data: FeatureSet) -> float:
+    found = classifiers(
+        encoder, outcome.shared, outcome.state, offsets_config().prompt, given(encoder)
+    )
+    counts = count_correct(found, {"train": data}, np.ones(encoder.n_cls, dtype=bool))
+    return counts.correct["train", "global"] / len(data)
+
+
+def test_class_offsets_learn_without_the_text_tower(
+    encoder: PackedTextEncoder, data: FeatureSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(*_: object) -> None:
+        raise AssertionError("the text tower was asked")
+
+    before = train_offsets(encoder, data, replace(offsets_config(), seed=0))
+    monkeypatch.setattr(PackedTextEncoder, "__call__", encode)
+    outcome = train_offsets(encoder, data, offsets_config())
+    assert outcome.shared[SHARED_OFFSETS].tobytes() == before.shared[SHARED_OFFSETS].tobytes()
+    assert outcome.state.class_offsets is not None and outcome.state.class_offsets.any()
+    assert right(encoder, outcome, data) > 0.95
+
+
+def test_decoupled_nothing_of_the_private_side_reaches_what_is_sent(
+    encoder: PackedTextEncoder, data: FeatureSet
+) -> None:
+    loss = {"lambda_dpac": 3.0, "lambda_cmfac": 2.0, "cmfac_form": "whitened", "dpac_form": "own"}
+    sent_with = [
+        train_offsets(encoder, data, offsets_config(**loss), private).shared[SHARED_OFFSETS]
+        for private in (0.0, 0.7)
+    ]
+    assert sent_with[0].tobytes() == sent_with[1].tobytes()
+    coupled = [
+        train_offsets(encoder, data, offsets_config(**loss, shared_gradient="coupled"), private)
+        for private in (0.0, 0.7)
+    ]
+    assert (
+        coupled[0].shared[SHARED_OFFSETS].tobytes() != coupled[1].shared[SHARED_OFFSETS].tobytes()
+    )
+
+
+def test_dpac_holds_private_offsets_to_the_shared_side(
+    encoder: PackedTextEncoder, data: FeatureSet
+) -> None:
+    def length(weight: float, form: str) -> float:
+        config = offsets_config(lambda_dpac=weight, dpac_form=form)
+        found = train_offsets(encoder, data, config).state.class_offsets
+        assert found is not None
+        return float(np.linalg.norm(found))
+
+    free = length(0.0, "own")
+    assert length(5.0, "own") < 0.8 * free
+    # Ten images of each class are many: the scarce form pulls a sixth as much.
+    assert length(5.0, "own") < length(5.0, "scarce") < free
+
+
+def test_each_side_has_its_own_learning_rates(encoder: PackedTextEncoder, data: FeatureSet) -> None:
+    config = offsets_config()
+    config.optimizer.offsets_lr, config.optimizer.private_offsets_lr = 0.0, 0.2
+    outcome = train_offsets(encoder, data, config)
+    assert not outcome.shared[SHARED_OFFSETS].any()
+    assert outcome.state.class_offsets is not None and outcome.state.class_offsets.any()
+
+
+def test_fine_tuning_may_learn_a_bias_of_each_class(
+    encoder: PackedTextEncoder, shared: Prompt, data: FeatureSet
+) -> None:
+    config = promptfl()
+    config.prompt.finetune_epochs, config.prompt.finetune_bias = 5, True
+    config.prompt.finetune_lr = 0.1
+    present = FeatureSet(data.features[data.labels < 2], data.labels[data.labels < 2])
+    _, bias = finetune(encoder, shared, present, config, client_name="client-0")
+    assert bias.shape == (encoder.n_cls,)
+    # Classes without an image lose, by as much as the others win together.
+    assert max(bias[2:]) < min(bias[:2])
+    assert bias.sum() == pytest.approx(0.0, abs=1e-4)
