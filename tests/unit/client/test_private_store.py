@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +271,41 @@ def test_a_killed_writer_leaves_the_previous_or_the_new_file() -> None:
         assert (found.private == last).all()
         assert all(entry.endswith(".safetensors") for entry in kept())
         assert 1 <= len(kept()) <= 4
+
+
+OFFSETS = PrivateFormat(
+    clip="c" * 64,
+    classes="k" * 64,
+    n_ctx=0,
+    width=8,
+    fusion="fixed",
+    gate_size=0,
+    offset_classes=3,
+    dim=5,
+)
+
+
+def test_class_offsets_are_stored_without_a_prompt() -> None:
+    offsets = np.random.default_rng(1).standard_normal((3, 5)).astype(np.float32)
+    with opened(OFFSETS) as store:
+        store.save(ClientState(None, class_offsets=offsets), 1)
+        loaded = store.load(1)
+    assert loaded is not None and loaded.class_offsets is not None
+    assert loaded.class_offsets.tobytes() == offsets.tobytes()
+    assert (loaded.private, loaded.weight) == (None, None)
+    assert start_from("demo", "run-1", "client-0", OFFSETS).class_offsets is not None
+
+
+@pytest.mark.parametrize(
+    ("other", "word"),
+    [
+        (FORMAT, "n_ctx is 0, expected 4"),
+        (replace(OFFSETS, offset_classes=4), "offset_classes is 3, expected 4"),
+        (replace(OFFSETS, dim=6), "dim is 5, expected 6"),
+    ],
+)
+def test_offsets_of_another_form_are_foreign(other: PrivateFormat, word: str) -> None:
+    with opened(OFFSETS) as store:
+        store.save(ClientState(None, class_offsets=np.zeros((3, 5), np.float32)), 1)
+    with opened(other) as store, pytest.raises(PrivateStoreError, match=word):
+        store.load(1)
