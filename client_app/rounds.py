@@ -111,7 +111,7 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
     return replace(
         counts,
         seconds=seconds,
-        shared={} if outcome.shared is None else {SHARED_PROMPT: outcome.shared},
+        shared=outcome.shared,
         num_steps=outcome.num_steps,
         losses=outcome.losses,
     )

@@ -267,7 +267,7 @@ def test_zero_shot_only_evaluates(client: Client) -> None:
     client.overrides = ("method=zero_shot", "federation.num_rounds=0")
     reply = evaluated(client.evaluate(0, None, final=True))
     assert {mode for _, mode in reply.correct} == {"zero-shot"}
-    fails(FailureCode.PROTOCOL, lambda: client.train(1, None), because="no prompt to train")
+    fails(FailureCode.PROTOCOL, lambda: client.train(1, None), because="nothing to train")
 
 
 @pytest.mark.parametrize(

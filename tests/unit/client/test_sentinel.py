@@ -37,10 +37,11 @@ WINDOW = 16
 NEAR = 1e-3
 
 
-def marked_prompt() -> NDArray[np.float32]:
+def marked_prompt(rows: int = 4, columns: int = 32) -> NDArray[np.float32]:
     """Return small floats whose low bytes nobody else has."""
-    words = np.arange(4 * 32, dtype=np.uint32) * np.uint32(2654435761)
-    return (np.uint32(0x3C000000) | (words & np.uint32(0x00FFFFFF))).view(np.float32).reshape(4, 32)
+    words = np.arange(1, rows * columns + 1, dtype=np.uint32) * np.uint32(2654435761)
+    floats = (np.uint32(0x3C000000) | (words & np.uint32(0x00FFFFFF))).view(np.float32)
+    return floats.reshape(rows, columns)
 
 
 def windows(data: bytes, size: int = WINDOW) -> set[bytes]:
@@ -101,7 +102,9 @@ class Watch:
             assert MARK.encode() not in data
         for array in self.arrays:
             for state in states:
-                assert state.private is None or np.abs(array - state.private).max() > NEAR
+                for tensor in (state.private, state.class_offsets):
+                    same = tensor is not None and tensor.shape == array.shape
+                    assert not same or np.abs(array - tensor).max() > NEAR
 
 
 @pytest.fixture
@@ -120,6 +123,9 @@ def planted(watch: Watch, server_round: int, run: str = RUN) -> ClientState:
     state = ClientState(marked, weight)
     if expected.rank:
         state = ClientState(None, weight, marked[:, :2].copy(), marked[2:].copy())
+    if expected.offset_classes:
+        offsets = marked_prompt(expected.offset_classes, expected.dim)
+        state = ClientState(None, weight, class_offsets=offsets)
     with open_store("demo", run, "client-0", watch.client.format, lambda _: None) as store:
         store.save(state, server_round)
     return state
@@ -141,6 +147,7 @@ def site_bytes(watch: Watch) -> tuple[list[bytes], list[bytes]]:
     runtime = open_runtime(context.node_config, watch.client.configuration)
     sets = [runtime.features(part, SiteLog("client-0")) for part in PARTS]
     features = [part.features.tobytes() for part in sets]
+    features.append(runtime.statistics(SiteLog("client-0")).directions.tobytes())
     return pixels, features + [p.patches.tobytes() for p in sets if p.patches is not None]
 
 
@@ -163,20 +170,32 @@ def test_the_search_finds_what_it_looks_for(watch: Watch) -> None:
         watch.check([state], [os.urandom(4096)], [])
 
 
-@pytest.mark.parametrize("override", ["prompt.fusion=gate", "method=fedotp", "method=fedpgp"])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("prompt.fusion=gate",),
+        ("method=fedotp",),
+        ("method=fedpgp",),
+        ("method=fedrsclip_plus",),
+        ("method=fedrsclip_plus", "prompt.shared_offsets=full"),
+    ],
+    ids=" ".join,
+)
 def test_a_whole_run_sends_nothing_private(
-    watch: Watch, capfd: pytest.CaptureFixture[str], override: str
+    watch: Watch, capfd: pytest.CaptureFixture[str], overrides: tuple[str, ...]
 ) -> None:
     client = watch.client
-    client.overrides = (override,)
-    for action in ("identity", "prepare", "init"):
+    client.overrides = overrides
+    ((name, shape),) = client.runtime.shared_shapes.items()
+    with_prompt = name == SHARED_PROMPT
+    for action in ("identity", "prepare", *(["init"] * with_prompt)):
         watch.ask(lambda a=action: client.query(a))  # type: ignore[misc]
     states = [planted(watch, 1)]
-    shared = shared_prompt()
+    shared = shared_prompt() if with_prompt else {name: np.zeros(shape, np.float32)}
     for server_round in (2, 3, 4):
-        watch.arrays.append(shared[SHARED_PROMPT])
+        watch.arrays.append(shared[name])
         watch.ask(lambda r=server_round, s=shared: client.train(r, s))  # type: ignore[misc]
-        shared = {SHARED_PROMPT: watch.arrays[-1]}
+        shared = {name: watch.arrays[-1]}
         states.append(client.stored(server_round))
     watch.ask(lambda: client.evaluate(4, shared, final=True))
     assert not watch.codes and len(states) == 4
