@@ -68,13 +68,14 @@ def row_of(cell: Cell, results: Results | None) -> Row:
         for part in PARTS:
             found = accuracy_figures(record[part] if record else None)
             row |= {f"{prefix}{part}_{key}": value for key, value in found.items()}
-    row |= _mean_of_last(cell, results)
+    records = _records(cell)
+    row |= _mean_of_last(cell, results, records)
     # No round changes this one, and the rounds in between do not have it.
     for part in PARTS:
         row[f"{part}_zero_shot"] = _percent(results["zero_shot"][part])
     row |= tally_figures(tallies(cell, results))
     row |= {f"bytes_{way}": results["bytes"][way]["message"] for way in WAYS}
-    row["bytes_per_round"] = payload_per_round(_records(cell))
+    row["bytes_per_round"] = payload_per_round(records)
     row |= {"clients": results["num_clients"], "seconds": results["seconds"]}
     row |= {f"{part}_digest": results["digests"][part] for part in _DIGESTS}
     row["partitions"] = " ".join(map(str, cell.partitions))
@@ -172,13 +173,13 @@ def payload_per_round(records: Sequence[RoundRecord]) -> float | None:
     return sent / trained if trained else None
 
 
-def _mean_of_last(cell: Cell, results: Results) -> Row:
+def _mean_of_last(cell: Cell, results: Results, records: Sequence[RoundRecord]) -> Row:
     """Average what all clients evaluated of the last five rounds; the start is no round."""
     last = results["last"]
     if last is None:
         return last_figures([], [])
     since = max(0, last["round"] - LAST_ROUNDS)
-    known = [r for r in _records(cell) if r["test"] is not None and not r["sampled"]]
+    known = [r for r in records if r["test"] is not None and not r["sampled"]]
     rounds = [r for r in known if r["round"] > since or r["round"] == last["round"]] or [last]
     # Only the final evaluation fine-tunes: what clients have before is the shared prompt.
     tuned = cell.config.prompt.finetune_epochs > 0

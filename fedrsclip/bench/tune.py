@@ -20,8 +20,8 @@ from fedrsclip_core.config.tuned import Table, read_table
 from fedrsclip_core.errors import ConfigError
 
 LAYOUT = Layout(
-    "validation images, last round",
-    main={"global": "val_global", "personalized": "val_personalized"},
+    "validation images, mean over the last five rounds",
+    main={"global": "last5_val_global", "personalized": "last5_val_personalized"},
     more={},
     compared=(),
 )
@@ -94,7 +94,7 @@ def _record(
     mine = [c for c in cells if (c.setting, c.method) == (setting, method)]
     prompt = mine[0].config.prompt
     personal = prompt.private or prompt.finetune_epochs > 0
-    figure = "val_personalized" if personal else "val_global"
+    figure = "last5_val_personalized" if personal else "last5_val_global"
     scores = []
     for number in range(len(bench.trials[method])):
         trial = (setting, method, f"trial {number}")

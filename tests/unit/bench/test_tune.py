@@ -60,7 +60,10 @@ class FakeRunner:
         fine = "prompt.finetune_lr=0.2" in cell.overrides
         names = {"setting": cell.setting, "method": cell.method, "variant": cell.variant}
         seed = cell.seed - 100.5
-        return names | {"val_global": score + seed, "val_personalized": 70.0 + fine + seed}
+        figures = {"global": score + seed, "personalized": 70.0 + fine + seed}
+        # The last round alone would choose the others.
+        alone = {f"val_{mode}": -value for mode, value in figures.items()}
+        return names | alone | {f"last5_val_{mode}": value for mode, value in figures.items()}
 
 
 def runner(tmp_path: Path, *more: str) -> FakeRunner:
