@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedrsclip.bench import optional
 from fedrsclip.bench.baselines import names as baselines
+from fedrsclip.bench.optional import MIN_PAIRS
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.overrides import key_of, split_site_overrides
 from fedrsclip_core.errors import ConfigError
@@ -164,6 +165,7 @@ def _check(bench: BenchConfig) -> None:
             "set bench.reference=null"
         )
     _check_baselines(bench)
+    _check_pairs(bench)
 
 
 def _check_baselines(bench: BenchConfig) -> None:
@@ -175,6 +177,12 @@ def _check_baselines(bench: BenchConfig) -> None:
             raise ConfigError(f"{name} is a baseline: take it out of bench.methods")
         if name in baselines.BY_SCIKIT_LEARN:
             optional.check(f"the baseline {name}")
+
+
+def _check_pairs(bench: BenchConfig) -> None:
+    """Say before anything runs what the tables will need."""
+    if bench.reference is not None and len(bench.seeds) >= MIN_PAIRS:
+        optional.check(f"a table of differences over {MIN_PAIRS} seeds or more")
 
 
 def _nested(bench: BenchConfig) -> list[str]:

@@ -4,6 +4,9 @@ from importlib.util import find_spec
 
 from fedrsclip_core.errors import ConfigError
 
+MIN_PAIRS = 6
+"""Seeds from which on a table of differences has p-values, which SciPy computes."""
+
 _PACKAGES = {"sklearn": "scikit-learn", "scipy": "scipy"}
 
 

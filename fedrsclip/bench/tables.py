@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fedrsclip.bench.figures import Row
-from fedrsclip.bench.summary import paired, summarise, text
+from fedrsclip.bench.summary import difference_text, paired, summarise, text
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,10 @@ STANDARD = Layout(
     },
     compared=("global", "personalized", "worst", "own classes"),
 )
+
+
+PAIRED = "paired over seeds; seeds up:down, p of a two-sided Wilcoxon test from 6 pairs on"
+"""What a table of differences says about them."""
 
 
 @dataclass(frozen=True)
@@ -163,12 +167,12 @@ def _differences(
         others = methods.get(label(found[0] | {"method": reference}), [])
         if found[0]["method"] != reference:
             rows.append((name, *(_difference(found, others, f, num_seeds) for f in figures)))
-    title = f"{setting}: minus {reference}, paired over seeds"
+    title = f"{setting}: minus {reference}, {PAIRED}"
     return Table(title, ("method", *layout.compared), tuple(rows))
 
 
 def _difference(rows: Sequence[Row], others: Sequence[Row], figure: str, num_seeds: int) -> str:
-    return text(paired(rows, others, figure), num_seeds, signed=True)
+    return difference_text(paired(rows, others, figure), num_seeds)
 
 
 def _line(cells: Sequence[str]) -> str:

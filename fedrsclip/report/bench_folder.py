@@ -6,7 +6,7 @@ from math import isfinite
 from pathlib import Path
 
 from fedrsclip.bench.folder import BenchDescription, BenchFolder, CsvRow, is_cell, is_completed
-from fedrsclip.bench.summary import Summary, paired
+from fedrsclip.bench.summary import Difference, paired
 from fedrsclip.bench.tables import STANDARD, Layout, label
 from fedrsclip.report.reading import Json, State, without_paths
 from fedrsclip_core.runs.records import UnreadableError
@@ -74,7 +74,7 @@ class Bench:
 
     def differences(
         self, setting: str, figures: Mapping[str, str]
-    ) -> dict[str, dict[str, Summary | None]]:
+    ) -> dict[str, dict[str, Difference | None]]:
         """Return by method and title the summary of its differences to the reference."""
         methods = self.of(setting)
         return {

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fedrsclip.bench.summary import Summary, summarise, text
+from fedrsclip.bench.summary import Summary, difference_text, summarise, text
+from fedrsclip.bench.tables import PAIRED, latex
 from fedrsclip.bench.tables import Table as Plain
-from fedrsclip.bench.tables import latex
 from fedrsclip.report import bench_figures
 from fedrsclip.report.bench_folder import Bench
 from fedrsclip.report.drawing import drawing
@@ -95,10 +95,10 @@ def differences(bench: Bench, setting: str) -> Marked | None:
         return None
     figures = {t: bench.layout.main[t] for t in bench.layout.compared if t in bench.layout.main}
     rows = [
-        (name, [Field(text(one, bench.num_seeds, signed=True)) for one in found.values()])
+        (name, [Field(difference_text(one, bench.num_seeds)) for one in found.values()])
         for name, found in bench.differences(setting, figures).items()
     ]
-    title = f"Minus {bench.reference}, paired over seeds"
+    title = f"Minus {bench.reference}, {PAIRED}"
     return Marked(title, ("method", *figures), rows) if rows else None
 
 

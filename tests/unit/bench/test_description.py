@@ -121,6 +121,9 @@ def test_without_the_optional_packages_there_is_one_sentence(
     assert describe(["bench=demo"]).bench.baselines  # none of them needs more
     with pytest.raises(ConfigError) as caught:
         describe(["bench=demo", "bench.baselines=[local_lda]"])
+    with pytest.raises(ConfigError, match="a table of differences over 6 seeds or more needs"):
+        describe(["bench=demo", "bench.seeds=[0,1,2,3,4,5]"])
+    assert describe(["bench=demo", "bench.seeds=[0,1,2,3,4,5]", "bench.reference=null"])
     assert "local_lda needs scikit-learn and scipy: pip install 'fedrsclip[bench]'" in str(
         caught.value
     )

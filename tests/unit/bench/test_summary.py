@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fedrsclip.bench.figures import Row
-from fedrsclip.bench.summary import paired, summarise, text
+from fedrsclip.bench.summary import Difference, difference_text, paired, summarise, text
 from fedrsclip.bench.tables import latex, markdown, sources, tables
 
 pytestmark = pytest.mark.unit
@@ -44,6 +44,43 @@ def test_an_unfinished_cell_is_no_pair() -> None:
     assert paired([row("a", 0, None)], [row("b", 0, None)], "test_global") is None
 
 
+def of_seeds(*values: float) -> list[Row]:
+    return [row("a", seed, value) for seed, value in enumerate(values)]
+
+
+def differing_by(*values: float) -> Difference:
+    found = paired(of_seeds(*values), of_seeds(*[0.0] * len(values)), "test_global")
+    assert found is not None
+    return found
+
+
+def test_wilcoxons_test_from_six_pairs_on() -> None:
+    assert differing_by(1, 2, 3, 4, 5).p is None
+    # Of 2^6 signs two are as one-sided as this.
+    assert differing_by(1, 2, 3, 4, 5, 6).p == pytest.approx(2 / 64)
+    assert differing_by(-1, -2, -3, -4, -5, -6).p == pytest.approx(2 / 64)
+    # Ranks below zero sum up to 1: {} and {1} on either side.
+    assert differing_by(-1, 2, 3, 4, 5, 6).p == pytest.approx(4 / 64)
+    assert differing_by(*[0.0] * 6).p == 1
+
+
+def test_seeds_up_and_down() -> None:
+    found = differing_by(0.5, -2, 0, 1)
+    assert (found.up, found.down, found.number) == (2, 1, 4)
+    # Equal but for the last bits.
+    found = differing_by(0.1 + 0.2 - 0.3, 1)
+    assert (found.up, found.down) == (1, 0)
+
+
+def test_text_of_a_difference() -> None:
+    six = differing_by(1, 2, 3, 4, 5, 6)
+    assert difference_text(six, 6) == "+3.5 ± 1.9, 6:0, p=0.031"
+    assert difference_text(six, 8) == "+3.5 ± 1.9 (n=6), 6:0, p=0.031"
+    assert difference_text(differing_by(-1, 2), 2) == "+0.5 ± 2.1, 1:1"
+    assert difference_text(differing_by(-1), 1) == "-1.0"
+    assert difference_text(None, 2) == ""
+
+
 def test_text() -> None:
     assert text(summarise([1.0, 2.0, 6.0]), 3) == "3.0 ± 2.6"
     assert text(summarise([1.0, 2.0, 6.0]), 5) == "3.0 ± 2.6 (n=3)"
@@ -59,7 +96,7 @@ def test_tables_leave_out_what_is_not_known() -> None:
     assert main.rows[1] == ("local", *[""] * 6)
     assert more.rows[2] == ("fedrsclip", *[""] * 10)
     assert differences.rows == (
-        ("promptfl", "-1.0 ± 2.8", "", "", ""),
+        ("promptfl", "-1.0 ± 2.8, 1:1", "", "", ""),
         ("local", "", "", "", ""),
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fedrsclip.bench.tables import PAIRED
 from fedrsclip.report import write_report
 from tests.unit.report import folders, svgs
 
@@ -41,8 +42,8 @@ def test_the_csv_has_every_mean_and_difference(page: str) -> None:
     rows = list(csv.DictReader(io.StringIO(area(page, "CSV"))))
     values = {(r["table"], r["method"], r["figure"]): r["value"] for r in rows}
     assert values["Test images, last round", "fedrsclip", "personalized"] == "72.0 ± 2.8"
-    paired = "Minus fedrsclip, paired over seeds"
-    assert values[paired, "promptfl", "personalized"] == "-30.0 ± 0.0"
+    paired = f"Minus fedrsclip, {PAIRED}"
+    assert values[paired, "promptfl", "personalized"] == "-30.0 ± 0.0, 0:2"
     assert values[paired, "fedrsclip_without_dpac", "global"] == "-1.0 (n=1)"
 
 
