@@ -109,6 +109,45 @@ def _record(
     file, experiment = description.tuned_file, _experiment(bench, setting)
     write_table(file, merged_tables(read_table(file), {experiment: {method: values}}))
     runner.echo(f"recorded trial {best} of {experiment} {method} in {file}")
+    for sentence in at_the_edge(bench.trials[method], best):
+        runner.echo(f"{experiment} {method}: {sentence}")
+
+
+def at_the_edge(trials: Sequence[Sequence[str]], best: int) -> list[str]:
+    """Say which numbers of a trial are the smallest or largest tried: a better one may be beyond.
+
+    The one to add continues the steps of those that there are. Zero is an end and no edge.
+
+    Parameters
+    ----------
+    trials : Sequence[Sequence[str]]
+        The overrides of each trial.
+    best : int
+        Which of them was chosen.
+    """
+    tried: dict[str, set[float]] = {}
+    for text in (text for trial in trials for text in trial):
+        if (number := _number(text)) is not None:
+            tried.setdefault(key_of(text), set()).add(number)
+    found = []
+    for text in trials[best]:
+        number, values = _number(text), sorted(tried.get(key_of(text), ()))
+        if number is None or len(values) < 2 or number not in (values[0], values[-1]):
+            continue
+        neighbour = values[1] if number == values[0] else values[-2]
+        if number > 0:
+            beyond = (
+                f"add {number * number / neighbour:.2g}" if neighbour > 0 else "add larger ones"
+            )
+            found.append(f"{text} is the edge of its trials: {beyond}")
+    return found
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.partition("=")[2])
+    except ValueError:
+        return None
 
 
 def _table(description: Description) -> Table:

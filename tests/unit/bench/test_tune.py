@@ -11,6 +11,7 @@ from fedrsclip.bench.description import Description, describe
 from fedrsclip.bench.figures import Row
 from fedrsclip.bench.runner import Failures
 from fedrsclip.bench.tables import Layout
+from fedrsclip.bench.tune import at_the_edge
 from fedrsclip.run.own_tuning import write_table
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.tuned import read_table
@@ -46,6 +47,7 @@ class FakeRunner:
         self.description = description
         self.ran: list[list[Cell]] = []
         self.lines: list[str] = []
+        self.other_scores: dict[str, float] = {}
 
     def echo(self, line: str) -> None:
         self.lines.append(line)
@@ -56,7 +58,8 @@ class FakeRunner:
         return [self._row(cell) for cell in cells], {}
 
     def _row(self, cell: Cell) -> Row:
-        score = next((SCORES[text] for text in cell.overrides if text in SCORES), 0.0)
+        scores = SCORES | self.other_scores
+        score = next((scores[text] for text in cell.overrides if text in scores), 0.0)
         fine = "prompt.finetune_lr=0.2" in cell.overrides
         names = {"setting": cell.setting, "method": cell.method, "variant": cell.variant}
         seed = cell.seed - 100.5
@@ -86,6 +89,35 @@ def test_the_best_trial_is_recorded_and_built_upon(tmp_path: Path) -> None:
     based = [c for c in second if c.method == "promptfl_ft"]
     assert len(based) == 4
     assert all("optimizer.lr=0.3" in c.overrides for c in based)
+
+
+TRIALS = [
+    ["optimizer.lr=0.5", "loss.lambda_dpac=0.0", "loss.dpac_form=own"],
+    ["optimizer.lr=1.0", "loss.lambda_dpac=2.0", "loss.dpac_form=all"],
+    ["optimizer.lr=2.0", "loss.lambda_dpac=1.0", "loss.dpac_form=all", "optimizer.momentum=0.9"],
+]
+
+
+@pytest.mark.parametrize(
+    ("best", "expected"),
+    [
+        (0, ["optimizer.lr=0.5 is the edge of its trials: add 0.25"]),
+        (1, ["loss.lambda_dpac=2.0 is the edge of its trials: add 4"]),
+        (2, ["optimizer.lr=2.0 is the edge of its trials: add 4"]),
+    ],
+)
+def test_a_choice_at_the_edge_is_told(best: int, expected: list[str]) -> None:
+    assert at_the_edge(TRIALS, best) == expected
+
+
+def test_a_choice_at_the_edge_is_recorded_all_the_same(tmp_path: Path) -> None:
+    one = runner(tmp_path, "bench.methods=[promptfl]", "bench.based_on={}")
+    one.other_scores = {"optimizer.lr=0.5": 50.0}
+    tuning.tune(one)  # type: ignore[arg-type]
+    words = "uc_merced_uniform promptfl: optimizer.lr=0.5 is the edge of its trials: add 0.83"
+    assert words in one.lines
+    chosen = read_table(paths.tuned_file())["uc_merced_uniform"]["promptfl"]
+    assert chosen == {"optimizer.lr": 0.5}
 
 
 def test_a_trial_replaces_what_it_builds_on(tmp_path: Path) -> None:
