@@ -17,7 +17,13 @@ from flwr.app import Array, RecordDict
 
 from fedrsclip.cli import parsers
 from fedrsclip_core.config.schema import Config
-from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
+from fedrsclip_core.config.shared_tensors import (
+    NAMES,
+    SHARED_OFFSETS,
+    SHARED_OFFSETS_U,
+    SHARED_OFFSETS_V,
+    SHARED_PROMPT,
+)
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.runs.records import Description, Results, RoundRecord, SplitRecord
@@ -25,6 +31,12 @@ from fedrsclip_core.wire import messages, records
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 _WIDTH = "100"
+_SHAPES = {
+    SHARED_PROMPT: "(n_ctx, width)",
+    SHARED_OFFSETS: "(classes, projection)",
+    SHARED_OFFSETS_U: "(classes, rank)",
+    SHARED_OFFSETS_V: "(rank, projection)",
+}
 _DEFAULT_OPTION = re.compile(r"^  - (\w+): (\w+)$", re.MULTILINE)
 
 
@@ -79,9 +91,8 @@ def command_line() -> str:
 
 def wire() -> str:
     """Return what each message holds, read from one that the code itself has packed."""
-    shared = np.zeros((4, 512), np.float32)
     lines = [f"Protocol version {messages.PROTOCOL_VERSION}.", ""]
-    for title, content in _examples(shared):
+    for title, content in _examples():
         lines += [f"## {title}", "", "| record | key | type |", "|---|---|---|"]
         lines += [f"| `{record}` | `{key}` | {kind} |" for record, key, kind in _entries(content)]
         lines += [""]
@@ -119,7 +130,8 @@ def _typed_dicts(kind: Any) -> Iterator[Any]:
         yield from _typed_dicts(inner)
 
 
-def _examples(shared: np.ndarray) -> Iterator[tuple[str, RecordDict]]:
+def _examples() -> Iterator[tuple[str, RecordDict]]:
+    shared = {name: np.zeros((1, 1), np.float32) for name in NAMES}
     identity = messages.Identity(
         client_name="north",
         partition_id=0,
@@ -137,7 +149,7 @@ def _examples(shared: np.ndarray) -> Iterator[tuple[str, RecordDict]]:
     reply = messages.RoundReply(
         num_examples=1,
         seconds=1.0,
-        shared={SHARED_PROMPT: shared},
+        shared=shared,
         num_steps=1,
         losses=dict.fromkeys(messages.LOSS_TERMS, 1.0),
         correct={(p, m): 1 for p in messages.EVAL_PARTS for m in messages.EVAL_MODES},
@@ -150,10 +162,8 @@ def _examples(shared: np.ndarray) -> Iterator[tuple[str, RecordDict]]:
         f"Reply to `{messages.QUERY_IDENTITY}` and `{messages.QUERY_PREPARE}`",
         records.pack_identity(identity),
     )
-    yield f"Reply to `{messages.QUERY_INIT}`", records.pack_init(shared)
-    request = messages.RoundRequest(
-        server_round=1, run_name="first", shared={SHARED_PROMPT: shared}
-    )
+    yield f"Reply to `{messages.QUERY_INIT}`", records.pack_init(shared[SHARED_PROMPT])
+    request = messages.RoundRequest(server_round=1, run_name="first", shared=shared)
     yield (
         f"Request: `{messages.TRAIN}`, `{messages.EVALUATE}`",
         records.pack_round_request(request, "{}"),
@@ -166,7 +176,7 @@ def _entries(content: RecordDict) -> Iterator[tuple[str, str, str]]:
     for name, record in content.items():
         for key, value in record.items():
             if isinstance(value, Array):
-                yield name, key, f"{value.dtype} `(n_ctx, width)`"
+                yield name, key, f"{value.dtype} `{_SHAPES[key]}`"
             else:
                 yield name, key, type(value).__name__
 

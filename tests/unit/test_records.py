@@ -3,13 +3,21 @@
 import io
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
+from fedrsclip_core.config.shared_tensors import (
+    SHARED_OFFSETS,
+    SHARED_OFFSETS_U,
+    SHARED_OFFSETS_V,
+    SHARED_PROMPT,
+    Shapes,
+    SharedTensors,
+)
 from fedrsclip_core.errors import WireError
 from fedrsclip_core.wire.messages import DIGEST_PARTS, Identity, RoundReply, RoundRequest
 from fedrsclip_core.wire.records import (
@@ -37,6 +45,11 @@ pytestmark = [pytest.mark.unit, pytest.mark.flower]
 SHAPE = (4, 8)
 SHARED = np.arange(32, dtype=np.float32).reshape(SHAPE)
 SHAPES = {SHARED_PROMPT: SHAPE}
+SEVERAL = {
+    SHARED_PROMPT: SHARED,
+    SHARED_OFFSETS_U: np.arange(6, dtype=np.float32).reshape(3, 2),
+    SHARED_OFFSETS_V: np.arange(12, dtype=np.float32).reshape(2, 6),
+}
 IDENTITY = Identity(
     client_name="site-1",
     partition_id=2,
@@ -60,6 +73,10 @@ REPLY = RoundReply(
     correct={("test", "global"): 7, ("val", "personalized-own"): 2},
     total={"val": 3, "test": 20},
 )
+
+
+def shapes_of(shared: SharedTensors) -> Shapes:
+    return {name: (len(tensor), tensor.shape[1]) for name, tensor in shared.items()}
 
 
 def array_record(
@@ -145,10 +162,10 @@ def test_init_carries_arrays_only() -> None:
         unpack_init(content, SHAPE)
 
 
-@pytest.mark.parametrize("shared", [{SHARED_PROMPT: SHARED}, {}])
+@pytest.mark.parametrize("shared", [{SHARED_PROMPT: SHARED}, SEVERAL, {}])
 def test_round_request_round_trip(shared: SharedTensors) -> None:
     request = RoundRequest(3, "run", shared, final=True, proximal_mu=0.5)
-    back = unpack_round_request(pack_round_request(request, "{}"), SHAPES if shared else {})
+    back = unpack_round_request(pack_round_request(request, "{}"), shapes_of(shared))
     assert replace(back, shared={}) == replace(request, shared={})
     np.testing.assert_equal(back.shared, shared)
 
@@ -157,6 +174,39 @@ def test_round_reply_round_trip() -> None:
     back = unpack_round_reply(pack_round_reply(REPLY, with_arrays=True), SHAPES)
     assert replace(back, shared={}) == replace(REPLY, shared={})
     np.testing.assert_equal(back.shared, REPLY.shared)
+
+
+def test_the_order_of_what_travels_does_not_matter() -> None:
+    content = pack_round_reply(replace(REPLY, shared=SEVERAL), with_arrays=True)
+    content[ARRAYS] = ArrayRecord(dict(reversed(content.array_records[ARRAYS].items())))
+    back = unpack_round_reply(content, shapes_of(SEVERAL)).shared
+    assert list(back) == list(SEVERAL)
+    np.testing.assert_equal(back, SEVERAL)
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value[:-1].copy(), "is not declared with shape"),
+        (lambda value: value.astype(np.float64), "is not declared as float32"),
+        (lambda value: value * np.float32("nan"), "holds NaN or infinity"),
+    ],
+)
+def test_each_tensor_is_checked_by_its_name(
+    name: str, change: Callable[[np.ndarray], np.ndarray], message: str
+) -> None:
+    content = pack_round_reply(replace(REPLY, shared=SEVERAL), with_arrays=True)
+    content[ARRAYS][name] = Array(change(SEVERAL[name]))
+    with pytest.raises(WireError, match=f"^{name} {message}"):
+        unpack_round_reply(content, shapes_of(SEVERAL))
+
+
+@pytest.mark.parametrize("shared", [SHAPES, {SHARED_OFFSETS: (3, 6)}])
+def test_other_tensors_than_the_method_shares_are_refused(shared: Shapes) -> None:
+    content = pack_round_reply(replace(REPLY, shared=SEVERAL), with_arrays=True)
+    with pytest.raises(WireError, match=r"arrays are {shared_offsets_u, .*}, expected {"):
+        unpack_round_reply(content, shared)
 
 
 def test_an_evaluation_carries_no_arrays() -> None:

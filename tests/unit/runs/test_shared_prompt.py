@@ -1,5 +1,6 @@
 """The file of the shared prompt: written and read by the same module, refused if it differs."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,11 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
+from fedrsclip_core.config.shared_tensors import (
+    SHARED_OFFSETS_U,
+    SHARED_OFFSETS_V,
+    SHARED_PROMPT,
+)
 from fedrsclip_core.runs.shared_prompt import (
     NoSharedPromptError,
     SharedPrompt,
@@ -58,6 +63,29 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     found = read_shared_prompt(path)
     np.testing.assert_equal(found.shared, PROMPT.shared)
     assert (found.dtype, found.templates, found.server_round) == ("float32", (), 0)
+
+
+def test_offsets_without_a_prompt_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.safetensors"
+    tensors = {SHARED_OFFSETS_U: TENSOR[:, :2], SHARED_OFFSETS_V: TENSOR[:2]}
+    write_shared_prompt(path, replace(PROMPT, shared=tensors))
+    found = read_shared_prompt(path)
+    assert list(found.shared) == list(tensors)
+    np.testing.assert_equal(found.shared, tensors)
+    assert json.loads(metadata_of(path)["tensors"]) == list(tensors)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [('["gate"]', "is damaged"), ("[]", "its tensors are"), ('["shared_offsets"]', "is damaged")],
+)
+def test_tensors_that_cannot_be_are_damage(tmp_path: Path, tensors: str, said: str) -> None:
+    path = tmp_path / "prompt.safetensors"
+    write_shared_prompt(path, PROMPT)
+    metadata = metadata_of(path) | {"tensors": tensors}
+    save_file({"shared_prompt": TENSOR, "gate": TENSOR}, path, metadata)
+    with pytest.raises(NoSharedPromptError, match=said):
+        read_shared_prompt(path)
 
 
 @pytest.mark.parametrize("key", ["class_names", "words", "model", "hub_id", "revision", "clip"])

@@ -60,6 +60,16 @@ def counts(changes: dict[str, int]) -> Handler:
     return handler
 
 
+def one_array(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Handler:
+    """Change one of the tensors that a client sends."""
+
+    def handler(partition, message, answer):  # type: ignore[no-untyped-def]
+        answer[ARRAYS][name] = Array(change(answer[ARRAYS][name].numpy()))
+        return answer
+
+    return handler
+
+
 def arrays(change: Callable[[np.ndarray], dict[str, np.ndarray]]) -> Handler:
     def handler(partition, message, answer):  # type: ignore[no-untyped-def]
         value = answer[ARRAYS][SHARED_PROMPT].numpy()

@@ -7,7 +7,7 @@ import pytest
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.wire.messages import PROTOCOL_VERSION, QUERY_IDENTITY, QUERY_PREPARE, TRAIN
 from tests.unit.server.fake_runs import failed, go, raise_failure, raise_secret
-from tests.unit.server.fakes import WIDTH, Fakes, small_config
+from tests.unit.server.fakes import DIM, WIDTH, Fakes, small_config
 
 pytestmark = pytest.mark.unit
 
@@ -51,13 +51,17 @@ def test_other_code_in_a_deployment_refuses_that_client() -> None:
     assert "its code differs from the server's" in outcome.results["refused"]["client-2"]
 
 
-def test_another_protocol_and_another_width_are_refused() -> None:
-    fakes = Fakes(small_config(num_rounds=1), num_clients=4)
+def test_another_protocol_and_other_sizes_are_refused() -> None:
+    fakes = Fakes(small_config(num_rounds=1), num_clients=8)
     fakes.identities[0] = {"protocol": PROTOCOL_VERSION + 1}
     fakes.identities[1] = {"width": WIDTH + 1}
+    fakes.identities[2] = {"dim": DIM + 1}
+    fakes.identities[3] = {"num_classes": 4}
     refused = go(fakes, deployed=True).results["refused"]
     assert f"protocol {PROTOCOL_VERSION + 1}" in refused["client-0"]
     assert f"text width is {WIDTH + 1}" in refused["client-1"]
+    assert f"projection size is {DIM + 1}, the others' is {DIM}" in refused["client-2"]
+    assert "number of classes is 4, the others' is 3" in refused["client-3"]
 
 
 def test_double_names_and_partitions_are_refused() -> None:

@@ -1,10 +1,17 @@
 """Flower's aggregators: each runs, gives float32, and sees exactly what it should."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from fedrsclip_core.config.schema import StrategyConfig
-from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
+from fedrsclip_core.config.shared_tensors import (
+    SHARED_OFFSETS_U,
+    SHARED_OFFSETS_V,
+    SHARED_PROMPT,
+    SharedTensors,
+)
 from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.errors import ConfigError, RunError
 from fedrsclip_core.wire.messages import RoundReply
@@ -13,8 +20,8 @@ from tests.unit.server.fakes import Fakes, small_config
 
 pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
-SHAPE = (4, 8)
-START = {SHARED_PROMPT: np.zeros(SHAPE, dtype=np.float32)}
+SHAPES = {SHARED_PROMPT: (4, 8), SHARED_OFFSETS_U: (3, 2), SHARED_OFFSETS_V: (2, 6)}
+START = {name: np.zeros(shape, dtype=np.float32) for name, shape in SHAPES.items()}
 NODES = [11, 12, 13]
 
 
@@ -28,7 +35,7 @@ def replies(*values: float, weights: tuple[int, ...] = (10, 20, 30)) -> list[Rou
         RoundReply(
             num_examples=weight,
             seconds=0.0,
-            shared={SHARED_PROMPT: np.full(SHAPE, value, np.float32)},
+            shared={name: np.full(shape, value, np.float32) for name, shape in SHAPES.items()},
         )
         for value, weight in zip(values, weights, strict=False)
     ]
@@ -45,7 +52,11 @@ def one_round(
 ) -> SharedTensors:
     grid = Fakes(small_config()).grid()
     aggregator.configure(server_round, shared, NODES, grid)
-    return aggregator.aggregate(server_round, replies(*values), {SHARED_PROMPT: SHAPE})
+    return aggregator.aggregate(server_round, replies(*values), SHAPES)
+
+
+def bits(shared: SharedTensors) -> dict[str, bytes]:
+    return {name: tensor.tobytes() for name, tensor in shared.items()}
 
 
 def test_the_closed_tables_agree() -> None:
@@ -58,11 +69,10 @@ def test_every_aggregator_runs_and_gives_float32(name: str) -> None:
     shared = START
     for server_round in (1, 2, 3):
         shared = one_round(aggregator, shared, server_round, 1.0, 2.0, 3.0)
-        prompt = shared[SHARED_PROMPT]
-        assert prompt.dtype == np.float32
-        assert prompt.shape == SHAPE
-        assert np.isfinite(prompt).all()
-    assert prompt.any()
+        assert {name: tensor.shape for name, tensor in shared.items()} == SHAPES
+        assert all(tensor.dtype == np.float32 for tensor in shared.values())
+        assert all(np.isfinite(tensor).all() for tensor in shared.values())
+    assert all(tensor.any() for tensor in shared.values())
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
@@ -81,7 +91,7 @@ def test_a_restored_aggregator_goes_on_with_equal_bits(name: str) -> None:
     second.restore({key: array.copy() for key, array in first.state().items()})
     for server_round, sent in enumerate(values[2:], start=3):
         half = one_round(second, half, server_round, *sent)
-    assert half[SHARED_PROMPT].tobytes() == shared[SHARED_PROMPT].tobytes()
+    assert bits(half) == bits(shared)
     assert first.state().keys() == second.state().keys()
 
 
@@ -90,10 +100,9 @@ def test_the_state_matters(name: str) -> None:
     first, forgetful = (Aggregator(build(with_memory(name))) for _ in range(2))
     shared = one_round(first, START, 1, 1.0, 2.0, 3.0)
     assert first.state()
-    assert (
-        one_round(first, shared, 2, 1.0, 2.0, 5.0)[SHARED_PROMPT].tobytes()
-        != one_round(forgetful, shared, 2, 1.0, 2.0, 5.0)[SHARED_PROMPT].tobytes()
-    )
+    remembered = bits(one_round(first, shared, 2, 1.0, 2.0, 5.0))
+    forgotten = bits(one_round(forgetful, shared, 2, 1.0, 2.0, 5.0))
+    assert all(remembered[name] != forgotten[name] for name in SHAPES)
 
 
 def test_the_state_of_another_strategy_is_refused() -> None:
@@ -101,6 +110,29 @@ def test_the_state_of_another_strategy_is_refused() -> None:
     one_round(other, START, 1, 1.0, 2.0, 3.0)
     with pytest.raises(RunError, match="FedAvg knows no current_arrays, momentum_vector"):
         Aggregator(build(StrategyConfig())).restore(other.state())
+
+
+@pytest.mark.parametrize("name", ["fedavgm", "fedadam"])
+def test_the_state_of_a_version_that_shared_the_prompt_alone_is_understood(name: str) -> None:
+    """Such a checkpoint names the attribute only."""
+    whole = Aggregator(build(with_memory(name)))
+    shared = one_round(whole, START, 1, 1.0, 2.0, 3.0)
+    earlier = {
+        key.removesuffix(f".{SHARED_PROMPT}"): array
+        for key, array in whole.state().items()
+        if key.endswith(SHARED_PROMPT)
+    }
+    restored = Aggregator(build(with_memory(name)))
+    restored.restore(earlier)
+    grid = Fakes(small_config()).grid()
+    restored.configure(2, {SHARED_PROMPT: shared[SHARED_PROMPT]}, NODES, grid)
+    sent = [
+        replace(reply, shared={SHARED_PROMPT: reply.shared[SHARED_PROMPT]})
+        for reply in replies(2.5, -1.0, 0.5)
+    ]
+    alone = restored.aggregate(2, sent, {SHARED_PROMPT: SHAPES[SHARED_PROMPT]})
+    expected = one_round(whole, shared, 2, 2.5, -1.0, 0.5)
+    assert alone[SHARED_PROMPT].tobytes() == expected[SHARED_PROMPT].tobytes()
 
 
 def test_fedavg_is_the_mean_weighted_by_examples() -> None:
@@ -155,7 +187,7 @@ def test_a_result_that_is_not_finite_fails_and_leaves_the_state() -> None:
     grid = Fakes(small_config()).grid()
     aggregator.configure(1, START, NODES, grid)
     with pytest.raises(RunError, match="FedAdam gave nothing to share"):
-        aggregator.aggregate(1, replies(1.0, 2.0, 3.0), {SHARED_PROMPT: SHAPE})
+        aggregator.aggregate(1, replies(1.0, 2.0, 3.0), SHAPES)
     assert aggregator.strategy.m_t is None  # type: ignore[attr-defined]
 
 

@@ -1,16 +1,23 @@
 """Replies outside the contract are dropped, named and counted."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from flwr.app import MetricRecord, RecordDict
 
-from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
+from fedrsclip_core.config.shared_tensors import (
+    SHARED_OFFSETS_U,
+    SHARED_OFFSETS_V,
+    SHARED_PROMPT,
+)
 from fedrsclip_core.wire.messages import TRAIN
 from fedrsclip_core.wire.records import NUM_EXAMPLES
 from tests.unit.server.fake_runs import (
     arrays,
     counts,
     go,
+    one_array,
     raise_failure,
     raise_secret,
     records,
@@ -85,6 +92,28 @@ def test_a_bad_reply_is_dropped_named_and_not_aggregated(case: str) -> None:
     assert outcome.results["dropped"] == {"total": 1, "clients": {"client-1": {code: 1}}}
     assert any("dropped client client-1" in line for line in lines)
     assert "secret" not in "".join(lines) + (outcome.folder / "results.json").read_text()
+
+
+@pytest.mark.parametrize("name", [SHARED_PROMPT, SHARED_OFFSETS_U, SHARED_OFFSETS_V])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda v: v[:1, :1].copy(), "bad-reply: {} is not declared with shape"),
+        (lambda v: v.astype(np.float64), "bad-reply: {} is not declared as float32"),
+        (lambda v: v * np.float32("nan"), "bad-reply: {} holds NaN or infinity"),
+        (lambda v: v + np.float32(1e6), "bad-reply: the norm of {} is"),
+    ],
+)
+def test_each_shared_tensor_is_checked(
+    name: str, change: Callable[[np.ndarray], np.ndarray], reason: str
+) -> None:
+    config = small_config(num_rounds=1)
+    config.prompt.shared_offsets = "rank:2"
+    outcome = go(Fakes(config, scripts={(TRAIN, 1): one_array(name, change)}))
+    dropped = records(outcome.folder)[1]["clients"]["dropped"]
+    assert dropped.keys() == {"client-1"}
+    assert dropped["client-1"].startswith(reason.format(name))
+    np.testing.assert_allclose(outcome.shared[SHARED_OFFSETS_V], (1 * 10 + 3 * 30) / 40, atol=1e-5)
 
 
 def test_a_missing_reply_is_a_timeout() -> None:

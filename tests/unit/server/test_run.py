@@ -15,17 +15,23 @@ from safetensors import safe_open
 from fedrsclip_core import machine
 from fedrsclip_core.config.compose import OVERRIDES_KEY
 from fedrsclip_core.config.schema import Config
-from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
+from fedrsclip_core.config.shared_tensors import (
+    SHARED_OFFSETS,
+    SHARED_OFFSETS_U,
+    SHARED_OFFSETS_V,
+    SHARED_PROMPT,
+)
 from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.runs.lines import final_table, round_line
 from fedrsclip_core.runs.run_folder import RunFolder
+from fedrsclip_core.runs.shared_prompt import read_shared_prompt
 from fedrsclip_core.wire.messages import EVALUATE, QUERY_INIT, TRAIN
 from fedrsclip_core.wire.records import pack_init
 from server_app import app as server
 from server_app.app import exchange_of, run
 from server_app.checkpoint import newest_checkpoint
 from tests.unit.server.fake_runs import SHAPE, counts, failed, go, records, start_prompt
-from tests.unit.server.fakes import WIDTH, Clock, Fakes, Handler, small_config
+from tests.unit.server.fakes import DIM, WIDTH, Clock, Fakes, Handler, small_config
 
 pytestmark = pytest.mark.unit
 
@@ -167,6 +173,42 @@ def test_words_are_asked_from_the_clients() -> None:
     np.testing.assert_array_equal(outcome.shared[SHARED_PROMPT], np.full(SHAPE, 0.5, np.float32))
 
 
+def test_class_offsets_start_at_the_server_from_zero() -> None:
+    config = small_config(num_rounds=0)
+    config.prompt.shared_offsets = "full"
+    start = go(Fakes(config)).shared
+    np.testing.assert_array_equal(start[SHARED_OFFSETS], np.zeros((3, DIM), np.float32))
+    np.testing.assert_array_equal(start[SHARED_PROMPT], start_prompt(config))
+
+
+def test_class_offsets_of_a_rank_start_as_a_product_that_is_zero() -> None:
+    starts = []
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        config = small_config(num_rounds=0)
+        config.prompt.shared, config.prompt.shared_offsets = False, "rank:2"
+        config.run.name, config.seed = name, seed
+        starts.append(go(Fakes(config)).shared)
+    assert list(starts[0]) == [SHARED_OFFSETS_U, SHARED_OFFSETS_V]
+    u, again, other = (start[SHARED_OFFSETS_U] for start in starts)
+    assert u.shape == (3, 2) and u.any() and u.dtype == np.float32
+    assert not starts[0][SHARED_OFFSETS_V].any() and starts[0][SHARED_OFFSETS_V].shape == (2, DIM)
+    assert u.tobytes() == again.tobytes() != other.tobytes()
+
+
+def test_all_that_is_shared_is_averaged_kept_and_counted() -> None:
+    config = small_config()
+    config.prompt.shared_offsets = "full"
+    outcome = go(Fakes(config))
+    np.testing.assert_allclose(outcome.shared[SHARED_OFFSETS], 2 * 14 / 6, atol=1e-5)
+    newest = newest_checkpoint(RunFolder(outcome.folder), print)
+    assert newest is not None
+    np.testing.assert_equal(newest.progress.shared, outcome.shared)
+    left = read_shared_prompt(RunFolder(outcome.folder).shared_prompt)
+    np.testing.assert_equal(left.shared, outcome.shared)
+    traffic = records(outcome.folder)[1]["bytes"]
+    assert traffic["up"]["payload"] == traffic["down"]["payload"] == 3 * 4 * (4 * WIDTH + 3 * DIM)
+
+
 def test_fedprox_weight_reaches_the_clients() -> None:
     config = small_config()
     config.strategy.name, config.strategy.proximal_mu = "fedprox", 0.125
@@ -294,6 +336,15 @@ def test_a_run_starts_from_another_ones_shared_prompt() -> None:
     np.testing.assert_allclose(second, first + 2 * 14 / 6, rtol=0, atol=1e-5)
 
 
+def test_a_run_takes_all_tensors_of_another_one() -> None:
+    first, second = small_config(), following()
+    for config in (first, second):
+        config.prompt.shared_offsets = "rank:2"
+    start, end = go(Fakes(first)).shared, go(Fakes(second)).shared
+    for name, tensor in start.items():
+        np.testing.assert_allclose(end[name], tensor + 2 * 14 / 6, rtol=0, atol=1e-5)
+
+
 def test_a_run_to_start_from_must_be_there_whole_and_of_the_same_clip() -> None:
     def refused(match: str, config: Config, **fakes: Any) -> None:
         with pytest.raises(RunError, match=match):
@@ -304,6 +355,9 @@ def test_a_run_to_start_from_must_be_there_whole_and_of_the_same_clip() -> None:
     longer = following(name="third")
     longer.prompt.n_ctx = 5
     refused(r"holds shared_prompt \(4, 8\), expected shared_prompt \(5, 8\)", longer)
+    more = following(name="more")
+    more.prompt.shared_offsets = "rank:2"
+    refused(r"holds shared_prompt \(4, 8\), expected shared_prompt \(4, 8\), shared_off", more)
     config = following(name="fourth")
     digests = {"code": server.digests.code_digest(), "classes": "c", "split": "s", "clip": "other"}
     digests["config"] = server.digests.config_digest(config)
