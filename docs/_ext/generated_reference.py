@@ -19,6 +19,7 @@ from fedrsclip.cli import parsers
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import (
     NAMES,
+    SHARED_COEFFICIENTS,
     SHARED_OFFSETS,
     SHARED_OFFSETS_U,
     SHARED_OFFSETS_V,
@@ -36,6 +37,7 @@ _SHAPES = {
     SHARED_OFFSETS: "(classes, projection)",
     SHARED_OFFSETS_U: "(classes, rank)",
     SHARED_OFFSETS_V: "(rank, projection)",
+    SHARED_COEFFICIENTS: "(classes, size)",
 }
 _DEFAULT_OPTION = re.compile(r"^  - (\w+): (\w+)$", re.MULTILINE)
 
