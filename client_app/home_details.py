@@ -11,7 +11,11 @@ from fedrsclip_core.wire.messages import RoundRequest
 
 
 def keep_details(
-    runtime: Runtime, request: RoundRequest, parts: Mapping[str, Any], log: SiteLog
+    runtime: Runtime,
+    request: RoundRequest,
+    parts: Mapping[str, Any],
+    logit_scale: float,
+    log: SiteLog,
 ) -> None:
     """Write ``<home>/evaluations/<federation>/<run>/<client>.json``, for its owner only.
 
@@ -25,6 +29,7 @@ def keep_details(
         "client": name,
         "round": request.server_round,
         "class_names": list(runtime.class_names),
+        "logit_scale": logit_scale,
         "parts": dict(parts),
     }
     try:

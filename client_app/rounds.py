@@ -20,6 +20,7 @@ from client_app.site_log import SiteLog
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.errors import ConfigError, WireError
+from fedrsclip_core.learning.calibration import fit_logit_scale
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.diagnostics import describe
 from fedrsclip_core.learning.prompts import ClientState, initial_offset, initial_weight
@@ -250,11 +251,18 @@ def _counted(
     counts = count_correct(classifiers, parts, own_classes)
     if request.final:
         scale = runtime.text.encoder.logit_scale
-        details = describe(classifiers, parts, own_classes, scale)
-        keep_details(runtime, request, details, log)
+        fitted = _fitted_scale(classifiers.get("personalized"), parts["val"], scale)
+        details = describe(classifiers, parts, own_classes, scale, fitted)
+        keep_details(runtime, request, details, fitted, log)
     return RoundReply(
         num_examples=len(sets["train"]), seconds=0.0, correct=counts.correct, total=counts.total
     )
+
+
+def _fitted_scale(personalized: Classifier | None, val: FeatureSet, scale: float) -> float:
+    if personalized is None:
+        return scale
+    return fit_logit_scale(personalized.similarities(val), val.labels, scale)
 
 
 def _check_finite(losses: Mapping[str, float], *arrays: object) -> None:

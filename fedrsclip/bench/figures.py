@@ -28,6 +28,7 @@ Row = dict[str, Any]
 
 PARTS: tuple[Part, ...] = ("test", "val")
 _MODES = dict(zip(EVAL_MODES, ("zero_shot", "global", "personalized", "own"), strict=True))
+_CALIBRATED = "personalized-calibrated"
 _DIGESTS = ("split", "classes", "clip", "config", "code")
 
 LAST_ROUNDS = 5
@@ -89,6 +90,8 @@ def tally_figures(pooled: Tallies) -> Row:
         one = pooled.get(name)
         row[f"test_{name}_f1"] = _percent(macro_f1(one.confusion)) if one else None
         row[f"test_{name}_ece"] = _percent(calibration_error(one.calibration)) if one else None
+    fitted = pooled.get(_CALIBRATED)
+    row["test_calibrated_ece"] = _percent(calibration_error(fitted.calibration)) if fitted else None
     return row
 
 
@@ -97,7 +100,7 @@ def tallies(cell: Cell, results: Results) -> Tallies:
     found: list[Tallies] = []
     for kept in _kept(cell, results):
         test = kept["parts"]["test"]
-        found.append({_MODES[mode]: from_json(value) for mode, value in test.items()})
+        found.append({_MODES.get(mode, mode): from_json(value) for mode, value in test.items()})
     return _pooled(found)
 
 
@@ -109,6 +112,7 @@ def class_rows(cell: Cell, results: Results) -> list[Row]:
         | {"mode": mode, "class": name, "images": int(images), "correct": int(correct)}
         | {"accuracy": 100 * correct / images if images else None}
         for mode, one in tallies(cell, results).items()
+        if mode != _CALIBRATED
         for name, images, correct in zip(
             names, one.confusion.sum(axis=1), one.confusion.diagonal(), strict=True
         )

@@ -43,6 +43,7 @@ STANDARD = Layout(
         "zero-shot ECE": "test_zero_shot_ece",
         "global ECE": "test_global_ece",
         "personalized ECE": "test_personalized_ece",
+        "personalized ECE, calibrated": "test_calibrated_ece",
         "global, last 5": "last5_test_global",
         "personalized, last 5": "last5_test_personalized",
         "worst, last 5": "last5_test_personalized_worst",

@@ -45,8 +45,11 @@ def describe(
     parts: Mapping[str, FeatureSet],
     own_classes: NDArray[np.bool_],
     logit_scale: float,
+    calibrated: float,
 ) -> dict[str, dict[str, Any]]:
     """Tally every part in every mode, as data for JSON by part and mode.
+
+    ``personalized-calibrated`` has the answers of ``personalized`` with other confidences.
 
     Parameters
     ----------
@@ -58,11 +61,13 @@ def describe(
         ``(n_cls,)``, classes of the client's training images.
     logit_scale : float
         Inverse temperature of the confidences.
+    calibrated : float
+        That of ``personalized-calibrated``.
     """
     return {
         part: {
             mode: _to_json(found)
-            for mode, found in _modes(classifiers, data, own_classes, logit_scale)
+            for mode, found in _modes(classifiers, data, own_classes, logit_scale, calibrated)
         }
         for part, data in parts.items()
     }
@@ -112,6 +117,7 @@ def _modes(
     data: FeatureSet,
     own_classes: NDArray[np.bool_],
     logit_scale: float,
+    calibrated: float,
 ) -> Iterator[tuple[str, Tally]]:
     for mode, classifier in classifiers.items():
         scores = classifier.similarities(data)  # (N, n_cls)
@@ -119,6 +125,7 @@ def _modes(
         if mode == "personalized":
             own = np.where(own_classes, scores, -np.inf)
             yield f"{mode}-own", tally(own, data.labels, logit_scale)
+            yield f"{mode}-calibrated", tally(scores, data.labels, calibrated)
 
 
 def _to_json(found: Tally) -> dict[str, Any]:

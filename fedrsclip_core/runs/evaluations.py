@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from fedrsclip_core.runs import fileio
 from fedrsclip_core.runs.records import UnreadableError, read_object
@@ -11,13 +11,19 @@ FORMAT = "fedrsclip-evaluation-1"
 
 
 class Evaluation(TypedDict):
-    """A client's evaluation; ``parts`` has a tally by part and mode (``learning.diagnostics``)."""
+    """A client's evaluation.
+
+    ``parts`` has a tally by part and mode (``learning.diagnostics``); ``logit_scale`` is the
+    inverse temperature that fits the personalized classifier's confidences to the client's
+    validation images.
+    """
 
     format: str
     run: str
     client: str
     round: int
     class_names: list[str]
+    logit_scale: NotRequired[float]
     parts: dict[str, dict[str, dict[str, Any]]]
 
 

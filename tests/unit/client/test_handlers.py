@@ -492,6 +492,7 @@ def test_only_the_final_evaluation_leaves_details_at_home(client: Client) -> Non
     found = json.loads(kept.read_text())
     assert (found["run"], found["client"], found["round"]) == (RUN, "client-0", 0)
     assert found["class_names"] == list(CLASSES)
+    assert found["logit_scale"] > 0
     for (part, mode), correct in reply.correct.items():
         tally = found["parts"][part][mode]
         assert sum(row[c] for c, row in enumerate(tally["confusion"])) == correct

@@ -61,12 +61,22 @@ def test_classes_that_are_not_there_are_not_answered_among_the_own() -> None:
         "val": FeatureSet(features[:0], LABELS[:0]),
     }
     classifiers = dict.fromkeys(("zero-shot", "personalized"), Classifier(features))
-    found = describe(classifiers, parts, np.array([True, True, False]), 1.0)
+    found = describe(classifiers, parts, np.array([True, True, False]), 1.0, 9.0)
     found = json.loads(json.dumps(found))
-    assert found["test"].keys() == {"zero-shot", "personalized", "personalized-own"}
+    assert found["test"].keys() == {
+        "zero-shot",
+        "personalized",
+        "personalized-own",
+        "personalized-calibrated",
+    }
     own = from_json(found["test"]["personalized-own"]).confusion
     assert own.sum() == 3 and own[:, 2].sum() == 0
     assert from_json(found["test"]["zero-shot"]).confusion.tolist() == np.eye(3).tolist()
+    plain, calibrated = (
+        from_json(found["test"][mode]) for mode in ("personalized", "personalized-calibrated")
+    )
+    assert calibrated.confusion.tolist() == plain.confusion.tolist()
+    assert calibrated.calibration[:, 1].sum() > plain.calibration[:, 1].sum()
     empty = from_json(found["val"]["personalized"])
     assert empty.confusion.sum() == 0 and empty.calibration.shape == (BINS, 3)
 
