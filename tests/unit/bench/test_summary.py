@@ -94,7 +94,7 @@ def test_tables_leave_out_what_is_not_known() -> None:
     main, more, differences = tables(rows, 2, "fedrsclip")
     assert main.rows[0] == ("promptfl", "", "41.0 ± 1.4", "", "", "", "")
     assert main.rows[1] == ("local", *[""] * 6)
-    assert more.rows[2] == ("fedrsclip", *[""] * 10)
+    assert more.rows[2] == ("fedrsclip", *[""] * 11)
     assert differences.rows == (
         ("promptfl", "-1.0 ± 2.8, 1:1", "", "", ""),
         ("local", "", "", "", ""),
