@@ -16,7 +16,7 @@ from client_app.site import client_name
 from client_app.site_log import SiteLog
 from fedrsclip_core.errors import ConfigError, WireError
 from fedrsclip_core.wire.digests import code_digest
-from fedrsclip_core.wire.messages import ClientFailure, FailureCode
+from fedrsclip_core.wire.messages import ClientFailure, FailureCode, RoundRequest
 from fedrsclip_core.wire.records import (
     pack_identity,
     pack_init,
@@ -103,9 +103,12 @@ def train(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordDict
     deadline = Deadline.of(message.metadata)
     runtime = _runtime(message, node_config)
     make_repeatable(runtime.config.optimizer.threads)
-    request = unpack_round_request(message.content, runtime.shared_shapes)
+    request = _request(message, runtime)
     reply = rounds.train(runtime, request, deadline, log)
-    return pack_round_reply(reply, with_arrays=runtime.config.prompt.has_shared)
+    prompt = runtime.config.prompt
+    return pack_round_reply(
+        reply, with_arrays=prompt.has_shared, offsets_dtype=prompt.shared_offsets_dtype
+    )
 
 
 @app.evaluate()
@@ -114,7 +117,7 @@ def evaluate(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordD
     """Evaluate what is shared as it arrived with what is private as stored."""
     runtime = _runtime(message, node_config)
     make_repeatable(runtime.config.optimizer.threads)
-    request = unpack_round_request(message.content, runtime.shared_shapes)
+    request = _request(message, runtime)
     Deadline.of(message.metadata).check("before the evaluation")
     reply = rounds.evaluate(runtime, request, log)
     return pack_round_reply(reply, with_arrays=False)
@@ -122,6 +125,11 @@ def evaluate(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordD
 
 def _runtime(message: Message, node_config: NodeConfig) -> Runtime:
     return open_runtime(node_config, unpack_configuration(message.content))
+
+
+def _request(message: Message, runtime: Runtime) -> RoundRequest:
+    dtype = runtime.config.prompt.shared_offsets_dtype
+    return unpack_round_request(message.content, runtime.shared_shapes, dtype)
 
 
 def _refuse_other_code(message: Message) -> None:

@@ -10,6 +10,7 @@ from packaging.requirements import Requirement
 
 from fedrsclip.deploy.clock import SERVER_VARIABLE, inspect_clock
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import shared_shapes
 from fedrsclip_core.errors import ConfigError, FedRSCLIPError, RunError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.fileio import write_text
@@ -170,10 +171,15 @@ def _unpinned(key: str, commit: str | None) -> str:
 
 def _prompts(config: Config) -> str:
     from fedrsclip.run.preflight import check_data, check_model, check_prompts
+    from fedrsclip_core.wire.precision import what_travels
 
     try:
         files, (class_names, _) = check_model(config), check_data(config)
     except FedRSCLIPError as error:
         raise ConfigError("cannot be checked without model and data") from error
     check_prompts(config, files, class_names)
-    return f"{config.prompt.n_ctx} context vectors and each class name fit"
+    shapes = shared_shapes(config.prompt, n_cls=len(class_names), width=files.width, dim=files.dim)
+    return (
+        f"{config.prompt.n_ctx} context vectors and each class name fit; "
+        f"{what_travels(shapes, config.prompt.shared_offsets_dtype)}"
+    )

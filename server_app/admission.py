@@ -144,6 +144,9 @@ def _against_server(client: Client, standard: Standard) -> str:
         if standard.simulation:
             raise RunError(_STALE.format(part="configuration" if part == "config" else part))
         return f"its {part} differs from the server's: {_ADVICE[part]}"
+    for name, (title, _) in SIZES.items():
+        if getattr(identity, name) < 1:
+            return f"its {title} is {getattr(identity, name)}: {_ADVICE['code']}"
     if identity.n_ctx != standard.n_ctx:
         return (
             f"its prompt has n_ctx {identity.n_ctx}, the run's {standard.n_ctx}: {_ADVICE['code']}"

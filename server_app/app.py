@@ -20,6 +20,7 @@ from fedrsclip_core.runs.records import Results, RoundRecord
 from fedrsclip_core.runs.run_folder import STOPPED, RunFolder
 from fedrsclip_core.runs.shared_prompt import write_shared_prompt
 from fedrsclip_core.wire import digests
+from fedrsclip_core.wire.precision import what_travels
 from server_app import results, roster
 from server_app.admission import Standard
 from server_app.attempts import Attempt, Echo, keep_digests, open_attempt
@@ -29,7 +30,7 @@ from server_app.flower_internals import called_at_exit, is_simulation
 from server_app.phase import Progress
 from server_app.results import RunState
 from server_app.room import Room
-from server_app.start import initial_shared
+from server_app.start import initial_shared, shapes_of
 from server_app.strategy import SharedPromptStrategy
 from server_app.tensorboard import event_writer
 
@@ -161,6 +162,8 @@ def _federate(
         echo(f"client {name} is refused: {reason}")
     roster.require(state.roster, needed)
     clients = state.roster.clients
+    shapes = shapes_of(config, clients[0].identity)
+    echo(what_travels(shapes, config.prompt.shared_offsets_dtype))
     room = Room(exchange, 0 if simulation else federation.connect_timeout, echo)
     counts = [(c.identity.num_train, c.identity.num_val, c.identity.num_test) for c in clients]
     train, val, test = (sum(column) for column in zip(*counts, strict=True))

@@ -10,6 +10,7 @@ from fedrsclip_core.config.shared_tensors import Shapes, SharedTensors
 from fedrsclip_core.errors import RunError, WireError
 from fedrsclip_core.runs.records import RoundRecord
 from fedrsclip_core.wire.messages import EVALUATE, TRAIN, RoundReply, RoundRequest
+from fedrsclip_core.wire.precision import num_bytes
 from fedrsclip_core.wire.records import pack_round_request, unpack_round_reply
 from server_app import metrics
 from server_app.admission import Client, Standard
@@ -71,6 +72,7 @@ class SharedPromptStrategy:
         self._on_progress = on_progress
         self._echo = echo
         self._aggregator = Aggregator(build(config.strategy)) if config.prompt.has_shared else None
+        self._offsets_dtype = config.prompt.shared_offsets_dtype
         self._open: RoundRecord | None = None
         self._failed_rounds = 0
         self.final: Phase | None = None
@@ -245,14 +247,14 @@ class SharedPromptStrategy:
                 dropped[client.name] = reply.reason
                 continue
             try:
-                checked = unpack_round_reply(reply.content, shapes)
+                checked = unpack_round_reply(reply.content, shapes, self._offsets_dtype)
                 check_reply(checked, client, message_type, max_norm)
                 valid[client.name] = checked
             except WireError as error:
                 dropped[client.name] = f"bad-reply: {error}"
         for name, reason in dropped.items():
             self._echo(f"round {server_round}: dropped client {name} ({reason})")
-        size = sum(tensor.nbytes for tensor in shared.values())
+        size = num_bytes(_shapes(shared), self._offsets_dtype)
         return Phase(
             asked=tuple(clients),
             valid=valid,
@@ -277,9 +279,8 @@ class SharedPromptStrategy:
                 server_round, shared, nodes, self._exchange.grid
             )
         request = RoundRequest(server_round, self._standard.run_name, shared, final, proximal_mu)
-        return new_messages(
-            pack_round_request(request, self._standard.configuration), nodes, message_type
-        )
+        content = pack_round_request(request, self._standard.configuration, self._offsets_dtype)
+        return new_messages(content, nodes, message_type)
 
     def _close(self) -> None:
         """Hand on the open record; its evaluation is known by now, or never will be."""

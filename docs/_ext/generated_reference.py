@@ -16,9 +16,10 @@ import numpy as np
 from flwr.app import Array, RecordDict
 
 from fedrsclip.cli import parsers
-from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.schema import WIRE_DTYPES, Config
 from fedrsclip_core.config.shared_tensors import (
     NAMES,
+    OFFSETS,
     SHARED_COEFFICIENTS,
     SHARED_OFFSETS,
     SHARED_OFFSETS_U,
@@ -168,9 +169,12 @@ def _examples() -> Iterator[tuple[str, RecordDict]]:
     request = messages.RoundRequest(server_round=1, run_name="first", shared=shared)
     yield (
         f"Request: `{messages.TRAIN}`, `{messages.EVALUATE}`",
-        records.pack_round_request(request, "{}"),
+        records.pack_round_request(request, "{}", "int8"),
     )
-    yield f"Reply to `{messages.TRAIN}`", records.pack_round_reply(reply, with_arrays=True)
+    yield (
+        f"Reply to `{messages.TRAIN}`",
+        records.pack_round_reply(reply, with_arrays=True, offsets_dtype="int8"),
+    )
     yield f"Reply to `{messages.EVALUATE}`", records.pack_round_reply(reply, with_arrays=False)
 
 
@@ -178,9 +182,17 @@ def _entries(content: RecordDict) -> Iterator[tuple[str, str, str]]:
     for name, record in content.items():
         for key, value in record.items():
             if isinstance(value, Array):
-                yield name, key, f"{value.dtype} `{_SHAPES[key]}`"
+                yield name, key, _array(key)
             else:
                 yield name, key, type(value).__name__
+
+
+def _array(name: str) -> str:
+    tensor = name.removesuffix("_scale")
+    if tensor != name:
+        return f"float32 `{_SHAPES[tensor].split(',')[0]},)`, beside int8"
+    dtypes = WIRE_DTYPES if name in OFFSETS else ("float32",)
+    return f"{' or '.join(dtypes)} `{_SHAPES[name]}`"
 
 
 def _options(group: str, files: list[Path]) -> list[str]:

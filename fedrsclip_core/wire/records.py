@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, Shapes, SharedTensors
 from fedrsclip_core.errors import WireError
+from fedrsclip_core.wire import precision
 from fedrsclip_core.wire.messages import (
     DIGEST_PARTS,
     EVAL_MODES,
@@ -131,17 +132,15 @@ def unpack_identity(content: RecordDict) -> Identity:
     )
 
 
-def pack_shared(shared: SharedTensors) -> ArrayRecord:
-    """Build the only ArrayRecord of the contract: float32 under the names of the tensors."""
-    return ArrayRecord(
-        {
-            name: Array(np.ascontiguousarray(tensor, dtype=np.float32))
-            for name, tensor in shared.items()
-        }
-    )
+def pack_shared(shared: SharedTensors, offsets_dtype: str = "float32") -> ArrayRecord:
+    """Build the only ArrayRecord of the contract; raises as :func:`precision.encoded`."""
+    arrays = precision.encoded(shared, offsets_dtype)
+    return ArrayRecord({name: Array(np.ascontiguousarray(a)) for name, a in arrays.items()})
 
 
-def unpack_shared(record: ArrayRecord, shapes: Shapes) -> SharedTensors:
+def unpack_shared(
+    record: ArrayRecord, shapes: Shapes, offsets_dtype: str = "float32"
+) -> SharedTensors:
     """Read and check what is shared.
 
     Parameters
@@ -150,6 +149,8 @@ def unpack_shared(record: ArrayRecord, shapes: Shapes) -> SharedTensors:
         What arrived.
     shapes : Shapes
         The expected shapes by name; empty if nothing may be there.
+    offsets_dtype : str
+        In which precision class offsets travel.
 
     Raises
     ------
@@ -157,28 +158,28 @@ def unpack_shared(record: ArrayRecord, shapes: Shapes) -> SharedTensors:
         On other keys, dtype or shape, on NaN or infinity. The declared shape and dtype and the
         number of bytes are checked before the bytes are read.
     """
-    if set(record.keys()) != set(shapes):
-        raise WireError(f"arrays are {_names(record.keys())}, expected {_names(shapes)}")
-    return {name: _checked_array(name, record[name], shape) for name, shape in shapes.items()}
+    expected = precision.described(shapes, offsets_dtype)
+    if set(record.keys()) != set(expected):
+        raise WireError(f"arrays are {_names(record.keys())}, expected {_names(expected)}")
+    arrays = {name: _checked_array(name, record[name], kind) for name, kind in expected.items()}
+    return precision.decoded(arrays, shapes)
 
 
-def _checked_array(name: str, array: Array, shape: tuple[int, int]) -> NDArray[np.float32]:
-    if array.dtype != "float32":
-        raise WireError(f"{name} is not declared as float32")
-    if tuple(array.shape) != shape:
-        raise WireError(f"{name} is not declared with shape {shape}")
-    if len(array.data) > 4 * math.prod(shape) + 1024:
-        raise WireError(f"{name} carries {len(array.data)} bytes for shape {shape}")
+def _checked_array(name: str, array: Array, kind: precision.Described) -> NDArray[Any]:
+    if array.dtype != kind.dtype:
+        raise WireError(f"{name} is not declared as {kind.dtype}")
+    if tuple(array.shape) != kind.shape:
+        raise WireError(f"{name} is not declared with shape {kind.shape}")
+    if len(array.data) > kind.num_bytes + 1024:
+        raise WireError(f"{name} carries {len(array.data)} bytes for shape {kind.shape}")
     try:
         value = array.numpy()
     except Exception as error:  # numpy raises many kinds on foreign bytes
         raise WireError(f"the bytes of {name} cannot be read") from error
-    whole = isinstance(value, np.ndarray) and value.shape == shape
-    if not whole or value.dtype != np.float32:
+    whole = isinstance(value, np.ndarray) and value.shape == kind.shape
+    if not whole or value.dtype != np.dtype(kind.dtype):
         raise WireError(f"the bytes of {name} are not what its description says")
-    if not np.isfinite(value).all():
-        raise WireError(f"{name} holds NaN or infinity")
-    return np.array(value, dtype=np.float32)
+    return np.array(value)
 
 
 def pack_init(prompt: NDArray[np.float32]) -> RecordDict:
@@ -192,8 +193,10 @@ def unpack_init(content: RecordDict, shape: tuple[int, int]) -> NDArray[np.float
     return unpack_shared(content.array_records[ARRAYS], {SHARED_PROMPT: shape})[SHARED_PROMPT]
 
 
-def pack_round_request(request: RoundRequest, configuration: str) -> RecordDict:
-    """Build a train or evaluate request."""
+def pack_round_request(
+    request: RoundRequest, configuration: str, offsets_dtype: str = "float32"
+) -> RecordDict:
+    """Build a train or evaluate request; raises as :func:`pack_shared`."""
     config: dict[str, ConfigRecordValues] = {
         "server-round": request.server_round,
         "run-name": request.run_name,
@@ -201,10 +204,14 @@ def pack_round_request(request: RoundRequest, configuration: str) -> RecordDict:
         PROXIMAL_MU: request.proximal_mu,
         CONFIGURATION: _packed(configuration),
     }
-    return RecordDict({ARRAYS: pack_shared(request.shared), CONFIG: ConfigRecord(config)})
+    return RecordDict(
+        {ARRAYS: pack_shared(request.shared, offsets_dtype), CONFIG: ConfigRecord(config)}
+    )
 
 
-def unpack_round_request(content: RecordDict, shapes: Shapes) -> RoundRequest:
+def unpack_round_request(
+    content: RecordDict, shapes: Shapes, offsets_dtype: str = "float32"
+) -> RoundRequest:
     """Read and check a train or evaluate request at the client."""
     _only_records(content, {ARRAYS: ArrayRecord, CONFIG: ConfigRecord})
     schema: dict[str, type] = {"server-round": int, "run-name": str, "final": bool}
@@ -213,14 +220,19 @@ def unpack_round_request(content: RecordDict, shapes: Shapes) -> RoundRequest:
     return RoundRequest(
         server_round=values["server-round"],
         run_name=values["run-name"],
-        shared=unpack_shared(content.array_records[ARRAYS], shapes),
+        shared=unpack_shared(content.array_records[ARRAYS], shapes, offsets_dtype),
         final=values["final"],
         proximal_mu=values[PROXIMAL_MU],
     )
 
 
-def pack_round_reply(reply: RoundReply, *, with_arrays: bool) -> RecordDict:
-    """Build a reply; ``with_arrays`` for a train message where something is shared."""
+def pack_round_reply(
+    reply: RoundReply, *, with_arrays: bool, offsets_dtype: str = "float32"
+) -> RecordDict:
+    """Build a reply; ``with_arrays`` for a train message where something is shared.
+
+    Raises as :func:`pack_shared`.
+    """
     metrics: dict[str, MetricRecordValues] = {
         NUM_EXAMPLES: reply.num_examples,
         "num-steps": reply.num_steps,
@@ -231,11 +243,13 @@ def pack_round_reply(reply: RoundReply, *, with_arrays: bool) -> RecordDict:
     metrics |= {f"{part}-{mode}-correct": n for (part, mode), n in reply.correct.items()}
     content = RecordDict({METRICS: MetricRecord(metrics)})
     if with_arrays:
-        content[ARRAYS] = pack_shared(reply.shared)
+        content[ARRAYS] = pack_shared(reply.shared, offsets_dtype)
     return content
 
 
-def unpack_round_reply(content: RecordDict, shapes: Shapes) -> RoundReply:
+def unpack_round_reply(
+    content: RecordDict, shapes: Shapes, offsets_dtype: str = "float32"
+) -> RoundReply:
     """Read and check a reply at the server.
 
     Parameters
@@ -245,6 +259,8 @@ def unpack_round_reply(content: RecordDict, shapes: Shapes) -> RoundReply:
     shapes : Shapes
         Of what is shared for a train reply, empty if the reply must not carry arrays (an
         evaluation, or ``local`` training).
+    offsets_dtype : str
+        In which precision class offsets travel.
 
     Raises
     ------
@@ -253,6 +269,7 @@ def unpack_round_reply(content: RecordDict, shapes: Shapes) -> RoundReply:
     """
     arrays: dict[str, type] = {ARRAYS: ArrayRecord} if shapes else {}
     _only_records(content, {METRICS: MetricRecord, **arrays})
+    shared = unpack_shared(content.array_records[ARRAYS], shapes, offsets_dtype) if shapes else {}
     numbers = _checked_metrics(content.metric_records[METRICS])
     total = {p: int(numbers[f"{p}-total"]) for p in EVAL_PARTS if f"{p}-total" in numbers}
     correct = {
@@ -267,7 +284,7 @@ def unpack_round_reply(content: RecordDict, shapes: Shapes) -> RoundReply:
     return RoundReply(
         num_examples=int(numbers[NUM_EXAMPLES]),
         seconds=float(numbers["seconds"]),
-        shared=unpack_shared(content.array_records[ARRAYS], shapes) if shapes else {},
+        shared=shared,
         num_steps=int(numbers["num-steps"]),
         losses={term: float(numbers[term]) for term in LOSS_TERMS if term in numbers},
         correct=correct,

@@ -36,7 +36,7 @@ def send_bad_replies(app: ModuleType) -> None:
         kinds.append(KINDS[number % len(KINDS)] if number < 2 * len(KINDS) else "")
         return request
 
-    def packed(reply: Any, *, with_arrays: bool) -> Any:
+    def packed(reply: Any, *, with_arrays: bool, **options: Any) -> Any:
         kind = kinds[-1] if with_arrays else ""
         change = {
             "nan": lambda value: value * np.float32("nan"),
@@ -45,7 +45,7 @@ def send_bad_replies(app: ModuleType) -> None:
         }.get(kind)
         if change is not None:
             reply = replace(reply, shared={k: change(v) for k, v in reply.shared.items()})
-        content = pack(reply, with_arrays=with_arrays)
+        content = pack(reply, with_arrays=with_arrays, **options)
         if kind in ("extra", "large"):
             size = LARGE if kind == "large" else 8
             pixels = np.frombuffer(os.urandom(size), np.uint8)  # Flower sends equal parts once

@@ -82,6 +82,15 @@ def test_check_goes_on_after_a_problem() -> None:
     assert any("/no/such/folder" in line for line in lines)
 
 
+def test_check_says_what_would_travel() -> None:
+    lines: list[str] = []
+    offsets = ["method=class_offsets", "prompt.shared_offsets_dtype=int8"]
+    checks.check(offsets, echo=lines.append)
+    (line,) = (line for line in lines if line.startswith("ok       prompts"))
+    assert "shared each way per client and round: shared_offsets 6 x 128 as int8 = 768" in line
+    assert line.endswith(f"numbers, {6 * (128 + 4)} B")
+
+
 def test_check_says_how_to_pin_what_the_hub_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,10 +21,11 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from numpy.typing import NDArray
 
 from client_app.private_store import open_store
-from fedrsclip_core.config.shared_tensors import NAMES, SHARED_PROMPT
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import ClientFailure, FailureCode
+from fedrsclip_core.wire.precision import WIRE_NAMES
 from fedrsclip_core.wire.records import ARRAYS
 from tests import disks
 from tests.tiny_clip import make_tiny_clip
@@ -74,7 +75,7 @@ class Watch:
         self.sent += [part.deflate() for part in get_all_nested_objects(reply).values()]
         for record in reply.content.array_records.values():
             assert set(reply.content.array_records) == {ARRAYS}
-            assert set(record) <= set(NAMES)
+            assert set(record) <= set(WIRE_NAMES)
             self.arrays += [array.numpy() for array in record.values()]
 
     def _failed(self, failure: ClientFailure) -> None:

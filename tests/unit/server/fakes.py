@@ -180,16 +180,20 @@ class Fakes:
             shared=trained(partition, request),
             losses=dict.fromkeys(LOSS_TERMS, 1.0 + partition),
         )
-        return pack_round_reply(reply, with_arrays=bool(request.shared))
+        return pack_round_reply(reply, with_arrays=bool(request.shared), offsets_dtype=self._dtype)
 
     def _evaluate(self, partition: int, content: RecordDict) -> RecordDict:
         request = self._request(EVALUATE, partition, content)
         self.finals.append(request.final)
         return pack_round_reply(self._counts(partition, request), with_arrays=False)
 
+    @property
+    def _dtype(self) -> str:
+        return self.config.prompt.shared_offsets_dtype
+
     def _request(self, kind: str, partition: int, content: RecordDict) -> RoundRequest:
         shapes = shared_shapes(self.config.prompt, n_cls=3, width=WIDTH, dim=DIM)
-        request = unpack_round_request(content, shapes)
+        request = unpack_round_request(content, shapes, self._dtype)
         self.seen.append((kind, partition, request.server_round, request.proximal_mu))
         return request
 

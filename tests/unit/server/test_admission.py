@@ -64,6 +64,13 @@ def test_another_protocol_and_other_sizes_are_refused() -> None:
     assert "number of classes is 4, the others' is 3" in refused["client-3"]
 
 
+def test_a_size_of_nothing_is_refused() -> None:
+    fakes = Fakes(small_config(num_rounds=1))
+    fakes.identities[1] = {"num_classes": 0}
+    refused = go(fakes, deployed=True).results["refused"]
+    assert "number of classes is 0" in refused["client-1"]
+
+
 def test_double_names_and_partitions_are_refused() -> None:
     fakes = Fakes(small_config(num_rounds=1), num_clients=5)
     fakes.identities[1] = {"client_name": "client-0"}

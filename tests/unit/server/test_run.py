@@ -209,6 +209,21 @@ def test_all_that_is_shared_is_averaged_kept_and_counted() -> None:
     assert traffic["up"]["payload"] == traffic["down"]["payload"] == 3 * 4 * (4 * WIDTH + 3 * DIM)
 
 
+@pytest.mark.parametrize(("dtype", "bytes_"), [("float16", 36), ("int8", 30)])
+def test_class_offsets_travel_in_the_precision_of_the_run(dtype: str, bytes_: int) -> None:
+    config = small_config()
+    config.prompt.shared_offsets, config.prompt.shared_offsets_dtype = "full", dtype
+    lines: list[str] = []
+    outcome = go(Fakes(config), lines)
+    # What the server averages and keeps is float32: 14/6 is no number of float16.
+    np.testing.assert_allclose(outcome.shared[SHARED_OFFSETS], 2 * 14 / 6, rtol=1e-3)
+    assert outcome.shared[SHARED_OFFSETS].dtype == np.float32
+    traffic = records(outcome.folder)[1]["bytes"]
+    assert traffic["up"]["payload"] == traffic["down"]["payload"] == 3 * (4 * 4 * WIDTH + bytes_)
+    said = f"shared_offsets 3 x {DIM} as {dtype} = 50 numbers, {128 + bytes_} B"
+    assert any(said in line for line in lines)
+
+
 def test_fedprox_weight_reaches_the_clients() -> None:
     config = small_config()
     config.strategy.name, config.strategy.proximal_mu = "fedprox", 0.125
