@@ -32,10 +32,15 @@ def bench(arguments: Sequence[str], *, echo: Echo) -> int:
 
 
 def standard(runner: Runner) -> Failures:
-    """Run each cell once and report test images, and the traffic to each of bench.accuracies."""
+    """Run each cell once, report test images and traffic, and draw accuracy over bytes a round."""
+    from fedrsclip.report import draw_pictures
+
     description = runner.description
     layout = traffic_layout(description.bench.accuracies)
-    return runner.run(grid(description), layout, traffic_extras(description))[1]
+    failed = runner.run(grid(description), layout, traffic_extras(description))[1]
+    for picture in draw_pictures(description.folder):
+        runner.echo(f"picture: {picture}")
+    return failed
 
 
 PROTOCOLS: dict[str, Callable[[Runner], Failures]] = {

@@ -42,10 +42,11 @@ def traffic_layout(accuracies: Sequence[float]) -> Layout:
 
 
 def traffic_extras(description: Description) -> Extras:
-    """Return what makes these figures of a completed cell."""
+    """Return what makes these figures of a completed cell, and the others' bytes in a round."""
 
     def extras(cell: Cell, results: Results) -> Row:
-        row: Row = {}
+        sizes = _sizes(description, cell, results)
+        row: Row = {f"{name}_per_round": size * _BYTES for name, size in sizes.items()}
         if not description.bench.accuracies:
             return row
         records = RunFolder(cell.folder).rounds().read()
@@ -55,7 +56,7 @@ def traffic_extras(description: Description) -> Extras:
                 continue
             exchanges, sent = reached
             row[f"mb_to_{target:g}_prompts"] = sent / 1e6
-            for name, size in _sizes(description, cell, results).items():
+            for name, size in sizes.items():
                 row[f"mb_to_{target:g}_{name}"] = 2 * exchanges * size * _BYTES / 1e6
         return row
 

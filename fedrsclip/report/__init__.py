@@ -4,7 +4,10 @@ from pathlib import Path
 
 
 def draw_pictures(folder: Path) -> list[Path]:
-    """Draw ``accuracy.png`` and ``partition.png`` of a run into its folder; return what was drawn.
+    """Draw the pictures of a run or of a benchmark into its folder; return what was drawn.
+
+    Of a run ``accuracy.png`` and ``partition.png``; of a benchmark accuracy over the bytes of a
+    round, for each setting ``bytes-<setting>-global`` and ``-personalized`` as PNG and as SVG.
 
     Raises
     ------
@@ -17,7 +20,7 @@ def draw_pictures(folder: Path) -> list[Path]:
 
 
 def write_report(folder: Path, *, images: Path | None = None) -> Path:
-    """Write ``<folder>/report.html`` and return its path; draw a run's two pictures, too.
+    """Write ``<folder>/report.html`` and return its path; draw its pictures, too.
 
     Parameters
     ----------

@@ -99,16 +99,16 @@ def over_rounds(bench: Bench, setting: str, mode: str) -> Drawn | str:
     drawn = canvas(*size)
     axes = drawn.axes(x="round", y=f"{mode}, % of test images")
     for method, points in found.items():
-        style = _style(bench, method)
+        style = method_style(bench, method)
         x, mean, deviation, _ = zip(*points, strict=True)
         low = [m - d for m, d in zip(mean, deviation, strict=True)]
         high = [m + d for m, d in zip(mean, deviation, strict=True)]
         if any(deviation):
             band = axes.fill_between(x, low, high, color=style["color"], alpha=0.13, linewidth=0)
-            band.set_gid(f"band-{_slug(method)}")
+            band.set_gid(f"band-{slug(method)}")
         every = max(1, len(x) // 8)
         (line,) = axes.plot(x, mean, label=method, linewidth=2, markevery=every, **style)
-        line.set_gid(f"curve-{_slug(method)}")
+        line.set_gid(f"curve-{slug(method)}")
     numbers = [number for points in found.values() for number, *_ in points]
     round_axis(axes, min(numbers), max(numbers))
     drawn.legend(2)
@@ -141,18 +141,18 @@ def bytes_and_accuracy(bench: Bench, setting: str) -> Drawn | str:
     drawn = canvas(*size)
     axes = drawn.axes(x="kB per run, down and up", y="test accuracy, %", grid="both")
     for method in sorted(found, key=bench.methods.index):
-        style = _style(bench, method) | {"linestyle": ""}
+        style = method_style(bench, method) | {"linestyle": ""}
         seeds, sent, got = zip(*found[method], strict=True)
         (dots,) = axes.plot(sent, got, alpha=0.35, **(style | {"markersize": 5}))
         tips = [
             f"{method}, seed {s}: {b:.1f} kB, {a:.1f} %"
             for s, b, a in zip(seeds, sent, got, strict=True)
         ]
-        drawn.name(dots, f"seeds-{_slug(method)}", tips)
+        drawn.name(dots, f"seeds-{slug(method)}", tips)
         mean = (fmean(sent), fmean(got))
         (dot,) = axes.plot([mean[0]], [mean[1]], label=method, **(style | {"markersize": 10}))
         tip = f"{method}: {mean[0]:.1f} kB, {mean[1]:.1f} %"
-        drawn.name(dot, f"mean-{_slug(method)}", [tip])
+        drawn.name(dot, f"mean-{slug(method)}", [tip])
     axes.set_ylim(0, 100)
     _kilobytes(axes, [sent for known in found.values() for _, sent, _ in known])
     drawn.legend(2)
@@ -200,7 +200,7 @@ def against_reference(bench: Bench, setting: str) -> Drawn | str:
         for bar, (row, value) in zip(bars, known, strict=True):
             name = list(found)[row]
             tip = f"{name}, {title}: {text(value, bench.num_seeds, signed=True)} points"
-            drawn.name(bar, f"bar-{index}-{_slug(name)}", [tip])
+            drawn.name(bar, f"bar-{index}-{slug(name)}", [tip])
         _whiskers(
             axes,
             [(v.mean, v.deviation, y) for y, (_, v) in zip(places, known, strict=True) if v],
@@ -253,7 +253,8 @@ def _whiskers(
             )
 
 
-def _style(bench: Bench, method: str) -> dict[str, Any]:
+def method_style(bench: Bench, method: str) -> dict[str, Any]:
+    """Return how a method looks in every figure of a benchmark."""
     index = bench.methods.index(method)
     return {
         "color": SERIES[index % len(SERIES)],
@@ -298,5 +299,6 @@ def _methods_table(
     return Table(("method", *found), rows)
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """Return a name as a part of an id."""
     return "".join(letter if letter.isalnum() else "-" for letter in name)

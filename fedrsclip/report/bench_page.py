@@ -11,6 +11,7 @@ from fedrsclip.bench.summary import Summary, difference_text, summarise, text
 from fedrsclip.bench.tables import PAIRED, latex
 from fedrsclip.bench.tables import Table as Plain
 from fedrsclip.report import bench_figures
+from fedrsclip.report.bench_bytes import MODES, bytes_per_round
 from fedrsclip.report.bench_folder import Bench
 from fedrsclip.report.drawing import drawing
 from fedrsclip.report.panel import Panel, Table, panel
@@ -144,8 +145,18 @@ def _setting(bench: Bench, name: str, anchor: str) -> Setting:
     draw = bench_figures
     panels = [
         panel(f"{anchor}-methods", "Methods", partial(draw.by_method, bench, name)),
+        *(
+            panel(
+                f"{anchor}-sent-{mode}",
+                f"Bytes a round and {mode} accuracy",
+                partial(bytes_per_round, bench, name, mode),
+            )
+            for mode in MODES
+        ),
         panel(
-            f"{anchor}-bytes", "Bytes and accuracy", partial(draw.bytes_and_accuracy, bench, name)
+            f"{anchor}-bytes",
+            "Bytes of a run and accuracy",
+            partial(draw.bytes_and_accuracy, bench, name),
         ),
         panel(
             f"{anchor}-personalized",

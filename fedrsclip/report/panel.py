@@ -92,6 +92,16 @@ def to_png(drawn: Canvas, title: str) -> bytes:
     return framed.getvalue()
 
 
+def to_plain_svg(drawn: Canvas) -> bytes:
+    """Return a figure as a picture on white that stands alone; after ``to_png`` with its title."""
+    from matplotlib import rc_context
+
+    picture = BytesIO()
+    with rc_context({"svg.hashsalt": "picture"}):
+        drawn.figure.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
+    return picture.getvalue()
+
+
 def to_svg(drawn: Canvas, name: str, title: str, description: str) -> str:
     """Return a figure as an ``svg`` element whose colours are the page's.
 

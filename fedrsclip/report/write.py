@@ -1,16 +1,18 @@
-"""Writes the page, and of a run the two pictures, into a folder."""
+"""Writes the page and the pictures of a run or a benchmark into its folder."""
 
 import base64
 import hashlib
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from fedrsclip.bench.folder import BenchFolder
-from fedrsclip.report.bench_folder import read_bench
+from fedrsclip.report.bench_bytes import MODES, bytes_per_round
+from fedrsclip.report.bench_folder import Bench, read_bench
 from fedrsclip.report.bench_page import bench_page
 from fedrsclip.report.drawing import drawing
-from fedrsclip.report.panel import NOT_AS_EXPECTED, to_png
+from fedrsclip.report.panel import NOT_AS_EXPECTED, to_plain_svg, to_png
 from fedrsclip.report.reading import Run, read_run
 from fedrsclip.report.run_accuracy import over_rounds, partition
 from fedrsclip.report.run_page import run_page
@@ -34,7 +36,9 @@ def write(folder: Path, *, images: Path | None) -> Path:
     elif BenchFolder(folder).is_there():
         if images is not None:
             raise ReportError("the report of a benchmark shows no images: leave --images away")
-        fileio.write_text(target, render(bench_page(read_bench(folder))))
+        bench = read_bench(folder)
+        fileio.write_text(target, render(bench_page(bench)))
+        _write_bench_pictures(folder, bench)
     else:
         raise ReportError(
             f"{folder} is the folder of neither a run nor a benchmark: give one of those below "
@@ -44,7 +48,9 @@ def write(folder: Path, *, images: Path | None) -> Path:
 
 
 def draw_pictures(folder: Path) -> list[Path]:
-    """Draw the two pictures of a run into its folder; see ``fedrsclip.report.draw_pictures``."""
+    """Draw the pictures of a run or a benchmark; see ``fedrsclip.report.draw_pictures``."""
+    if BenchFolder(folder).is_there():
+        return _write_bench_pictures(folder, read_bench(folder))
     return _write_pictures(folder, read_run(folder))
 
 
@@ -83,6 +89,26 @@ def _write_pictures(folder: Path, run: Run) -> list[Path]:
             if picture is not None:
                 fileio.write_bytes(folder / name, picture)
                 written.append(folder / name)
+    return written
+
+
+def _write_bench_pictures(folder: Path, bench: Bench) -> list[Path]:
+    """Write, for each setting, accuracy over the bytes of a round, as PNG and as SVG."""
+    written = []
+    settings = dict.fromkeys(str(row["setting"]) for row in bench.rows)
+    with drawing():
+        for setting, mode in product(settings, MODES):
+            try:
+                drawn = bytes_per_round(bench, setting, mode)
+                if isinstance(drawn, str):
+                    continue
+                png = to_png(drawn.canvas, f"{bench.name}: {setting}")
+                pictures = {"png": png, "svg": to_plain_svg(drawn.canvas)}
+            except NOT_AS_EXPECTED:
+                continue  # the page says of which file that is
+            for suffix, picture in pictures.items():
+                written.append(folder / f"bytes-{setting}-{mode}.{suffix}")
+                fileio.write_bytes(written[-1], picture)
     return written
 
 

@@ -94,5 +94,7 @@ def test_figures_of_another_clip_are_left_out() -> None:
     assert row["mb_to_40_prompts"] == 15 / 1e6
     # Two clients, once up and down, 4 bytes a number.
     assert row["mb_to_40_clip"] == 2 * 2 * 4 * clip_parameters(files.config) / 1e6
+    assert row["clip_per_round"] == 4 * clip_parameters(files.config)
+    assert row["lora_per_round"] == 4 * lora_parameters(files.config)
     other = run_files.results(cell.name, digests={"clip": "another"})
     assert extras(cell, other) == {"mb_to_40_prompts": 15 / 1e6}

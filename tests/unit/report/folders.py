@@ -157,6 +157,7 @@ METHODS = {
     "fedrsclip": (48.0, 70.0),
     "fedrsclip_without_dpac": (47.0, 66.0),
 }
+SENT = {"promptfl": 3000.0, "fedrsclip": 500.0, "fedrsclip_without_dpac": 0.0}
 SEEDS = (0, 1)
 
 
@@ -195,6 +196,10 @@ def row(method: str, seed: int) -> dict[str, Any]:
         "test_global_ece": 10.0 if method == "fedrsclip" else 20.0,
         "bytes_down": 40_000.0 if method == "promptfl" else 60_000.0,
         "bytes_up": 20_000.0,
+        "bytes_per_round": SENT[method],
+        "round": 1 if method == "promptfl" else 2,
+        "lora_per_round": 300_000.0,
+        "clip_per_round": 60_000_000.0,
         "split_digest": f"split-{seed}",
         "code_digest": "c0de",
     }

@@ -70,6 +70,23 @@ def test_bytes_against_accuracy(page: str) -> None:
     ]
 
 
+def test_bytes_of_a_round_against_accuracy(page: str) -> None:
+    svg = svgs.svg_of(page, "setting-0-sent-personalized")
+    ((sent, reached),) = svgs.markers(svg, "sent-fedrsclip")
+    assert sent == pytest.approx(500, rel=0.02)
+    assert reached == pytest.approx(72, abs=NEAR)
+    # What is sent once is hollow and says so.
+    assert svgs.tips(svg, "sent-promptfl") == ["promptfl: 3 kB once, 42.0 ± 2.8 %"]
+    assert "promptfl (once)" in "".join(svg.itertext())
+    # What sends nothing stands below all others.
+    ((nothing, _),) = svgs.markers(svg, "sent-fedrsclip-without-dpac")
+    assert nothing < 500
+    assert "none" in "".join(svg.itertext())
+    for name, size in (("LoRA", 3e5), ("all-of-CLIP", 6e7)):
+        left, right, _, _ = svgs.boxes(svg, f"size-{name}")[0]
+        assert (left, right) == pytest.approx((size, size), rel=0.02)
+
+
 def test_a_curve_is_the_mean_of_seeds_and_its_band_their_deviation(page: str) -> None:
     svg = svgs.svg_of(page, "setting-0-personalized")
     expected = [(number, 100 * value + 5) for number, value in enumerate(folders.PERSONALIZED)]
