@@ -79,7 +79,7 @@ def prepare(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordDi
         found = runtime.features(part, log)
         log.write(f"{part}: features of {len(found)} images are ready")
     _ = runtime.text
-    if runtime.config.prompt.private:
+    if runtime.config.prompt.has_private:
         rounds.start_state(runtime, log)
     return pack_identity(runtime.identity(label_counts=True))
 

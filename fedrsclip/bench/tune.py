@@ -93,7 +93,7 @@ def _record(
     description, bench = runner.description, runner.description.bench
     mine = [c for c in cells if (c.setting, c.method) == (setting, method)]
     prompt = mine[0].config.prompt
-    personal = prompt.private or prompt.finetune_epochs > 0
+    personal = prompt.has_private or prompt.class_prior or prompt.finetune_epochs > 0
     figure = "last5_val_personalized" if personal else "last5_val_global"
     scores = []
     for number in range(len(bench.trials[method])):

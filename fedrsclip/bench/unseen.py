@@ -67,7 +67,7 @@ def _cells(description: Description, setting: str, method: str, seed: int) -> li
             after=start,
         )
         for epochs in description.bench.epochs
-        if epochs == 0 or prompt.private or prompt.finetune_epochs
+        if epochs == 0 or prompt.has_private or prompt.finetune_epochs
     ]
     return [seen, *later]
 
@@ -75,7 +75,7 @@ def _cells(description: Description, setting: str, method: str, seed: int) -> li
 def _overrides(prompt: PromptConfig, start: str, epochs: int) -> Sequence[str]:
     """Train what is private for some epochs, and nothing else."""
     given = [f"run.shared_init_from={start}"] if start else []
-    if prompt.private:
+    if prompt.has_private:
         frozen = ["optimizer.lr=0"] if prompt.shared else []
         return [*given, *frozen, f"federation.num_rounds={epochs}", "optimizer.local_epochs=1"]
     given.append("federation.num_rounds=0")
