@@ -96,7 +96,7 @@ def test_cells_equal_ordinary_runs_in_bits(launch: Launch, monkeypatch: pytest.M
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks processes up in /proc")
 def test_a_killed_benchmark_goes_on_with_equal_bits(launch: Launch) -> None:
     grid = ["bench=demo", "bench.settings=[uniform]", "bench.methods=[promptfl,fedrsclip]"]
-    grid += ["federation.num_clients=2", "federation.num_rounds=12", "data.images_per_class=10"]
+    grid += ["federation.num_clients=2", "federation.num_rounds=30", "data.images_per_class=10"]
     grid += ["bench.seeds=[0]", "bench.jobs=1"]
     whole = launch("whole", "bench", *grid)
     assert whole.wait() == 0, whole.output
