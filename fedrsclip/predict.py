@@ -1,4 +1,4 @@
-"""Classify images with the shared prompt that a run left behind.
+"""Classify images with what a run shared: its prompt, its class offsets, or both.
 
 >>> from fedrsclip.predict import load_classifier
 >>> classifier = load_classifier("shared_prompt.safetensors")  # doctest: +SKIP
@@ -13,8 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.clip.files import ClipFiles, find_clip
-from fedrsclip_core.config.schema import DTYPES, ModelConfig
-from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
+from fedrsclip_core.config.schema import DTYPES, ModelConfig, PromptConfig
+from fedrsclip_core.config.shared_tensors import (
+    SHARED_COEFFICIENTS,
+    SHARED_OFFSETS,
+    SHARED_OFFSETS_V,
+    SHARED_PROMPT,
+    SharedTensors,
+)
 from fedrsclip_core.data.images import decode, to_rgb
 from fedrsclip_core.errors import DataError, ModelError
 from fedrsclip_core.runs.shared_prompt import (
@@ -32,7 +38,7 @@ _BATCH_SIZE = 32
 
 
 class SceneClassifier:
-    """A frozen CLIP with a trained prompt; made by :func:`load_classifier`.
+    """A frozen CLIP with what was trained; made by :func:`load_classifier`.
 
     Parameters
     ----------
@@ -152,19 +158,36 @@ def _text_features(
     saved: SharedPrompt, files: ClipFiles, device: str
 ) -> tuple[NDArray[np.float32], float]:
     """Return the classes' unit text features ``(n_cls, dim)`` and the inverse temperature."""
+    from fedrsclip_core.clip.offset_basis import offset_basis
     from fedrsclip_core.clip.text_model import load_text_model
     from fedrsclip_core.learning.dual_prompt import Given
     from fedrsclip_core.learning.evaluation import shared_features
 
-    prompt = saved.shared[SHARED_PROMPT]  # (n_ctx, width)
-    if prompt.shape[1] != files.width:
-        raise ModelError(
-            f"the prompt's vectors have {prompt.shape[1]} numbers but the text encoder in "
-            f"{files.folder} has width {files.width}"
-        )
-    model = load_text_model(files, saved.words, len(prompt), saved.templates, device)
-    text = shared_features(model.encoder, saved.shared, Given(model.zero_shot))
-    return text, model.encoder.logit_scale
+    _check_sizes(saved.shared, files)
+    prompt = saved.shared.get(SHARED_PROMPT)  # (n_ctx, width)
+    coefficients = saved.shared.get(SHARED_COEFFICIENTS)  # (n_cls, size)
+    n_ctx = PromptConfig.n_ctx if prompt is None else len(prompt)
+    # Files that do not say the templates hold a prompt, which needs none.
+    templates = saved.templates or PromptConfig().templates
+    model = load_text_model(files, saved.words, n_ctx, templates, device)
+    basis = None if coefficients is None else offset_basis(files, coefficients.shape[1])
+    given = Given(model.zero_shot, basis=basis)
+    return shared_features(model.encoder, saved.shared, given), model.encoder.logit_scale
+
+
+def _check_sizes(shared: SharedTensors, files: ClipFiles) -> None:
+    wanted = {
+        SHARED_PROMPT: files.width,
+        SHARED_OFFSETS: files.dim,
+        SHARED_OFFSETS_V: files.dim,
+    }
+    for name in wanted.keys() & shared.keys():
+        size = shared[name].shape[1]
+        if size != wanted[name]:
+            raise ModelError(
+                f"the vectors of {name} have {size} numbers but the CLIP in {files.folder} has "
+                f"{wanted[name]} there"
+            )
 
 
 def _rgb(image: "str | Path | Image") -> "Image":

@@ -27,7 +27,7 @@ def new_accuracies(config: Config, new: list[str], prompt: Path | None) -> dict[
     new : list[str]
         The new classes.
     prompt : Path or None
-        The run's ``shared_prompt.safetensors``; ``None`` for a method without one.
+        The run's ``shared_prompt.safetensors``; ``None`` for a method that shares nothing.
 
     Returns
     -------
@@ -52,11 +52,12 @@ def _texts(
 ) -> dict[str, NDArray[np.float32]]:
     """Return the classes' unit text features ``(n_cls, dim)`` by mode."""
     saved = {} if prompt is None else read_shared_prompt(prompt).shared
-    shared = saved.get(SHARED_PROMPT)  # (n_ctx, width)
     device = config.federation.device or "cpu"
     model = load_text_model(files, words, config.prompt.n_ctx, config.prompt.templates, device)
     texts = {"zero_shot": model.zero_shot}
-    if shared is not None:
-        tensors = {SHARED_PROMPT: shared}
+    if SHARED_PROMPT in saved:
+        tensors = {SHARED_PROMPT: saved[SHARED_PROMPT]}
         texts["global"] = shared_features(model.encoder, tensors, Given(model.zero_shot))
+    elif saved:
+        texts["global"] = model.zero_shot  # class offsets say nothing of other classes
     return texts

@@ -76,7 +76,7 @@ def _overrides(prompt: PromptConfig, start: str, epochs: int) -> Sequence[str]:
     """Train what is private for some epochs, and nothing else."""
     given = [f"run.shared_init_from={start}"] if start else []
     if prompt.has_private:
-        frozen = ["optimizer.lr=0"] if prompt.has_shared else []
+        frozen = ["optimizer.lr=0", "optimizer.offsets_lr=null"] if prompt.has_shared else []
         return [*given, *frozen, f"federation.num_rounds={epochs}", "optimizer.local_epochs=1"]
     given.append("federation.num_rounds=0")
     return [*given, f"prompt.finetune_epochs={epochs}"] if prompt.finetune_epochs else given

@@ -141,8 +141,8 @@ def traffic(run: Run) -> Drawn | str:
     return Drawn(
         drawn,
         f"Bytes of each round; in all {size(total['down'])} down and {size(total['up'])} up.",
-        Table(("round", "down", "of which prompts", "up", "of which prompts"), rows),
-        f"In all {size(total['down'])} down and {size(total['up'])} up, of which shared prompts "
+        Table(("round", "down", "of which shared", "up", "of which shared"), rows),
+        f"In all {size(total['down'])} down and {size(total['up'])} up, of which shared tensors "
         f"{size(payload['down'])} and {size(payload['up'])}.",
     )
 

@@ -62,7 +62,7 @@ def _costs(results: Results) -> list[str]:
         lines.append(
             f"bytes per client and round: {mean['down']:.0f} down, {mean['up']:.0f} up; in all "
             f"{size(traffic['down']['message'])} down, {size(traffic['up']['message'])} up, of "
-            f"which shared prompts {size(traffic['down']['payload'])} and "
+            f"which shared tensors {size(traffic['down']['payload'])} and "
             f"{size(traffic['up']['payload'])}"
         )
     return lines

@@ -45,7 +45,7 @@ class Replies(TypedDict):
 class Volume(TypedDict):
     """Bytes in one direction."""
 
-    payload: int  # shared prompts alone
+    payload: int  # what is shared alone
     message: int
 
 

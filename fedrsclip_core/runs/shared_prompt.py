@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.config.shared_tensors import NAMES, SHARED_PROMPT, SharedTensors
+from fedrsclip_core.config.shared_tensors import (
+    NAMES,
+    OFFSETS,
+    SHARED_OFFSETS_U,
+    SHARED_OFFSETS_V,
+    SHARED_PROMPT,
+    SharedTensors,
+)
 from fedrsclip_core.runs.fileio import write_bytes
 
 _FORMAT = "fedrsclip-shared-prompt-2"
@@ -126,6 +133,7 @@ def _prompt(shared: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, st
     for name, tensor in shared.items():
         if tensor.ndim != 2 or tensor.dtype != np.float32 or not np.isfinite(tensor).all():
             raise ValueError(f"{name} is not a finite float32 matrix")
+    _check_offsets(shared, len(class_names))
     return SharedPrompt(
         shared={name: np.ascontiguousarray(shared[name]) for name in NAMES if name in shared},
         class_names=class_names,
@@ -139,6 +147,16 @@ def _prompt(shared: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, st
         run=metadata.get("run", ""),
         server_round=int(metadata.get("round", 0)),
     )
+
+
+def _check_offsets(shared: Mapping[str, NDArray[np.float32]], n_cls: int) -> None:
+    factors = [shared.get(name) for name in (SHARED_OFFSETS_U, SHARED_OFFSETS_V)]
+    u, v = (None if factor is None else factor.shape for factor in factors)
+    if (u is None) != (v is None) or (u is not None and v is not None and u[1] != v[0]):
+        raise ValueError(f"its factors {u} and {v} have no product")
+    for name in set(OFFSETS) & shared.keys() - {SHARED_OFFSETS_V}:
+        if n_cls and len(shared[name]) != n_cls:
+            raise ValueError(f"{n_cls} classes but {name} for {len(shared[name])}")
 
 
 def _texts(value: str) -> tuple[str, ...]:

@@ -64,6 +64,16 @@ def test_the_shared_prompt_is_taken_over_and_frozen() -> None:
     assert five.name == "bench-demo-uniform-fedrsclip-5epochs-seed3"
 
 
+def test_shared_offsets_are_taken_over_and_frozen_too() -> None:
+    seen, _, five = cells("bench.methods=[fedrsclip_plus]", "bench.reference=null")[
+        "fedrsclip_plus"
+    ]
+    assert five.config.run.shared_init_from == seen.name
+    optimizer = five.config.optimizer
+    assert (optimizer.lr, optimizer.offsets_lr) == (0, None) and optimizer.private_lr
+    assert five.config.federation.num_rounds == 5
+
+
 def test_each_method_trains_what_it_has() -> None:
     found = cells()
     assert [c.variant for c in found["promptfl"]] == ["seen clients", "0 epochs"]

@@ -68,6 +68,7 @@ def bits(name: str) -> dict[str, bytes]:
         *(("fedrsclip", number, after) for number in (1, 3) for after in (False, True)),
         ("fedotp", 3, True),
         ("fedpgp", 3, True),
+        ("fedrsclip_plus", 3, True),
     ],
 )
 def test_prompts_of_both_kinds_end_with_equal_bits(

@@ -173,7 +173,7 @@ def test_files_that_are_no_shared_prompt(demo_prompt: Path, tmp_path: Path) -> N
     ("shared", "sentence"),
     [
         (np.full((4, 128), np.nan, np.float32), "not a finite float32 matrix"),
-        (np.zeros((4, 4), np.float32), "vectors have 4 numbers but the text encoder"),
+        (np.zeros((4, 4), np.float32), "vectors of shared_prompt have 4 numbers but the CLIP"),
     ],
 )
 def test_prompts_that_do_not_fit(tmp_path: Path, shared: np.ndarray, sentence: str) -> None:

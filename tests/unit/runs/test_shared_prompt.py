@@ -10,6 +10,8 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from fedrsclip_core.config.shared_tensors import (
+    SHARED_COEFFICIENTS,
+    SHARED_OFFSETS,
     SHARED_OFFSETS_U,
     SHARED_OFFSETS_V,
     SHARED_PROMPT,
@@ -67,12 +69,31 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 
 def test_offsets_without_a_prompt_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "prompt.safetensors"
-    tensors = {SHARED_OFFSETS_U: TENSOR[:, :2], SHARED_OFFSETS_V: TENSOR[:2]}
+    tensors = {SHARED_OFFSETS_U: TENSOR[:2, :2], SHARED_OFFSETS_V: TENSOR[:2]}
     write_shared_prompt(path, replace(PROMPT, shared=tensors))
     found = read_shared_prompt(path)
     assert list(found.shared) == list(tensors)
     np.testing.assert_equal(found.shared, tensors)
     assert json.loads(metadata_of(path)["tensors"]) == list(tensors)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "said"),
+    [
+        ({SHARED_OFFSETS: TENSOR}, "2 classes but shared_offsets for 3"),
+        ({SHARED_COEFFICIENTS: TENSOR}, "2 classes but shared_coefficients for 3"),
+        ({SHARED_OFFSETS_U: TENSOR[:2]}, "have no product"),
+        ({SHARED_OFFSETS_V: TENSOR}, "have no product"),
+        ({SHARED_OFFSETS_U: TENSOR[:2], SHARED_OFFSETS_V: TENSOR}, "have no product"),
+    ],
+)
+def test_offsets_that_do_not_fit_are_damage(
+    tmp_path: Path, tensors: dict[str, np.ndarray], said: str
+) -> None:
+    path = tmp_path / "prompt.safetensors"
+    write_shared_prompt(path, replace(PROMPT, shared=tensors))
+    with pytest.raises(NoSharedPromptError, match=said):
+        read_shared_prompt(path)
 
 
 @pytest.mark.parametrize(
