@@ -10,7 +10,7 @@ from typing import Any
 from fedrsclip.bench.description import Description
 from fedrsclip.run.own_tuning import own_overrides
 from fedrsclip_core.config import compose as configuration
-from fedrsclip_core.config.overrides import for_simulation, join_overrides, key_of
+from fedrsclip_core.config.overrides import for_simulation, join_overrides, key_of, quote
 from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.runs import paths
@@ -70,6 +70,11 @@ class Cell:
         """The overrides as a simulation adds to them."""
         return for_simulation(self.overrides)
 
+    def at_site(self, site: Sequence[str]) -> list[str]:
+        """Return the overrides with the site keys of this machine and the cell's own images."""
+        own = [f"data.path={quote(self.data_path)}"] if self.data_path else []
+        return [*self.overrides, *site, *own]
+
     @property
     def job(self) -> dict[str, Any]:
         """What a worker is told."""
@@ -122,7 +127,18 @@ def make_cell(
     )
     own = tuple(own_overrides(overrides, description.tuned_file))
     overrides = merged(own, overrides)
-    return Cell(name, setting, method, seed, overrides, variant, tuple(partitions), after, own=own)
+    return Cell(
+        name,
+        setting,
+        method,
+        seed,
+        overrides,
+        variant,
+        tuple(partitions),
+        after,
+        data_path=description.images_of(setting),
+        own=own,
+    )
 
 
 def grid(description: Description) -> list[Cell]:

@@ -32,14 +32,13 @@ def bench(arguments: Sequence[str], *, echo: Echo) -> int:
 
 
 def standard(runner: Runner) -> Failures:
-    """Run each cell once, report test images and traffic, and draw accuracy over bytes a round."""
-    from fedrsclip.report import draw_pictures
+    """Run each cell once, report test images and traffic, and write the page with its pictures."""
+    from fedrsclip.report import write_report
 
     description = runner.description
     layout = traffic_layout(description.bench.accuracies)
     failed = runner.run(grid(description), layout, traffic_extras(description))[1]
-    for picture in draw_pictures(description.folder):
-        runner.echo(f"picture: {picture}")
+    runner.echo(f"report: {write_report(description.folder)}")
     return failed
 
 

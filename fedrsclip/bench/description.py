@@ -3,6 +3,7 @@
 A description is no part of any run's configuration: it does not travel and enters no digest.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from fedrsclip.bench.baselines import names as baselines
 from fedrsclip.bench.optional import MIN_PAIRS
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.overrides import key_of, split_site_overrides
+from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 
@@ -46,6 +48,7 @@ class BenchConfig:
     epochs: list[int] = field(default_factory=list)
     accuracies: list[float] = field(default_factory=list)
     baselines: list[str] = field(default_factory=list)
+    folders: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,13 @@ class Description:
     def folder(self) -> Path:
         """Where the results go."""
         return paths.bench_dir(self.bench.name)
+
+    def images_of(self, setting: str) -> str:
+        """Return the folder of a setting's own images; empty if it has none or no root is given."""
+        below = self.bench.folders.get(setting)
+        _, site = split_site_overrides(self.site)
+        root = site.get("data.path") or os.environ.get(SITE_KEYS["data.path"].variable)
+        return str(Path(root).expanduser().resolve() / below) if below and root else ""
 
     @property
     def tuned_file(self) -> Path:

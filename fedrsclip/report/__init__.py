@@ -4,10 +4,7 @@ from pathlib import Path
 
 
 def draw_pictures(folder: Path) -> list[Path]:
-    """Draw the pictures of a run or of a benchmark into its folder; return what was drawn.
-
-    Of a run ``accuracy.png`` and ``partition.png``; of a benchmark accuracy over the bytes of a
-    round, for each setting ``bytes-<setting>-global`` and ``-personalized`` as PNG and as SVG.
+    """Draw ``accuracy.png`` and ``partition.png`` of a run into its folder; return what was drawn.
 
     Raises
     ------
@@ -21,6 +18,9 @@ def draw_pictures(folder: Path) -> list[Path]:
 
 def write_report(folder: Path, *, images: Path | None = None) -> Path:
     """Write ``<folder>/report.html`` and return its path; draw its pictures, too.
+
+    Of a run the two of ``draw_pictures``; of a benchmark accuracy over the bytes of a round, for
+    each setting ``bytes-<setting>-global`` and ``-personalized`` as PNG and as SVG.
 
     Parameters
     ----------

@@ -62,6 +62,7 @@ def bench_page(bench: Bench) -> dict[str, Any]:
         "problems": bench.problems,
         "layout_caption": bench.layout.caption,
         "settings": shown,
+        "splits": _splits(bench),
         "missing": Table(("cell", "state"), bench.missing),
         "csv": as_csv(tables),
         "latex": as_latex(tables, f"{bench.name}: {caption}"),
@@ -175,6 +176,13 @@ def _setting(bench: Bench, name: str, anchor: str) -> Setting:
         ),
     ]
     return Setting(anchor, name, [table for table in made if table is not None], panels)
+
+
+def _splits(bench: Bench) -> Table:
+    """Return which split of the images each seed of a setting had."""
+    keys = ("setting", "seed", "split_digest")
+    found = [tuple(str(row[key]) for key in keys) for row in bench.rows if row.get("split_digest")]
+    return Table(("setting", "seed", "sha256 of the split"), list(dict.fromkeys(found)))
 
 
 def _caption(bench: Bench) -> str:

@@ -48,9 +48,7 @@ def write(folder: Path, *, images: Path | None) -> Path:
 
 
 def draw_pictures(folder: Path) -> list[Path]:
-    """Draw the pictures of a run or a benchmark; see ``fedrsclip.report.draw_pictures``."""
-    if BenchFolder(folder).is_there():
-        return _write_bench_pictures(folder, read_bench(folder))
+    """Draw the two pictures of a run into its folder; see ``fedrsclip.report.draw_pictures``."""
     return _write_pictures(folder, read_run(folder))
 
 
@@ -92,9 +90,8 @@ def _write_pictures(folder: Path, run: Run) -> list[Path]:
     return written
 
 
-def _write_bench_pictures(folder: Path, bench: Bench) -> list[Path]:
+def _write_bench_pictures(folder: Path, bench: Bench) -> None:
     """Write, for each setting, accuracy over the bytes of a round, as PNG and as SVG."""
-    written = []
     settings = dict.fromkeys(str(row["setting"]) for row in bench.rows)
     with drawing():
         for setting, mode in product(settings, MODES):
@@ -107,9 +104,7 @@ def _write_bench_pictures(folder: Path, bench: Bench) -> list[Path]:
             except NOT_AS_EXPECTED:
                 continue  # the page says of which file that is
             for suffix, picture in pictures.items():
-                written.append(folder / f"bytes-{setting}-{mode}.{suffix}")
-                fileio.write_bytes(written[-1], picture)
-    return written
+                fileio.write_bytes(folder / f"bytes-{setting}-{mode}.{suffix}", picture)
 
 
 def _title(run: Run) -> str:

@@ -112,6 +112,11 @@ def test_a_cell_that_was_not_run_is_named(page: str) -> None:
     assert "<td>not started</td>" in page
 
 
+def test_the_splits_are_named_once(page: str) -> None:
+    for seed in folders.SEEDS:
+        assert page.count(f"split-{seed}") == 1
+
+
 def test_an_interrupted_cell_says_so(tmp_path: Path) -> None:
     folder = folders.write_bench(tmp_path)
     (tmp_path / "runs" / "bench-small-uniform-fedrsclip_without_dpac-seed1").mkdir()
