@@ -179,7 +179,9 @@ def _prompts(config: Config) -> str:
         raise ConfigError("cannot be checked without model and data") from error
     check_prompts(config, files, class_names)
     shapes = shared_shapes(config.prompt, n_cls=len(class_names), width=files.width, dim=files.dim)
+    learned = config.prompt.shared or config.prompt.private
+    fits = f"{config.prompt.n_ctx} context vectors and each class name fit"
     return (
-        f"{config.prompt.n_ctx} context vectors and each class name fit; "
+        f"{fits if learned else 'each class name fits the templates'}; "
         f"{what_travels(shapes, config.prompt.shared_offsets_dtype)}"
     )

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 NOTHING = "Nothing was evaluated yet."
-_LABELS = (("left", (6, 11)), ("left", (9, -21)), ("right", (-8, 11)))
+_LABELS = (("right", (9, 11)), ("left", (9, -21)), ("right", (-8, 11)))
 _NUMBERED = 24
 """Up to so many clients carry their number in their dot."""
 _WORST = 10
@@ -94,7 +94,7 @@ def steps(run: Run) -> Drawn | str:
         f"Test accuracy in round {last['round']}: {spoken}.",
         Table(("test accuracy", "%"), rows),
         "Thick: all clients together, personalized as their mean. Thin: each client, from the "
-        "shared prompt alone to shared and private prompt together.",
+        "shared side alone to shared and private side together.",
     )
 
 
@@ -179,7 +179,7 @@ def clients(run: Run) -> Drawn | str:
         drawn,
         f"One dot per client; personalized is above global for {gained} of {len(known)}.",
         _client_table(run.results["clients"]),
-        "Above the dashed line the private prompt helps. The larger a dot, the more training "
+        "Above the dashed line the private side helps. The larger a dot, the more training "
         "images; its number is the client's.",
     )
 

@@ -97,13 +97,13 @@ def headline(run: Run) -> list[Headline]:
         return []
     _, test = run.evaluated[-1]
     personal = test["personalized"]
-    mean, worst, note = None, None, "shared and private prompt"
+    mean, worst, note = None, None, "shared and private side"
     if personal is not None:
         mean, worst = personal["mean"], personal["worst"]
         note = f"± {percent(personal['std'])} over clients"
     values = (
         ("zero-shot", run_accuracy.zero_shot(run), "hand-written template"),
-        ("global", test["global"], "shared prompt alone"),
+        ("global", test["global"], "shared side alone"),
         ("personalized", mean, note),
         ("worst client", worst, "personalized"),
     )

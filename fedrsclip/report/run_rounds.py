@@ -42,6 +42,11 @@ _COSINES = {
     "loss_dpac": ("cos(T_s, T_k), pulled up by DPAC", GREEN, "D"),
     "loss_cmfac": ("text and image, pulled up by CMFAC", ORANGE, "P"),
 }
+# The other forms weigh cosines by class, or are no cosines of these features.
+_PLAIN_FORMS = {
+    "loss_dpac": ("loss.dpac_form", ("all", "own")),
+    "loss_cmfac": ("loss.cmfac_form", ("pull",)),
+}
 _NO_ROUND = "No round is complete yet."
 _WAYS: dict[Way, Bars] = {
     "down": Bars("down", BLUE, width=0.38, offset=-0.2),
@@ -81,12 +86,13 @@ def cosines(run: Run) -> Drawn | str:
     series = {
         term: [(number, 1 - value) for number, value in found]
         for term in _COSINES
-        if (found := _series(run, term))
+        if _is_cosine(run, term) and (found := _series(run, term))
     }
     if not series:
         return (
             "This run has no cosine: it is known only where the loss has the constraint's term "
-            "(loss.lambda_dpac, loss.lambda_cmfac)."
+            "(loss.lambda_dpac, loss.lambda_cmfac) as a plain mean (loss.dpac_form=all or own, "
+            "loss.cmfac_form=pull)."
         )
     drawn = canvas(*HALF)
     axes = drawn.axes(x="round", y="cosine similarity")
@@ -100,7 +106,9 @@ def cosines(run: Run) -> Drawn | str:
     low = min(value for known in series.values() for _, value in known)
     axes.set_ylim(min(0.0, low - 0.05), 1.02)
     absent = [_COSINES[t][0].partition(", pulled")[0] for t in _COSINES if t not in series]
-    missing = f" Not known here, as the loss lacks the term: {absent[0]}." if absent else ""
+    missing = (
+        f" Not known here, as the loss has no plain mean of it: {absent[0]}." if absent else ""
+    )
     return Drawn(
         drawn,
         "; ".join(
@@ -109,7 +117,7 @@ def cosines(run: Run) -> Drawn | str:
         )
         + ".",
         _table(series, {term: _COSINES[term][0] for term in series}),
-        "Text features of shared and private prompt of a class, and of the fused text with the "
+        "Text features of shared and private side of a class, and of the fused text with the "
         f"images of its class, while training.{missing}",
     )
 
@@ -222,13 +230,18 @@ def stages(run: Run) -> Drawn | str:
         drawn,
         f"Seconds by stage: {spoken}.",
         Table(("stage", "seconds"), [(name, f"{value:.2f}") for name, value in parts.items()]),
-        f"In all: {spoken}. A round's training also evaluates the prompts that it received.",
+        f"In all: {spoken}. A round's training also evaluates what it received.",
     )
 
 
 def _series(run: Run, term: str) -> list[tuple[int, float]]:
     found = [(r["round"], (r["loss"] or {}).get(term)) for r in run.records]
     return [(number, value) for number, value in found if value is not None and isfinite(value)]
+
+
+def _is_cosine(run: Run, term: str) -> bool:
+    key, plain = _PLAIN_FORMS[term]
+    return run.config.get(key, plain[0]) in plain
 
 
 def _trains(run: Run) -> bool:

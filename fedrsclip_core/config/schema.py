@@ -1,4 +1,7 @@
-"""The configuration's schema: plain dataclasses with the defaults of the embedded demo.
+"""The configuration's schema: plain dataclasses with the values that methods build on.
+
+They are those of ``conf/config.yaml`` and of each group's default option. What the default method
+says besides, composition adds.
 
 Everything here travels in the submitted run except the keys of a site
 (:mod:`fedrsclip_core.config.site_keys`).

@@ -61,6 +61,7 @@ class Patient:
             "privacy=deployment",
             "partition=site",
             "model=local",
+            "method=fedrsclip",
             "prompt.private_init=random",
             "prompt.shared_init=random",
             "data=folder",

@@ -43,6 +43,7 @@ OVERRIDES = (
     "federation.prepare_timeout=200",
     "privacy=deployment",
     "model=local",
+    "method=fedrsclip",
     # The tiny CLIP's vocabulary has few words: others need more than n_ctx tokens.
     "prompt.private_init=random",
     "data=folder",

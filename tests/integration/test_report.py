@@ -42,7 +42,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         path = tmp_path_factory.mktemp("reported")
         patch.setenv("FEDRSCLIP_HOME", str(path))
-        grid = ["bench.settings=[uniform]", "bench.methods=[promptfl,fedrsclip]", "bench.seeds=[0]"]
+        grid = [
+            "bench.settings=[uniform]",
+            "bench.methods=[promptfl,fedrsclip_plus]",
+            "bench.seeds=[0]",
+        ]
         assert main(["bench", "bench=demo", "bench.name=small", "bench.jobs=1", *grid, *SMALL]) == 0
         assert main(["report", "bench-small-uniform-fedrsclip-seed0"]) == 0
         assert main(["report", "small"]) == 0
@@ -179,7 +183,7 @@ def test_the_benchmark_shows_its_cells(open_page: OpenPage, home: Path, bench: P
     visit = open_page(bench / "report.html")
     for panel in ("methods", "bytes", "personalized", "global", "against"):
         assert visit.page.locator(f"#setting-0-{panel} svg[role=img]").count() == 1, panel
-    for index, method in enumerate(("promptfl", "fedrsclip")):
+    for index, method in enumerate(("promptfl", "fedrsclip_plus")):
         results = home / "runs" / f"bench-small-uniform-{method}-seed0" / "results.json"
         last = json.loads(results.read_text(encoding="utf-8"))["last"]["test"]
         drawn = marks(visit, "setting-0-methods", "figure-0").evaluate(READ)

@@ -91,7 +91,7 @@ def test_a_cell_that_lost_replies_ends_as_one_that_failed(left: Callable[..., Ce
 
 def test_another_configuration_under_the_name_is_a_sentence(left: Callable[..., Cell]) -> None:
     left("optimizer.lr=0.7")
-    with pytest.raises(ConfigError, match=r"optimizer\.lr=0\.7, the benchmark now says 0\.1"):
+    with pytest.raises(ConfigError, match=r"optimizer\.lr=0\.7, the benchmark now says 1\.0"):
         completed(demo())
 
 

@@ -29,7 +29,9 @@ class FakeRunner:
 
 
 def cells(*more: str) -> dict[str, list[Cell]]:
-    runner = FakeRunner(describe([*GRID, METHODS, "bench.epochs=[0,5]", *more]))
+    runner = FakeRunner(
+        describe([*GRID, METHODS, "bench.reference=fedrsclip", "bench.epochs=[0,5]", *more])
+    )
     protocol.unseen(runner)  # type: ignore[arg-type]
     return {
         method: [cell for cell in runner.cells if cell.method == method]

@@ -87,8 +87,9 @@ def test_check_says_what_would_travel() -> None:
     offsets = ["method=class_offsets", "prompt.shared_offsets_dtype=int8"]
     checks.check(offsets, echo=lines.append)
     (line,) = (line for line in lines if line.startswith("ok       prompts"))
-    assert "shared each way per client and round: shared_offsets 6 x 128 as int8 = 768" in line
-    assert line.endswith(f"numbers, {6 * (128 + 4)} B")
+    assert "shared each way per client and round: shared_offsets 16 x 128 as int8 = 2,048" in line
+    assert line.endswith("numbers, 2.1 kB")  # 16 x (128 + 4)
+    assert "context vectors" not in line  # there is no prompt
 
 
 def test_check_says_how_to_pin_what_the_hub_gives(

@@ -28,6 +28,7 @@ WIDTH, N_CTX, SHAPE = 32, 4, (4, 32)
 SHAPES = {SHARED_PROMPT: SHAPE}
 RUN = "run-7"
 OVERRIDES = (
+    "method=fedrsclip",
     "data=folder",
     "partition=uniform",
     "federation.num_clients=2",

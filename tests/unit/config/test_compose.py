@@ -32,6 +32,9 @@ from fedrsclip_core.errors import ConfigError
 
 pytestmark = pytest.mark.unit
 
+BASE = ["method=fedrsclip", "prompt.class_prior=false"]
+"""Nothing but what config.yaml and the groups' own defaults say."""
+
 
 def _options(group: str) -> list[str]:
     return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
@@ -45,14 +48,19 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{name}", value
 
 
-def test_defaults_are_those_of_the_schema() -> None:
-    assert compose([]) == Config()
+def test_the_schema_has_the_values_that_methods_build_on() -> None:
+    assert compose(BASE) == Config()
+
+
+def test_the_default_method_is_fedrsclip_plus() -> None:
+    assert compose([]) == compose(["method=fedrsclip_plus"])
 
 
 @pytest.mark.parametrize("experiment", _options("experiment"))
 def test_every_experiment_composes(experiment: str) -> None:
-    expected = 47 if experiment == "by_dataset" else 21
-    assert len(compose([f"experiment={experiment}"]).data.class_names) == expected
+    others = {"by_dataset": 47, "aid": 30, "uc_merced_aid": 40}
+    names = compose([f"experiment={experiment}"]).data.class_names
+    assert len(names) == others.get(experiment, 21)
 
 
 @pytest.mark.parametrize("method", _options("method"))
@@ -116,7 +124,7 @@ def test_what_was_tuned_for_one_option_is_not_given_to_another() -> None:
     tuned = compose(recipe).optimizer
     assert (tuned.name, tuned.lr) == ("sgd", 2.0)
     adamw = compose([*recipe, "optimizer=adamw"]).optimizer
-    assert adamw == compose(["optimizer=adamw"]).optimizer
+    assert adamw == compose(["method=promptfl", "optimizer=adamw"]).optimizer
     assert (adamw.lr, adamw.private_lr) == (0.002, None)
     assert compose([*recipe, "optimizer=adamw", "optimizer.lr=0.5"]).optimizer.lr == 0.5
     assert compose([*recipe, "optimizer=sgd"]).optimizer == tuned
@@ -161,7 +169,7 @@ def test_what_makes_a_method_holds_with_each_option() -> None:
 def test_groups_without_an_option() -> None:
     recipe = ["experiment=uc_merced", "method=promptfl"]
     assert compose([*recipe, "tuned=null"]).optimizer.lr == 0.1
-    assert compose(["experiment=null", "tuned=null"]) == Config()
+    assert compose(["experiment=null", "tuned=null"]) == compose([])
 
 
 def test_only_a_simulation_tells_counts_per_class() -> None:
@@ -186,7 +194,7 @@ def test_methods_differ_where_they_should() -> None:
 
 
 def test_yaml_files_hold_every_key_of_the_schema() -> None:
-    printed = yaml.safe_load(configuration.to_yaml(compose([]), site_keys=True))
+    printed = yaml.safe_load(configuration.to_yaml(compose(BASE), site_keys=True))
     assert dict(_leaves(printed)) == dict(_leaves(asdict(Config())))
 
 
@@ -241,7 +249,7 @@ def test_yaml_without_site_keys() -> None:
         (["prompt.templates=[a photo]"], ["prompt.templates", "'a photo'", "{}"]),
         (["prompt.templates=['{} or {x}']"], ["prompt.templates", "no other brace"]),
         (["prompt.templates=[]"], ["prompt.templates is empty"]),
-        (["prompt.private=false"], ["loss.lambda_fused", "prompt.private"]),
+        (["method=fedrsclip", "prompt.private=false"], ["loss.lambda_fused", "prompt.private"]),
         (["method=zero_shot", "federation.num_rounds=3"], ["federation.num_rounds", "no prompt"]),
         (["method=promptfl", "loss.lambda_shared=0"], ["lambda_*"]),
         (["strategy.tau=1"], ["strategy.tau", "fedavg", "fedadam"]),
@@ -310,7 +318,7 @@ def test_run_config_is_composed_like_a_command_line() -> None:
     config = from_run_config({configuration.OVERRIDES_KEY: join_overrides(overrides)})
     assert config == compose(overrides)
     assert config.data.class_words == {"golf_course": "golf, 'the' course"}
-    assert from_run_config({}) == Config()
+    assert from_run_config({}) == compose([])
 
 
 @pytest.mark.parametrize("key", SITE_KEYS)

@@ -43,7 +43,7 @@ def test_site_keys_stay_here() -> None:
     config = compose(["data.path=/secret/a", "model.path=/secret/b", "federation.device=cpu"])
     text = to_json(config)
     assert "secret" not in text and 'cpu"' not in text
-    assert from_json(text) == Config()
+    assert from_json(text) == compose([])
 
 
 @pytest.mark.parametrize("key", SITE_KEYS)

@@ -136,7 +136,7 @@ def write_run(home: Path, *overrides: str, name: str = "first", **changed: Any) 
 @cache
 def _composed(overrides: tuple[str, ...]) -> Config:
     names = f"data.class_names=[{','.join(CLASSES)}]"
-    return compose(for_simulation(["data=folder", names, *overrides]))
+    return compose(for_simulation(["data=folder", names, "method=fedrsclip", *overrides]))
 
 
 def write_evaluations(home: Path, federation: str, name: str) -> None:

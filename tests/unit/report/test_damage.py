@@ -123,7 +123,15 @@ def test_a_method_without_a_constraint_says_so(tmp_path: Path) -> None:
     text = (folder / "metrics.jsonl").read_text()
     without = text.replace('"loss_dpac": 0.25', '"loss_dpac": null')
     (folder / "metrics.jsonl").write_text(without)
-    assert "Not known here, as the loss lacks the term: cos(T_s, T_k)." in page_of(folder)
+    assert "Not known here, as the loss has no plain mean of it: cos(T_s, T_k)." in page_of(folder)
     none = without.replace('"loss_cmfac": 0.6', '"loss_cmfac": null')
     (folder / "metrics.jsonl").write_text(none)
     assert "This run has no cosine" in page_of(folder)
+
+
+def test_a_constraint_that_is_no_plain_mean_has_no_cosine(tmp_path: Path) -> None:
+    folder = folders.write_run(tmp_path, "loss.dpac_form=scarce")
+    assert "as the loss has no plain mean of it: cos(T_s, T_k)." in page_of(folder)
+    assert "This run has no cosine" in page_of(
+        folders.write_run(tmp_path, "method=fedrsclip_plus", name="plus")
+    )

@@ -22,7 +22,12 @@ from tests.unit.bench.baselines.clouds import empty, federation
 
 pytestmark = pytest.mark.unit
 
-ASKED = ["bench=demo", "bench.seeds=[0]", "bench.settings=[uniform]", "bench.methods=[fedrsclip]"]
+ASKED = [
+    "bench=demo",
+    "bench.seeds=[0]",
+    "bench.settings=[uniform]",
+    "bench.methods=[fedrsclip_plus]",
+]
 ASKED += ["bench.baselines=[fedncm]", "data.images_per_class=6", "federation.num_clients=2"]
 
 
