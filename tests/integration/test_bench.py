@@ -35,13 +35,13 @@ def rows(home: Path, name: str = "demo") -> list[dict[str, str]]:
 
 
 def learned(folder: Path) -> dict[str, Any]:
-    """Return a run's figures, without times, and the bits of its shared prompt."""
+    """Return a run's figures, without times, and the bits of what it shared."""
     results = json.loads((folder / "results.json").read_text())
     found = {name: _untimed(results[name]) for name in FIGURES}
     prompt = folder / "shared_prompt.safetensors"
     if prompt.exists():
         with safe_open(prompt, framework="numpy") as file:
-            found["shared"] = file.get_tensor("shared_prompt").tobytes()
+            found |= {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118
     return found
 
 
