@@ -49,7 +49,7 @@ def test_a_run_is_watched_from_before_its_start_to_its_end(
     assert run.wait() == 0, run.output
     assert len(rounds_in(run.output)) == 3
     assert rounds_in(watching.output) == rounds_in(run.output)
-    assert "run first: fedrsclip, 2 clients, seed 0" in watching.output
+    assert "run first: fedrsclip_plus, 2 clients, seed 0" in watching.output
     assert "run first: completed" in watching.output
     assert watching.output.replace("\n", "").isprintable()
     assert "Traceback" not in watching.output
