@@ -189,9 +189,9 @@ class Connection:
         """
         arguments = ["supernode", "register", str(key), self.name, "--name", name]
         try:
-            answer = parse(self._call([*arguments, "--format", "json"], _CALL_SECONDS))
+            answer = parse(self._call([*arguments, "--format", "json"], _SUBMIT_SECONDS))
         except subprocess.TimeoutExpired:
-            raise RunError(f"Flower did not register {name} in {_CALL_SECONDS} s") from None
+            raise RunError(f"Flower did not register {name} in {_SUBMIT_SECONDS} s") from None
         if not answer.get("success") and "already" not in _words(answer).lower():
             raise RunError(f"Flower does not register {name}: {_words(answer)}")
         return bool(answer.get("success"))
