@@ -168,7 +168,7 @@ def last_figures(shared: Sequence[Mapping[str, Any]], personal: Sequence[Mapping
 
 
 def payload_per_round(records: Sequence[RoundRecord]) -> float | None:
-    """Return the mean bytes of a shared prompt to the server, a client and round; without framing.
+    """Return the mean bytes of what is shared, to the server, a client and round; without framing.
 
     ``None`` where no client has trained.
     """

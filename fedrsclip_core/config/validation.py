@@ -247,6 +247,11 @@ def _check_terms(config: Config) -> None:
         raise ConfigError("run.shared_init_from needs the shared prompt: prompt.shared is false")
     if prompt.finetune_epochs and not prompt.shared:
         raise ConfigError("prompt.finetune_epochs needs the shared prompt: prompt.shared is false")
+    if prompt.finetune_epochs and prompt.shared_offsets is not None:
+        raise ConfigError(
+            "prompt.finetune_epochs tunes the shared prompt alone: set prompt.shared_offsets to "
+            "null"
+        )
     if config.federation.num_rounds == 0:
         return
     if not prompt.has_shared and not prompt.has_private:

@@ -42,9 +42,8 @@ class ClassStatistics:
 
     @cached_property
     def log_prior(self) -> NDArray[np.float32]:
-        """``log((n_c + 0.1) / (n + 0.1 C))``, added to logits ``(n_cls,)``."""
-        total = self.counts.sum() + _PRIOR_COUNT * self.n_cls
-        return np.asarray(np.log((self.counts + _PRIOR_COUNT) / total), dtype=np.float32)
+        """:func:`class_prior` of the client's counts, added to logits ``(n_cls,)``."""
+        return class_prior(self.counts).astype(np.float32)
 
     @cached_property
     def gate(self) -> float:
@@ -79,6 +78,12 @@ class ClassStatistics:
         lengths = np.linalg.norm(apart, axis=1, keepdims=True)
         found[own] = np.divide(apart, lengths, out=np.zeros_like(apart), where=lengths > 0)
         return found.astype(np.float32)
+
+
+def class_prior(counts: NDArray[np.floating] | NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return ``log((n_c + 0.1) / (n + 0.1 C))`` of a client's images of each class ``(C,)``."""
+    smoothed = counts + _PRIOR_COUNT
+    return np.asarray(np.log(smoothed / smoothed.sum()), dtype=np.float64)
 
 
 def shrunk(covariance: NDArray[np.float64], n: int) -> NDArray[np.float64]:

@@ -25,13 +25,11 @@ from fedrsclip.bench.baselines.federation import (
 )
 from fedrsclip.bench.figures import LAST_ROUNDS
 from fedrsclip_core.data.features.feature_set import FeatureSet
+from fedrsclip_core.learning.class_statistics import class_prior
 from fedrsclip_core.learning.optimizer import Leaf, PromptOptimizer
 from fedrsclip_core.learning.training import batches, cosine
 
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
-PRIOR_COUNT = 0.1
-"""Images of each class that a prior adds to those that a client has."""
-
 Head = tuple[Array, Array]
 """Weights ``(C, d)`` and bias ``(C,)``."""
 
@@ -62,13 +60,6 @@ def fed_linear_head_prior(federation: Federation) -> Outcome:
         rate: fmean(_mean_accuracy(r, vals) for r in rounds) for rate, rounds in by_rate.items()
     }
     return _best(federation, by_rate, scores)
-
-
-def class_prior(counts: Array) -> Array:
-    """Return ``log((n_c + 0.1) / (n + 0.1 C))`` of a client's images of each class ``(C,)``."""
-    smoothed = counts + PRIOR_COUNT
-    found: Array = np.log(smoothed / smoothed.sum())
-    return found
 
 
 @lru_cache(maxsize=1)

@@ -6,11 +6,11 @@ import torch
 from torch.nn import functional
 
 from fedrsclip.bench.baselines.linear_head import (
-    class_prior,
     fed_linear_head,
     fed_linear_head_prior,
     train,
 )
+from fedrsclip_core.learning.class_statistics import class_prior
 from fedrsclip_core.learning.training import batches, cosine
 from tests.unit.bench.baselines.clouds import client, cloud, federation, right
 
