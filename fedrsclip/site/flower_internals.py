@@ -1,7 +1,7 @@
 """What a site takes from inside Flower, so that another Flower is this file's work.
 
 Flower keeps ``flwr.app`` and ``flwr.clientapp`` stable, and nothing else. Each thing assumed here
-has a test in ``tests/unit/deploy/test_flower_internals.py``.
+has a test in ``tests/unit/site/test_flower_internals.py``.
 """
 
 from collections.abc import Callable

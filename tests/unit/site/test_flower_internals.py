@@ -10,15 +10,15 @@ from threading import Thread
 
 import pytest
 
-from fedrsclip.deploy.flower_internals import MODULES
+from fedrsclip.site.flower_internals import MODULES
 
 pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
 TOKEN = "the-token-of-this-task"
 SPEC = """
 import os, sys
-from fedrsclip.deploy.flower_internals import ExecutionSpec, LaunchResult, TaskType
-from fedrsclip.deploy.flower_internals import become_client_app
+from fedrsclip.site.flower_internals import ExecutionSpec, LaunchResult, TaskType
+from fedrsclip.site.flower_internals import become_client_app
 become_client_app(ExecutionSpec(
     task_type=TaskType.CLIENT_APP, runtime_api_address=sys.argv[1], token=sys.argv[2],
     insecure=True, root_certificates_path=None, runtime_dependency_install=False,
@@ -26,7 +26,7 @@ become_client_app(ExecutionSpec(
 ))
 """
 SUPEREXEC = """
-from fedrsclip.deploy.flower_internals import SubprocessExecutor, become_superexec
+from fedrsclip.site.flower_internals import SubprocessExecutor, become_superexec
 
 class Own(SubprocessExecutor):
     def __init__(self):

@@ -16,7 +16,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from types import ModuleType
 
-from fedrsclip.deploy.flower_internals import (
+from fedrsclip.site.flower_internals import (
     MODULES,
     ExecutionSpec,
     LaunchResult,

@@ -14,12 +14,12 @@ from typing import NoReturn
 
 import pytest
 
-from fedrsclip.deploy.flower_internals import (
+from fedrsclip.site.flower_internals import (
     ExecutionSpec,
     LaunchResult,
     TaskType,
 )
-from fedrsclip.deploy.superexec import LIBRARIES, WarmExecutor, forget_project
+from fedrsclip.site.superexec import LIBRARIES, WarmExecutor, forget_project
 
 pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
@@ -86,7 +86,7 @@ def test_the_projects_modules_are_forgotten_and_no_others() -> None:
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks the process up in /proc")
 def test_the_program_is_flowers_with_a_fork_server() -> None:
-    command = "from fedrsclip.deploy.superexec import main; main()"
+    command = "from fedrsclip.site.superexec import main; main()"
     options = ["--insecure", "--runtime-api-address", "127.0.0.1:1"]
     quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
     program = subprocess.Popen([sys.executable, "-c", command, *options], env=os.environ | quiet)
