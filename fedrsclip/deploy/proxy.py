@@ -25,6 +25,8 @@ class Proxy:
     resolver : str or None
         Address of a DNS server that is asked for the upstream again and again; ``None``: its
         address never changes.
+    num_classes : int
+        Classes of the federation, 0 if the description does not say: bounds what a site sends.
     """
 
     listen: str
@@ -34,7 +36,15 @@ class Proxy:
     authority: str = "../tls/ca.crt"
     upstream_name: str = "localhost"
     resolver: str | None = None
+    num_classes: int = 0
 
+
+_WIDEST = 1280
+"""Numbers for each class, or in each prompt vector, of the largest CLIP."""
+_FLOAT32 = 4
+_LEAST_OBJECT = 2 * 2**20
+_BESIDE_CLASSES = 2**20
+"""Bytes, more than 77 prompt vectors and Flower's frame around a tensor."""
 
 _TLS = """\
         ssl_certificate {certificate};
@@ -71,6 +81,7 @@ def nginx_conf(proxy: Proxy) -> str:
         upstream_group=_GROUP.format(upstream=proxy.upstream)
         if proxy.resolver is None
         else _RESOLVER.format(resolver=proxy.resolver),
+        object_kib=largest_object(proxy.num_classes) // 1024,
         target="superlink" if proxy.resolver is None else proxy.upstream,
         scheme="https" if secure else "http",
         tls=_TLS.format(certificate=proxy.certificate, key=proxy.key) if secure else "",
@@ -80,6 +91,12 @@ def nginx_conf(proxy: Proxy) -> str:
         if secure
         else "",
     )
+
+
+def largest_object(num_classes: int) -> int:
+    """Return how many bytes a site may send at once: its offsets of all classes fit."""
+    offsets = num_classes * _WIDEST * _FLOAT32
+    return max(_LEAST_OBJECT, _BESIDE_CLASSES + offsets)
 
 
 def listen_on(address: str, port: int) -> str:

@@ -84,6 +84,7 @@ def _server(description: Description) -> Iterator[Rendered]:
                 upstream=f"127.0.0.1:{federation.superlink_port}",
                 certificate="../tls/server.crt" if secure else None,
                 key="../tls/server.key" if secure else None,
+                num_classes=len(description.config.data.class_names),
             )
         ),
     )

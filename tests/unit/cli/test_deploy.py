@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fedrsclip.cli import main
-from fedrsclip.deploy.proxy import Proxy, listen_on, nginx_conf
+from fedrsclip.deploy.proxy import Proxy, largest_object, listen_on, nginx_conf
 from fedrsclip.run.submission import DEPLOY_KEYS
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.overrides import quote
@@ -341,6 +341,17 @@ def test_nginx_takes_the_proxy(insecure: bool, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "successful" in done.stderr
+
+
+@pytest.mark.parametrize(("num_classes", "kib"), [(2, 2048), (1000, 6024)])
+def test_the_proxy_bounds_what_a_site_sends_by_the_classes(
+    num_classes: int, kib: int, tmp_path: Path
+) -> None:
+    names = ",".join(f"class{number}" for number in range(num_classes))
+    assert deploy(tmp_path / "out", f"data.class_names=[{names}]") == 0
+    conf = (tmp_path / "out" / "server" / "proxy" / "nginx.conf").read_text()
+    assert f"client_max_body_size {kib}k;" in conf
+    assert largest_object(num_classes) == kib * 1024
 
 
 def test_the_proxy_can_stand_elsewhere() -> None:
