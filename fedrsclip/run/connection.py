@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ WHERE = ("connection", "address", "root_certificates", "insecure")
 _NAME = "fedrsclip"
 _SUBMIT_SECONDS = 120
 _CALL_SECONDS = 40  # Flower's command gives up after 30
+_NO_SUCH_RUN = re.compile(r"\brun id (?:\d+ )?not found", re.IGNORECASE)
 _COLOURING = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 
@@ -52,6 +54,11 @@ class RunStatus:
     def failed(self) -> bool:
         """Whether the run ended early, and nobody stopped it."""
         return self.status == "finished:failed"
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the SuperLink has answered that it has no such run."""
+        return not self.status and _NO_SUCH_RUN.search(self.details) is not None
 
 
 class Connection:

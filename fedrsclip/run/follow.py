@@ -40,6 +40,16 @@ class Timing:
 USUAL = Timing()
 
 
+class UnknownRunError(RunError):
+    """A run that the SuperLink does not know: nothing is left to wait for."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"the SuperLink does not know run {run_id}: its database is another one or was lost, "
+            "and then the sites' keys with it (register.sh registers them again)"
+        )
+
+
 class Progress(Protocol):
     """Where one reads what a run does."""
 
@@ -189,6 +199,8 @@ def follow(
 
     Raises
     ------
+    UnknownRunError
+        If the SuperLink has lost the run.
     RunError
         If the SuperLink stays away. The run may be running nevertheless.
     """
@@ -211,6 +223,8 @@ def follow(
                         echo(line)
                     return status
                 progress.resume()
+            elif status is not None and status.unknown:
+                raise UnknownRunError(run_id)
             elif status is not None:
                 if now - heard >= timing.silence:
                     raise RunError(

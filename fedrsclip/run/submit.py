@@ -7,7 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedrsclip.run.connection import WHERE, Connection, RunStatus, connect
-from fedrsclip.run.follow import USUAL, Echo, RunLog, Timing, draw, follow
+from fedrsclip.run.follow import (
+    USUAL,
+    Echo,
+    RunLog,
+    Timing,
+    UnknownRunError,
+    draw,
+    follow,
+)
 from fedrsclip.run.own_tuning import as_started_here
 from fedrsclip.run.staging import scratch_folder, stage_app
 from fedrsclip.run.submission import Submission, deployed
@@ -57,7 +65,7 @@ def submit(
     Raises
     ------
     FedRSCLIPError
-        If the run cannot be submitted, or the SuperLink stays away.
+        If the run cannot be submitted, or the SuperLink stays away or has lost it.
     """
     options, overrides = _split(arguments)
     restarts = _number(options, "restarts", 0)
@@ -106,22 +114,24 @@ class _Session:
                 submission = submission.resumed()
             self.run_id = self._connection.submit(app, submission.run_config())
             self._echo(f"run {submission.name} is submitted: Flower's id is {self.run_id}")
-            status = self._follow()
+            try:
+                status = self._follow()
+            except UnknownRunError as error:
+                raise RunError(f"{error}; then {_again(submission)}") from None
             if not status.failed:
                 break
         folder = RunFolder.named(submission.name)
         if folder.has_begun():  # this machine is the server
             draw(folder, self._echo)
         if not status.completed:
-            self._echo(
-                "to resume it from its last checkpoint submit it again with "
-                f"run.name={submission.name} run.resume=true"
-            )
+            self._echo(f"to resume it from its last checkpoint {_again(submission)}")
         return status
 
     def attach(self, run_id: str) -> RunStatus:
         """Follow a run that was submitted earlier."""
         status = self._connection.status(run_id)
+        if status.unknown:
+            raise UnknownRunError(run_id)
         if not status.status:
             raise RunError(f"run {run_id} cannot be followed: {status.details}")
         self.run_id = run_id
@@ -141,6 +151,8 @@ class _Session:
         log = RunLog(self._connection, self.run_id)
         try:
             status = follow(self._connection, self.run_id, log, self._echo, timing=self._timing)
+        except UnknownRunError:
+            raise
         except RunError as error:
             raise RunError(f"{error}: {self.farewell()}") from None
         finally:
@@ -155,6 +167,10 @@ class _Session:
             if time.monotonic() >= deadline:
                 raise RunError(f"the SuperLink has not answered for {self._timing.silence:.0f} s")
             time.sleep(1)
+
+
+def _again(submission: Submission) -> str:
+    return f"submit it again with run.name={submission.name} run.resume=true"
 
 
 def _split(arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:

@@ -2,6 +2,7 @@
 
 import tomllib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +25,7 @@ QUICK = Timing(silence=60, soonest=0.1, latest=0.2)
 # Each call of `ls` and of `log` takes the next line or file; the last one is for all that follow.
 _FLWR = """#!/bin/sh
 here=${0%/*}
+no() { printf '%s\\n' '{"success": false, "error-message": "So\\n\\n'"$1"'"}'; }
 echo "$1 $2" >>"$here/calls"
 count=$(grep -c "^$1 " "$here/calls")
 case $1 in
@@ -34,7 +36,8 @@ log) cat "$here/log.$count" 2>/dev/null ;;
 ls)
     status=$(sed -n "${count}p" "$here/statuses")
     case ${status:=$(tail -n 1 "$here/statuses")} in
-    away) printf '%s\\n' '{"success": false, "error-message": "So\\n\\nNo connection."}' ;;
+    lost) no "[code: 11] Run ID not found." ;;
+    away) no "No connection." ;;
     *) echo '{"success": true, "runs": [{"status": "'$status'", "status-details": "N/A"}]}' ;;
     esac
     ;;
@@ -171,6 +174,23 @@ def test_a_superlink_that_stays_away_is_given_up(flower: Flower) -> None:
     sentence = str(caught.value)
     assert "said nothing of run 7 for 1 s (No connection.)" in sentence
     assert f"fedrsclip submit attach=7 {' '.join(ADDRESS)}" in sentence
+
+
+def test_a_superlink_that_has_lost_the_run_ends_the_waiting_at_once(flower: Flower) -> None:
+    flower.set("running", "away", "lost")
+    with pytest.raises(RunError) as caught:
+        flower.submit("run.name=first", "restarts=3", timing=replace(QUICK, silence=10**6))
+    sentence = str(caught.value)
+    assert sentence.startswith("the SuperLink does not know run 7: its database is another one or")
+    assert sentence.endswith("then submit it again with run.name=first run.resume=true")
+    assert "attach" not in sentence
+    assert len(flower.submitted) == 1
+
+
+def test_a_run_that_the_superlink_does_not_know_is_not_followed(flower: Flower) -> None:
+    flower.set("lost")
+    with pytest.raises(RunError, match="the SuperLink does not know run 9"):
+        flower.submit("attach=9")
 
 
 def test_an_interrupt_says_how_to_follow_and_stop(flower: Flower) -> None:
