@@ -2,7 +2,7 @@
 
 import errno
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,14 +22,16 @@ from fedrsclip_core.runs.shared_prompt import write_shared_prompt
 from fedrsclip_core.wire import digests
 from fedrsclip_core.wire.precision import what_travels
 from server_app import results, roster
-from server_app.admission import Standard
+from server_app.admission import Client, Standard
 from server_app.attempts import Attempt, Echo, keep_digests, open_attempt
 from server_app.checkpoint import Checkpoint, write_checkpoint
 from server_app.exchange import Exchange
 from server_app.flower_internals import called_at_exit, is_simulation
+from server_app.newcomers import Newcomers
 from server_app.phase import Progress
 from server_app.results import RunState
 from server_app.room import Room
+from server_app.roster import Roster
 from server_app.start import initial_shared, shapes_of
 from server_app.strategy import SharedPromptStrategy
 from server_app.tensorboard import event_writer
@@ -149,14 +151,26 @@ def _federate(
         simulation=simulation,
         **state.own_digests,
     )
-    nodes = roster.wait_for_nodes(exchange, config, simulation=simulation, echo=echo)
-    state.roster = roster.identify(exchange, nodes, standard, federation.connect_timeout, echo)
-    # A simulation has dealt the images to all of its nodes: with one less it describes other data.
-    needed = len(nodes) if simulation else federation.min_clients
-    roster.require(state.roster, needed)
+    call = roster.RollCall(exchange, config, standard, echo)
+    if simulation:
+        nodes = roster.wait_for_nodes(exchange, config, echo=echo)
+        state.roster = roster.identify(exchange, nodes, standard, federation.connect_timeout, echo)
+        # The images are dealt to all nodes: with one less it describes other data.
+        needed = len(nodes)
+        roster.require(state.roster, needed)
+    else:
+        needed = roster.quorum(federation)
+        state.roster = call.take()
     echo(f"{len(state.roster.clients)} clients: preparing their image features")
-    state.roster = roster.prepare(
-        exchange, state.roster, standard, federation.prepare_timeout, echo
+    resumed = attempt.checkpoint is not None and not simulation
+    state.roster, absent = roster.prepare(
+        exchange,
+        state.roster,
+        standard,
+        federation.prepare_timeout,
+        echo,
+        needed=needed,
+        resumed=resumed,
     )
     for name, reason in state.roster.refused.items():
         echo(f"client {name} is refused: {reason}")
@@ -164,6 +178,13 @@ def _federate(
     clients = state.roster.clients
     shapes = shapes_of(config, clients[0].identity)
     echo(what_travels(shapes, config.prompt.shared_offsets_dtype))
+    if attempt.checkpoint is None:
+        state.shared, odd = initial_shared(exchange, clients, config, standard, needed=needed)
+        state.roster = state.roster.without(odd)
+        for name, reason in odd.items():
+            echo(f"client {name} is refused: {reason}")
+        roster.require(state.roster, needed)
+        clients = state.roster.clients
     room = Room(exchange, 0 if simulation else federation.connect_timeout, echo)
     counts = [(c.identity.num_train, c.identity.num_val, c.identity.num_test) for c in clients]
     train, val, test = (sum(column) for column in zip(*counts, strict=True))
@@ -182,18 +203,32 @@ def _federate(
         checkpoint = Checkpoint(progress, folder.rounds_size(), seconds())
         room.write(lambda: write_checkpoint(folder, checkpoint))
 
+    def on_clients(now_there: Sequence[Client]) -> None:
+        names = {client.name for client in now_there}
+        refused = {n: why for n, why in state.roster.refused.items() if n not in names}
+        state.roster = Roster(tuple(now_there), refused)
+
+    newcomers = Newcomers(
+        exchange,
+        standard,
+        federation.num_clients,
+        federation.prepare_timeout,
+        echo,
+        seen=set(call.answers) - absent,
+        pending=call.pending,
+    )
     strategy = SharedPromptStrategy(
         exchange,
         clients,
         config,
         standard,
-        nodes=nodes,
+        newcomers=newcomers,
+        on_clients=on_clients,
         on_record=on_record,
         on_progress=on_progress,
         echo=echo,
     )
     if attempt.checkpoint is None:
-        state.shared = initial_shared(exchange, clients, config, standard)
         strategy.run(state.shared)
     else:
         progress = attempt.checkpoint.progress

@@ -53,6 +53,7 @@ def write_checkpoint(folder: RunFolder, checkpoint: Checkpoint) -> None:
         "round": progress.server_round,
         "record": progress.record,
         "failed_rounds": progress.failed_rounds,
+        "reply_seconds": progress.reply_seconds,
         "metrics_bytes": checkpoint.metrics_bytes,
         "seconds": checkpoint.seconds,
     }
@@ -102,5 +103,6 @@ def _read(path: Path, run_name: str) -> Checkpoint:
         record=state["record"],
         failed_rounds=state["failed_rounds"],
         aggregator=aggregator,
+        reply_seconds=state.get("reply_seconds", {}),
     )
     return Checkpoint(progress, state["metrics_bytes"], state["seconds"])

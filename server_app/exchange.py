@@ -1,10 +1,12 @@
 """Send messages and collect the replies, one by one, within a time limit."""
 
+import math
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from flwr.app import Error, Message, RecordDict
 from flwr.serverapp import Grid
@@ -13,12 +15,15 @@ from fedrsclip_core.wire.messages import FailureCode
 from server_app.flower_internals import ErrorCode, TransportError, bound_pulls, sent_objects
 
 TIMEOUT = "timeout"
+LATE = FailureCode.LATE.value
 UNREACHABLE = "unreachable"
 UNREADABLE = "unreadable"
 CRASHED = "crashed"
 
 _FIRST_PAUSE, LAST_PAUSE = 0.05, 0.5
 _PROGRESS_EVERY = 30.0
+_GRACE = 5.0
+"""Seconds after the others for whom nobody need wait: a SuperNode asks every 3 seconds."""
 _REST_OF_A_REPLY, _LAST_PULL_PAUSE = 10.0, 1.0
 _MORE_THAN_SENT = 2**20
 """Bytes by which a reply may exceed what was sent: prompts have one size, the rest are sums."""
@@ -45,21 +50,66 @@ class Reply:
         Why there are none: a code of a closed list, never the client's own words.
     bytes_down, bytes_up : int
         Serialized sizes of the message to and from the node; ``bytes_up`` is 0 without a reply.
+    seconds : float
+        From the message to the reply.
     """
 
     content: RecordDict | None
     reason: str
     bytes_down: int
     bytes_up: int
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Pending:
-    """A message whose reply is not there yet: its id, when it expires, and its bytes."""
+    """A message whose reply is not there yet: id and type, when it was sent and expires, bytes."""
 
     message_id: str
+    message_type: str
+    sent: float
     expires: float
     bytes_down: int
+
+
+@dataclass(frozen=True)
+class Wait:
+    """How long one reply is waited for.
+
+    Attributes
+    ----------
+    limit : float
+        Seconds after which the message expires.
+    alone : float or None
+        Seconds from the start after which the others are not kept waiting for this one; ``None``:
+        it is waited for as long as its message lives.
+    """
+
+    limit: float
+    alone: float | None = None
+
+
+_FULL = Wait(math.inf)
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A reply that was dropped because it is out of step.
+
+    Attributes
+    ----------
+    node_id : int
+        Which node was asked.
+    message_type : str
+        What it was asked.
+    seconds : float or None
+        From its message to the reply, if that came after its round; ``None``: it answers no open
+        message.
+    """
+
+    node_id: int
+    message_type: str
+    seconds: float | None
 
 
 class Exchange:
@@ -92,6 +142,8 @@ class Exchange:
         self._at_once = at_once
         self._clock = clock
         self._sleep = sleep
+        self._owed: dict[int, Pending] = {}
+        self._strays: list[Stray] = []
 
     def now(self) -> float:
         """Return the time of the exchange's own clock."""
@@ -120,27 +172,52 @@ class Exchange:
         dict[int, Pending]
             By node id, without those that could not be sent.
         """
-        return self._send(messages, timeout)[0]
+        for message in messages:
+            message.metadata.ttl = timeout
+        return self._send(messages)[0]
 
     def collect(self, pending: dict[int, Pending]) -> dict[int, Reply]:
         """Take from ``pending`` what was answered or has expired; return it by node id."""
         replies = {}
         for node_id, sent in list(pending.items()):
-            answer = self._pull(sent.message_id)
+            answer = self._pull(node_id, sent)
+            now = self._clock()
             if answer is not None:
-                replies[node_id] = _as_reply(answer, sent.bytes_down)
-            elif self._clock() >= sent.expires:
-                replies[node_id] = Reply(None, TIMEOUT, sent.bytes_down, 0)
+                reply = _as_reply(answer, sent.bytes_down)
+            elif now >= sent.expires:
+                reply = Reply(None, TIMEOUT, sent.bytes_down, 0)
             else:
                 continue
+            replies[node_id] = replace(reply, seconds=now - sent.sent)
             del pending[node_id]
         return replies
+
+    def owing(self) -> set[int]:
+        """Return the nodes that still have a message of an exchange that is over.
+
+        They would answer that one first. A reply that has come is dropped here.
+        """
+        for node_id, sent in list(self._owed.items()):
+            reply = self.collect(one := {node_id: sent}).get(node_id)
+            if reply is not None and reply.reason not in (TIMEOUT, UNREACHABLE):
+                self._strays.append(Stray(node_id, sent.message_type, reply.seconds))
+            if not one:
+                del self._owed[node_id]
+        return set(self._owed)
+
+    def strays(self) -> list[Stray]:
+        """Return what was dropped since the last call because it was out of step."""
+        found, self._strays = self._strays, []
+        return found
 
     def ask(
         self,
         messages: Sequence[Message],
         timeout: float,
         progress: Callable[[int, int], None] | None = None,
+        *,
+        waits: Mapping[int, Wait] = MappingProxyType({}),
+        needed: int = 0,
     ) -> dict[int, Reply]:
         """Send at most one message to each node and wait for the replies.
 
@@ -152,6 +229,10 @@ class Exchange:
             Seconds until what has not come is given up.
         progress : Callable[[int, int], None], optional
             Is told from time to time how many of how many replies are there.
+        waits : Mapping[int, Wait]
+            By node id, for whom to wait less.
+        needed : int
+            Replies with content below which nobody's wait is cut short.
 
         Returns
         -------
@@ -160,12 +241,17 @@ class Exchange:
         """
         replies = {m.metadata.dst_node_id: Reply(None, TIMEOUT, 0, 0) for m in messages}
         unsent, waiting = deque(messages), dict[int, Pending]()
-        begin = told = self._clock()
+        begin = told = alone = self._clock()
         deadline, pause = begin + timeout, _FIRST_PAUSE
         while True:
-            replies |= self._fill(unsent, waiting, deadline)
+            replies |= self._fill(unsent, waiting, deadline, waits)
             replies |= self.collect(waiting)
+            self.owing()
             now = self._clock()
+            enough = sum(reply.content is not None for reply in replies.values()) >= needed
+            if unsent or not enough or any(waits.get(n, _FULL).alone is None for n in waiting):
+                alone = now
+            replies |= self._give_up(waiting, waits, begin, alone)
             if not waiting and (not unsent or now >= deadline):
                 return replies
             done = len(messages) - len(waiting) - len(unsent)
@@ -180,8 +266,31 @@ class Exchange:
             self._sleep(max(0.0, min(pause, rest, deadline - now)))
             pause = min(1.5 * pause, LAST_PAUSE)
 
+    def _give_up(
+        self,
+        waiting: dict[int, Pending],
+        waits: Mapping[int, Wait],
+        begin: float,
+        alone: float,
+    ) -> dict[int, Reply]:
+        """Stop waiting for those whose time is over while the others have been in since `alone`."""
+        now = self._clock()
+        late = [
+            node_id
+            for node_id in waiting
+            if (own := waits.get(node_id, _FULL).alone) is not None
+            and now >= max(alone, begin + own) + _GRACE
+        ]
+        for node_id in late:
+            self._owed[node_id] = waiting.pop(node_id)
+        return {n: Reply(None, LATE, self._owed[n].bytes_down, 0, now - begin) for n in late}
+
     def _fill(
-        self, unsent: deque[Message], waiting: dict[int, Pending], deadline: float
+        self,
+        unsent: deque[Message],
+        waiting: dict[int, Pending],
+        deadline: float,
+        waits: Mapping[int, Wait],
     ) -> dict[int, Reply]:
         """Send as many as may be under way; return those that could not be sent."""
         room = len(unsent) if self._at_once is None else self._at_once - len(waiting)
@@ -189,44 +298,61 @@ class Exchange:
         if room <= 0 or left <= 0:
             return {}
         next_ones = [unsent.popleft() for _ in range(min(room, len(unsent)))]
-        sent, sizes = self._send(next_ones, left)
+        for message in next_ones:
+            wait = waits.get(message.metadata.dst_node_id, _FULL)
+            message.metadata.ttl = min(left, wait.limit)
+        sent, sizes = self._send(next_ones)
         waiting |= sent
         return {n: Reply(None, UNREACHABLE, sizes[n], 0) for n in sizes if n not in sent}
 
-    def _send(
-        self, messages: Sequence[Message], timeout: float
-    ) -> tuple[dict[int, Pending], dict[int, int]]:
+    def _send(self, messages: Sequence[Message]) -> tuple[dict[int, Pending], dict[int, int]]:
         """Send; return what is pending and, also of what could not be sent, the bytes."""
-        expires = self._clock() + timeout
-        for message in messages:
-            message.metadata.ttl = timeout
+        now = self._clock()
         sizes = {m.metadata.dst_node_id: serialized_size(m) for m in messages}
-        pushed = self._push(messages)
-        return {n: Pending(name, expires, sizes[n]) for n, name in pushed.items()}, sizes
-
-    def _push(self, messages: Sequence[Message]) -> dict[int, str]:
-        """Send; return message ids by node id, without those that could not be sent."""
         accepted = set(self.grid.push_messages(list(messages)))
-        return {
-            message.metadata.dst_node_id: message.metadata.message_id
-            for message in messages
-            if message.metadata.message_id in accepted
+        pending = {
+            m.metadata.dst_node_id: Pending(
+                m.metadata.message_id,
+                m.metadata.message_type,
+                now,
+                now + m.metadata.ttl,
+                sizes[m.metadata.dst_node_id],
+            )
+            for m in messages
+            if m.metadata.message_id in accepted
         }
+        return pending, sizes
 
-    def _pull(self, message_id: str) -> Message | Error | None:
+    def _pull(self, node_id: int, sent: Pending) -> Message | Error | None:
         """Look for one reply: a reply that cannot be decoded must not cost the others theirs.
+
+        What answers another message, or comes from another node, is dropped, and so is a second
+        reply to the same message.
 
         Where the SuperLink cannot be asked, for example because it is being restarted, there is
         no reply yet. Flower's grid itself repeats most of what fails on the way, but neither a
         TLS handshake nor an answer with status 500.
         """
         try:
-            found = list(self.grid.pull_messages([message_id]))
+            found = list(self.grid.pull_messages([sent.message_id]))
         except TransportError:
             return None
         except Exception:  # whatever the bytes provoke
             return Error(ErrorCode.UNKNOWN, UNREADABLE)
-        return found[0] if found else None
+        in_step = [message for message in found if _answers(message, node_id, sent)]
+        for _ in range(len(found) - len(in_step[:1])):
+            self._strays.append(Stray(node_id, sent.message_type, None))
+        return in_step[0] if in_step else None
+
+
+def _answers(message: Message, node_id: int, sent: Pending) -> bool:
+    """Whether a message is the reply to another; an error may come from Flower itself."""
+    metadata = message.metadata
+    if metadata.reply_to_message_id != sent.message_id:
+        return False
+    return message.has_error() or (
+        metadata.src_node_id == node_id and metadata.message_type == sent.message_type
+    )
 
 
 def _expected_rest(elapsed: float, replies: int, waiting: int) -> float:

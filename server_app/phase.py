@@ -1,6 +1,6 @@
 """One exchange with some clients, and the record of a round that is made of such."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +12,15 @@ from fedrsclip_core.wire.messages import RoundReply
 from server_app import metrics
 from server_app.admission import Client
 
+OUT_OF_STEP = "out-of-step"
+
 
 @dataclass(frozen=True)
 class Phase:
-    """One exchange with some clients: who was asked, whose answer counts, and its cost."""
+    """One exchange with some clients: who was asked, whose answer counts, and its cost.
+
+    ``out_of_step`` counts by client the replies that answered no open message.
+    """
 
     asked: tuple[Client, ...]
     valid: Mapping[str, RoundReply]
@@ -23,6 +28,7 @@ class Phase:
     seconds: float
     traffic: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     payload: tuple[int, int] = (0, 0)
+    out_of_step: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Progress:
         Rounds in a row that failed, up to that one.
     aggregator : Mapping[str, NDArray]
         The aggregator's state.
+    reply_seconds : Mapping[str, Mapping[str, Sequence[float]]]
+        How long the clients' replies took.
     """
 
     server_round: int
@@ -48,6 +56,7 @@ class Progress:
     record: RoundRecord | None = None
     failed_rounds: int = 0
     aggregator: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    reply_seconds: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
 
 def new_record(server_round: int) -> RoundRecord:
@@ -84,10 +93,18 @@ def trained(record: RoundRecord, phase: Phase) -> RoundRecord:
         "valid": len(replies),
         "dropped": dict(phase.dropped),
     }
+    add_out_of_step(record, phase)
     record["num_examples"] = sum(reply.num_examples for reply in replies)
     record["loss"] = metrics.mean_losses(replies)
     add_traffic(record["bytes"], phase)
     return record
+
+
+def add_out_of_step(record: RoundRecord, phase: Phase) -> None:
+    """Count in a record what was dropped because it answered no open message."""
+    for name, count in phase.out_of_step.items():
+        counts = record["clients"].setdefault("out_of_step", {})
+        counts[name] = counts.get(name, 0) + count
 
 
 def add_traffic(total: Traffic, phase: Phase) -> None:

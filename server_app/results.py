@@ -24,7 +24,7 @@ from fedrsclip_core.runs.shared_prompt import SharedPrompt
 from server_app.admission import Client
 from server_app.labels import class_names, class_words
 from server_app.metrics import client_accuracies
-from server_app.phase import Phase
+from server_app.phase import OUT_OF_STEP, Phase
 from server_app.roster import Roster
 
 _PACKAGES = ("fedrsclip", "flwr", "numpy", "torch", "transformers", "datasets", "hydra-core")
@@ -113,10 +113,13 @@ def val_best(evaluated: Sequence[RoundRecord]) -> RoundRecord | None:
     """Return the round that is best on validation images; test images have no say.
 
     Compared is the pooled personalized accuracy; where there is none the global one, and for
-    ``zero_shot`` its only figure. Rounds that only some clients evaluated are left out as long as
-    there are others: they describe other images. Among equals the earliest round counts.
+    ``zero_shot`` its only figure. Rounds that only some clients evaluated, or fewer because one
+    joined later, are left out as long as there are others: they describe other images. Among
+    equals the earliest round counts.
     """
-    whole = [record for record in evaluated if not record["sampled"]] or evaluated
+    unsampled = [record for record in evaluated if not record["sampled"]]
+    most = max((record["clients_evaluated"] for record in unsampled), default=0)
+    whole = [r for r in unsampled if r["clients_evaluated"] == most] or evaluated
     scored = [(score, record) for record in whole if (score := _val_score(record)) is not None]
     if not scored:
         return None
@@ -154,6 +157,8 @@ def _dropped(records: Sequence[RoundRecord]) -> Dropped:
         for found in (record["clients"]["dropped"], record["eval_dropped"]):
             for name, reason in found.items():
                 reasons.setdefault(name, Counter())[reason.split(":")[0]] += 1
+        for name, count in record["clients"].get("out_of_step", {}).items():
+            reasons.setdefault(name, Counter())[OUT_OF_STEP] += count
     total = sum(sum(counter.values()) for counter in reasons.values())
     return {"total": total, "clients": {name: dict(c) for name, c in reasons.items()}}
 

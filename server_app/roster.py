@@ -5,17 +5,32 @@ from dataclasses import dataclass, field
 
 from flwr.app import RecordDict
 
-from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.errors import RunError, WireError
 from fedrsclip_core.wire.messages import QUERY_IDENTITY, QUERY_PREPARE
 from fedrsclip_core.wire.records import pack_query, unpack_identity
 from server_app.admission import Client, Standard, admitted
-from server_app.exchange import Exchange, Reply, new_messages
+from server_app.exchange import (
+    LATE,
+    TIMEOUT,
+    UNREACHABLE,
+    Exchange,
+    Pending,
+    Reply,
+    Wait,
+    new_messages,
+)
 
 Echo = Callable[[str], None]
 
-_SETTLED = {"simulation": 2.0, "deployment": 10.0}
-_PROGRESS_EVERY = 15.0
+_SETTLED_SIMULATION, _SETTLED = 2.0, 30.0
+_PROGRESS_EVERY, _LOOK_EVERY = 15.0, 0.2
+IDENTITY_SECONDS = 120.0
+"""After which a node that has not said who it is is asked again."""
+ALONE = 60.0
+"""Seconds that all clients have for what the quorum has done already."""
+NOT_THERE = (TIMEOUT, LATE, UNREACHABLE)
+"""Reasons that say nothing of a client but that it was not heard of."""
 
 
 @dataclass(frozen=True)
@@ -25,25 +40,31 @@ class Roster:
     clients: tuple[Client, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
 
+    def without(self, refused: Mapping[str, str]) -> "Roster":
+        """Return the roster without some clients, and why they are not in it."""
+        kept = tuple(client for client in self.clients if client.name not in refused)
+        return Roster(kept, {**self.refused, **refused})
 
-def wait_for_nodes(
-    exchange: Exchange, config: Config, *, simulation: bool, echo: Echo
-) -> list[int]:
-    """Wait until the federation is there, at most ``federation.connect_timeout`` seconds.
 
-    With fewer than ``federation.num_clients`` nodes the run starts once no more come, provided
-    that there are enough: one in a simulation, ``federation.min_clients`` in a deployment.
+def quorum(federation: FederationConfig) -> int:
+    """Return with how many clients a run of a deployment may start."""
+    majority = federation.num_clients // 2 + 1
+    least = majority if federation.min_clients is None else federation.min_clients
+    return max(least, federation.min_replies)
+
+
+def wait_for_nodes(exchange: Exchange, config: Config, *, echo: Echo) -> list[int]:
+    """Wait until a simulation's nodes are there, at most ``federation.connect_timeout`` seconds.
+
+    With fewer than ``federation.num_clients`` the run starts once no more come.
 
     Raises
     ------
     RunError
-        If there are not enough in time.
+        If there is none in time.
     """
     federation = config.federation
-    needed = 1 if simulation else federation.min_clients
-    settled = _SETTLED["simulation" if simulation else "deployment"]
     start = changed = exchange.now()
-    spoken = start - _PROGRESS_EVERY
     nodes: list[int] = []
     while True:
         found = sorted(exchange.online())
@@ -51,22 +72,14 @@ def wait_for_nodes(
         if found != nodes:
             nodes, changed = found, now
         complete = len(nodes) >= federation.num_clients
-        quiet = len(nodes) >= needed and now - changed >= settled
-        late = now - start >= federation.connect_timeout
-        if complete or quiet or late:
+        quiet = nodes and now - changed >= _SETTLED_SIMULATION
+        if complete or quiet or now - start >= federation.connect_timeout:
             break
-        if not simulation and now - spoken >= _PROGRESS_EVERY:
-            spoken = now
-            echo(
-                f"waiting for clients: {len(nodes)} of {federation.num_clients} connected, "
-                f"at least {needed} needed, {federation.connect_timeout - (now - start):.0f} s left"
-            )
-        exchange.pause(0.2)
-    if len(nodes) < needed:
+        exchange.pause(_LOOK_EVERY)
+    if not nodes:
         raise RunError(
-            f"{len(nodes)} of at least {needed} clients connected within "
-            f"{federation.connect_timeout:g} s: start the missing ones, lower "
-            "federation.min_clients or raise federation.connect_timeout"
+            f"no simulated client was there within {federation.connect_timeout:g} s: raise "
+            "federation.connect_timeout if this machine is slow"
         )
     if len(nodes) != federation.num_clients:
         echo(
@@ -76,29 +89,152 @@ def wait_for_nodes(
     return nodes
 
 
+@dataclass
+class RollCall:
+    """Asks every node that connects who it is, until enough clients have answered.
+
+    A node that counts as connected need not answer: Flower holds a dead one to be there for a
+    minute, and one whose SuperExec is missing for ever.
+
+    Attributes
+    ----------
+    exchange : Exchange
+        Sends and receives.
+    config : Config
+        The run's configuration.
+    standard : Standard
+        What the nodes are compared with.
+    echo : Echo
+        Is told from time to time who is waited for.
+    answers : dict[int, Reply]
+        What nodes have said, by node id.
+    pending : dict[int, Pending]
+        Whom no answer has come from yet.
+    """
+
+    exchange: Exchange
+    config: Config
+    standard: Standard
+    echo: Echo
+    answers: dict[int, Reply] = field(default_factory=dict)
+    pending: dict[int, Pending] = field(default_factory=dict)
+
+    def take(self) -> Roster:
+        """Wait for the federation, at most ``federation.connect_timeout`` seconds.
+
+        The run starts when all clients have answered, or the quorum has and no other has come for
+        half a minute.
+
+        Raises
+        ------
+        RunError
+            If fewer than the quorum have answered in time.
+        """
+        federation, exchange = self.config.federation, self.exchange
+        needed = quorum(federation)
+        start = changed = exchange.now()
+        spoken, there = start - _PROGRESS_EVERY, set[int]()
+        while True:
+            if self._look() or there != self.answers.keys():
+                there, changed = set(self.answers), exchange.now()
+            roster = understood(self.answers, QUERY_IDENTITY, self.standard, {})
+            now, found = exchange.now(), len(roster.clients)
+            complete = len(there) >= federation.num_clients and not self.pending
+            settled = found >= needed and now - changed >= _SETTLED
+            left = federation.connect_timeout - (now - start)
+            if complete or settled or left <= 0:
+                break
+            if now - spoken >= _PROGRESS_EVERY:
+                spoken = now
+                self.echo(self._waiting(found, needed, left))
+            exchange.pause(_LOOK_EVERY)
+        self._require(roster, needed)
+        if len(roster.clients) != federation.num_clients:
+            self.echo(
+                f"federation.num_clients is {federation.num_clients}, but "
+                f"{len(roster.clients)} clients are there: the run starts with these, and others "
+                "may join it"
+            )
+        return roster
+
+    def _look(self) -> bool:
+        """Ask new nodes and collect answers; return whether any has come or gone."""
+        online = self.exchange.online()
+        # A node that went away may be another program when it returns.
+        gone = (self.answers.keys() | self.pending.keys()) - online
+        for node_id in gone:
+            self.answers.pop(node_id, None)
+            self.pending.pop(node_id, None)
+        new = sorted(online - self.answers.keys() - self.pending.keys())
+        if new:
+            messages = new_messages(identity_request(self.standard), new, QUERY_IDENTITY)
+            seconds = min(IDENTITY_SECONDS, self.config.federation.connect_timeout)
+            self.pending |= self.exchange.send(messages, seconds)
+        replies = self.exchange.collect(self.pending)
+        self.answers |= {n: r for n, r in replies.items() if r.reason not in NOT_THERE}
+        return bool(gone or new)
+
+    def _waiting(self, found: int, needed: int, left: float) -> str:
+        silent = len(self.pending)
+        return (
+            f"waiting for clients: {found} of {self.config.federation.num_clients} are there, at "
+            f"least {needed} needed"
+            + (f", {silent} connected without an answer yet" if silent else "")
+            + f", {left:.0f} s left"
+        )
+
+    def _require(self, roster: Roster, needed: int) -> None:
+        if len(roster.clients) >= needed or roster.refused:
+            return require(roster, needed)
+        federation = self.config.federation
+        raise RunError(
+            f"{len(roster.clients)} of at least {needed} clients answered within "
+            f"{federation.connect_timeout:g} s, {len(self.pending)} more are connected: start the "
+            "missing ones, lower federation.min_clients or raise federation.connect_timeout"
+        )
+
+
 def identify(
     exchange: Exchange, nodes: Sequence[int], standard: Standard, timeout: float, echo: Echo
 ) -> Roster:
-    """Ask every node who it is and check what it says."""
+    """Ask every node of a simulation who it is and check what it says."""
 
     def progress(done: int, total: int) -> None:
         echo(f"asking who is there: {done} of {total} nodes have answered")
 
-    return _query(exchange, QUERY_IDENTITY, nodes, standard, timeout, {}, progress)
+    messages = new_messages(identity_request(standard), nodes, QUERY_IDENTITY)
+    replies = exchange.ask(messages, timeout, progress)
+    return understood(replies, QUERY_IDENTITY, standard, {})
 
 
 def prepare(
-    exchange: Exchange, roster: Roster, standard: Standard, timeout: float, echo: Echo
-) -> Roster:
-    """Let the clients encode their images and check what they say afterwards."""
+    exchange: Exchange,
+    roster: Roster,
+    standard: Standard,
+    timeout: float,
+    echo: Echo,
+    *,
+    needed: int,
+    resumed: bool,
+) -> tuple[Roster, set[int]]:
+    """Let the clients encode their images and check what they say afterwards.
+
+    In a resumed run, whose images are encoded, nobody is waited for much longer than for
+    ``needed`` clients. Returned with the roster are the nodes that were not heard of: they may
+    join later.
+    """
 
     def progress(done: int, total: int) -> None:
         echo(f"preparing image features: {done} of {total} clients are ready")
 
     nodes = [client.node_id for client in roster.clients]
     labels = {client.node_id: client.name for client in roster.clients}
-    prepared = _query(exchange, QUERY_PREPARE, nodes, standard, timeout, labels, progress)
-    return Roster(prepared.clients, {**roster.refused, **prepared.refused})
+    messages = new_messages(identity_request(standard), nodes, QUERY_PREPARE)
+    waits = dict.fromkeys(nodes, Wait(timeout, ALONE)) if resumed else {}
+    replies = exchange.ask(messages, timeout, progress, waits=waits, needed=needed)
+    prepared = understood(replies, QUERY_PREPARE, standard, labels)
+    absent = {node_id for node_id, reply in replies.items() if reply.reason in NOT_THERE}
+    return Roster(prepared.clients, {**roster.refused, **prepared.refused}), absent
 
 
 def require(roster: Roster, needed: int) -> None:
@@ -152,17 +288,3 @@ def understood(
         except WireError as error:
             refused[label] = f"its answer to {message_type} is outside the contract: {error}"
     return Roster(admitted(clients, standard, refused), refused)
-
-
-def _query(
-    exchange: Exchange,
-    message_type: str,
-    nodes: Sequence[int],
-    standard: Standard,
-    timeout: float,
-    labels: Mapping[int, str],
-    progress: Callable[[int, int], None],
-) -> Roster:
-    messages = new_messages(identity_request(standard), nodes, message_type)
-    replies = exchange.ask(messages, timeout, progress)
-    return understood(replies, message_type, standard, labels)

@@ -1,7 +1,8 @@
 """The round loop: what is sent, what may be aggregated, when a run has to end."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from flwr.app import Message
 
@@ -17,7 +18,15 @@ from server_app.admission import Client, Standard
 from server_app.aggregation import Aggregator, build
 from server_app.exchange import Exchange, Reply, new_messages
 from server_app.newcomers import Newcomers
-from server_app.phase import Phase, Progress, add_traffic, new_record, trained
+from server_app.patience import FINETUNE, Patience
+from server_app.phase import (
+    Phase,
+    Progress,
+    add_out_of_step,
+    add_traffic,
+    new_record,
+    trained,
+)
 from server_app.replies import check_reply
 from server_app.sampling import sample
 
@@ -40,8 +49,10 @@ class SharedPromptStrategy:
         The run's configuration.
     standard : Standard
         What a client that returns under another node id is compared with.
-    nodes : Iterable[int]
-        Nodes that were asked who they are, also those that were refused.
+    newcomers : Newcomers
+        Knows who returns or joins.
+    on_clients : Callable[[Sequence[Client]], None]
+        Receives the clients when they have become more.
     on_record : Callable[[RoundRecord], None]
         Receives each round's record once its evaluation is known.
     on_progress : Callable[[Progress], None]
@@ -57,7 +68,8 @@ class SharedPromptStrategy:
         config: Config,
         standard: Standard,
         *,
-        nodes: Iterable[int],
+        newcomers: Newcomers,
+        on_clients: Callable[[Sequence[Client]], None],
         on_record: Callable[[RoundRecord], None],
         on_progress: Callable[[Progress], None],
         echo: Callable[[str], None],
@@ -66,8 +78,13 @@ class SharedPromptStrategy:
         self._clients = tuple(clients)
         self._config = config
         self._standard = standard
-        timeout = config.federation.round_timeout
-        self._newcomers = Newcomers(exchange, standard, timeout, echo, set(nodes))
+        self._newcomers = newcomers
+        self._on_clients = on_clients
+        self._patience = Patience(
+            config.federation.round_timeout,
+            config.federation.min_replies,
+            simulation=standard.simulation,
+        )
         self._on_record = on_record
         self._on_progress = on_progress
         self._echo = echo
@@ -111,6 +128,7 @@ class SharedPromptStrategy:
         """
         self._open = None if progress.record is None else copy.deepcopy(progress.record)
         self._failed_rounds = progress.failed_rounds
+        self._patience.restore(progress.reply_seconds)
         if self._aggregator is not None:
             self._aggregator.restore(progress.aggregator)
         return self._rounds(progress.server_round, progress.shared)
@@ -148,7 +166,11 @@ class SharedPromptStrategy:
         aggregator = self._aggregator
         state = {} if aggregator is None else aggregator.state()
         record = copy.deepcopy(self._open)
-        self._on_progress(Progress(server_round, shared, record, self._failed_rounds, state))
+        self._on_progress(
+            Progress(
+                server_round, shared, record, self._failed_rounds, state, self._patience.state()
+            )
+        )
 
     def _evaluate_if_due(self, server_round: int, shared: SharedTensors) -> None:
         """Let all clients evaluate a past round, where a round asks only some of them."""
@@ -173,9 +195,12 @@ class SharedPromptStrategy:
 
     def _free_nodes(self) -> set[int]:
         federation = self._config.federation
+        before = len(self._clients)
         self._clients, free = self._newcomers.wait_for(
             self._clients, federation.min_replies, federation.round_timeout
         )
+        if len(self._clients) > before:
+            self._on_clients(self._clients)
         return free
 
     def _aggregated(self, server_round: int, shared: SharedTensors, phase: Phase) -> SharedTensors:
@@ -209,6 +234,7 @@ class SharedPromptStrategy:
         self._open["eval_seconds"] = phase.seconds
         self._open["eval_dropped"] = dict(phase.dropped)
         self._open["final"] = final
+        add_out_of_step(self._open, phase)
         add_traffic(self._open["bytes"], phase)
         if final:
             self.final = phase
@@ -236,13 +262,20 @@ class SharedPromptStrategy:
         start = self._exchange.now()
         timeout = self._config.federation.round_timeout
         messages = self._messages(message_type, server_round, shared, clients, final)
-        replies = self._exchange.ask(messages, timeout)
+        finetunes = final and self._config.prompt.finetune_epochs > 0
+        kind = FINETUNE if finetunes else message_type
+        waits = self._patience.waits(kind, clients)
+        needed = self._config.federation.min_replies
+        replies = self._exchange.ask(messages, timeout, waits=waits, needed=needed)
+        out_of_step = self._strays(server_round)
         shapes = _shapes(shared) if message_type == TRAIN else {}
         max_norm = self._config.federation.max_prompt_norm
         valid: dict[str, RoundReply] = {}
         dropped: dict[str, str] = {}
         for client in clients:
             reply = replies[client.node_id]
+            if note := self._patience.learn(kind, client, reply):
+                self._echo(note)
             if reply.content is None:
                 dropped[client.name] = reply.reason
                 continue
@@ -262,7 +295,24 @@ class SharedPromptStrategy:
             seconds=self._exchange.now() - start,
             traffic={c.name: _traffic(replies[c.node_id]) for c in clients},
             payload=(len(clients) * size, len(valid) * size if shapes else 0),
+            out_of_step=out_of_step,
         )
+
+    def _strays(self, server_round: int) -> dict[str, int]:
+        """Name and count the replies that were dropped because they are out of step."""
+        clients = {client.node_id: client for client in self._clients}
+        counts = Counter[str]()
+        for stray in self._exchange.strays():
+            client = clients.get(stray.node_id)
+            if client is None:
+                continue
+            counts[client.name] += 1
+            why = "it answers no open message"
+            if stray.seconds is not None:
+                why = f"it came after {stray.seconds:.0f} s, its round is over"
+                self._patience.learn_late(stray.message_type, client, stray.seconds)
+            self._echo(f"round {server_round}: dropped a reply of client {client.name} ({why})")
+        return dict(counts)
 
     def _messages(
         self,

@@ -162,7 +162,7 @@ class FederationConfig:
     num_rounds: int = 10
     num_clients: int = 4
     fraction_train: float = 1.0
-    min_clients: int = 1
+    min_clients: int | None = None
     min_replies: int = 1
     max_failed_rounds: int = 3
     max_prompt_norm: float = 1000.0

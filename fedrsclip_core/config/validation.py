@@ -408,9 +408,10 @@ def _check_by_dataset(config: Config) -> None:
 def _check_federation(config: Config) -> None:
     federation = config.federation
     for name in ("min_clients", "min_replies"):
-        if getattr(federation, name) > federation.num_clients:
+        value = getattr(federation, name)
+        if value is not None and value > federation.num_clients:
             raise ConfigError(
-                f"federation.{name} is {getattr(federation, name)} but federation.num_clients "
+                f"federation.{name} is {value} but federation.num_clients "
                 f"is {federation.num_clients}"
             )
     if federation.client_gpus > 1 and federation.client_gpus != int(federation.client_gpus):

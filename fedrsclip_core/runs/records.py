@@ -40,6 +40,7 @@ class Replies(TypedDict):
     asked: int
     valid: int
     dropped: dict[str, str]  # why, by client
+    out_of_step: NotRequired[dict[str, int]]  # replies that answered no open message, by client
 
 
 class Volume(TypedDict):

@@ -9,7 +9,15 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from fedrsclip.bench.inprocess import InProcessGrid
 from fedrsclip_core.wire.messages import QUERY_IDENTITY, ClientFailure, FailureCode
 from fedrsclip_core.wire.records import CONFIG, pack_query
-from server_app.exchange import Exchange, failure_reason, new_messages, serialized_size
+from server_app.exchange import (
+    Exchange,
+    Reply,
+    Stray,
+    Wait,
+    failure_reason,
+    new_messages,
+    serialized_size,
+)
 from server_app.flower_internals import ErrorCode
 from tests.unit.server.fakes import Clock, Fakes, small_config
 
@@ -169,6 +177,155 @@ def test_a_late_reply_is_never_looked_at() -> None:
     assert sent == {}
     assert exchange.collect(sent) == {}
     assert len(grid.pull_messages([message_id])) == 1
+
+
+class Timed(InProcessGrid):
+    """Node 1000 + p answers so many seconds after it was asked as ``seconds`` says."""
+
+    def __init__(self, clock: Clock, *seconds: float) -> None:
+        nodes = [{"partition-id": p} for p in range(len(seconds))]
+        super().__init__(Fakes(small_config(), num_clients=len(seconds)).app(), nodes)
+        self._clock, self.seconds = clock, list(seconds)
+        self._ready: dict[str, float] = {}
+
+    def push_messages(self, messages):  # type: ignore[no-untyped-def]
+        messages = list(messages)
+        names = list(super().push_messages(messages))
+        for name, message in zip(names, messages, strict=True):
+            takes = self.seconds[message.metadata.dst_node_id - 1000]
+            self._ready[name] = self._clock.now + takes
+        return names
+
+    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+        return super().pull_messages(m for m in message_ids if self._ready[m] <= self._clock.now)
+
+
+def ask_timed(
+    exchange: Exchange, waits: dict[int, Wait], *, needed: int = 1
+) -> tuple[list[str], list[Reply]]:
+    nodes = list(exchange.grid.get_node_ids())
+    messages = new_messages(REQUEST, nodes, QUERY_IDENTITY)
+    replies = list(exchange.ask(messages, 600.0, waits=waits, needed=needed).values())
+    return [reply.reason for reply in replies], replies
+
+
+def test_each_message_lives_as_long_as_it_is_waited_for() -> None:
+    clock = Clock()
+    exchange = clock.exchange(Timed(clock, 1.0, 50.0, 50.0))
+    reasons, replies = ask_timed(exchange, {1001: Wait(30.0), 1002: Wait(60.0)})
+    assert reasons == ["", "timeout", ""]
+    assert replies[2].seconds == pytest.approx(50.0, abs=0.5)
+    assert clock.now == pytest.approx(150.0, abs=0.5)
+    assert exchange.owing() == set()
+
+
+def test_the_others_do_not_wait_for_one_that_is_doubted() -> None:
+    clock = Clock()
+    exchange = clock.exchange(Timed(clock, 4.0, 3.0, 100.0))
+    reasons, _ = ask_timed(exchange, {1002: Wait(120.0, alone=2.0)})
+    assert reasons == ["", "", "late"]
+    assert clock.now == pytest.approx(109.0, abs=0.5)
+
+
+@pytest.mark.parametrize(("takes", "reason", "seconds"), [(11.0, "", 11), (30.0, "late", 17)])
+def test_one_that_is_doubted_has_its_usual_time(takes: float, reason: str, seconds: float) -> None:
+    clock = Clock()
+    exchange = clock.exchange(Timed(clock, 4.0, 3.0, takes))
+    reasons, _ = ask_timed(exchange, {1002: Wait(120.0, alone=12.0)})
+    assert reasons == ["", "", reason]
+    assert clock.now == pytest.approx(100.0 + seconds, abs=0.5)
+
+
+def test_nobodys_wait_is_cut_short_that_is_needed() -> None:
+    clock = Clock()
+    exchange = clock.exchange(Timed(clock, 4.0, 50.0, 70.0))
+    waits = {1001: Wait(60.0, alone=0.0), 1002: Wait(60.0, alone=0.0)}
+    assert ask_timed(exchange, waits, needed=2)[0] == ["", "", "late"]
+    assert clock.now == pytest.approx(155.0, abs=0.5)
+
+
+def test_a_reply_after_its_round_is_dropped_counted_and_never_taken_for_the_next() -> None:
+    clock = Clock()
+    grid = Timed(clock, 1.0, 20.0)
+    exchange = clock.exchange(grid)
+    waits = {1001: Wait(120.0, alone=0.0)}
+    assert ask_timed(exchange, waits)[0] == ["", "late"]
+    assert exchange.owing() == {1001}
+    grid.seconds = [20.0, 20.0]
+    # The reply to the first message comes while the second is under way.
+    assert ask_timed(exchange, waits)[0] == ["", ""]
+    assert exchange.owing() == set()
+    (stray,) = exchange.strays()
+    assert (stray.node_id, stray.message_type) == (1001, QUERY_IDENTITY)
+    assert stray.seconds == pytest.approx(20.0, abs=0.5)
+    assert exchange.strays() == []
+
+
+@pytest.mark.parametrize("ends", ["expires", "unreachable"])
+def test_what_never_comes_is_owed_until_it_cannot_come(ends: str) -> None:
+    clock = Clock()
+    grid = Timed(clock, 1.0, 1e6)
+    exchange = clock.exchange(grid)
+    ask_timed(exchange, {1001: Wait(120.0, alone=0.0)})
+    assert exchange.owing() == {1001}
+    if ends == "expires":
+        clock.now = 221.0
+    else:
+        error = Error(ErrorCode.NODE_UNAVAILABLE, "")
+        grid.pull_messages = lambda ids: [reply_to(name, error=error) for name in ids]  # type: ignore[method-assign]
+    assert exchange.owing() == set()
+    assert exchange.strays() == []
+
+
+def reply_to(
+    message_id: str, source: int = 1001, kind: str = QUERY_IDENTITY, error: Error | None = None
+) -> Message:
+    """Build a reply as it comes from the SuperLink."""
+    asked = Message(REQUEST, source, kind)
+    asked.metadata.__dict__["_message_id"] = message_id
+    content = error if error is not None else RecordDict()
+    return Message(content, reply_to=asked)
+
+
+@pytest.mark.parametrize("wrong", ["another message", "another node", "another type"])
+def test_what_answers_no_open_message_is_dropped_and_the_right_reply_counts(wrong: str) -> None:
+    class Confusing(InProcessGrid):
+        confused = False
+
+        def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+            (name,) = message_ids
+            if not self.confused:
+                self.confused = True
+                return [
+                    {
+                        "another message": reply_to("of-an-earlier-round", 1000),
+                        "another node": reply_to(name, 1002),
+                        "another type": reply_to(name, 1000, "train"),
+                    }[wrong]
+                ]
+            return super().pull_messages([name])
+
+    nodes = [{"partition-id": p} for p in range(3)]
+    exchange, _ = exchange_of(Confusing(Fakes(small_config()).app(), nodes))
+    replies = ask(exchange)
+    assert [reply.reason for reply in replies.values()] == ["", "", ""]
+    assert all(len(reply.content or {}) for reply in replies.values())
+    assert exchange.strays() == [Stray(1000, QUERY_IDENTITY, None)]
+
+
+def test_a_second_reply_to_a_message_is_dropped() -> None:
+    class Twice(InProcessGrid):
+        def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+            found = list(super().pull_messages(message_ids))
+            return found + [reply_to(m.metadata.reply_to_message_id, 1001) for m in found[:1]]
+
+    nodes = [{"partition-id": 1}, {"partition-id": 1}]
+    grid = Twice(Fakes(small_config()).app(), nodes)
+    del grid.contexts[1000]
+    exchange, _ = exchange_of(grid)
+    (reply,) = ask(exchange).values()
+    assert reply.content is not None and len(reply.content)
+    assert exchange.strays() == [Stray(1001, QUERY_IDENTITY, None)]
 
 
 def test_sending_does_not_wait() -> None:

@@ -25,7 +25,7 @@ from fedrsclip_core.errors import FedRSCLIPError, RunError
 from fedrsclip_core.runs.lines import final_table, round_line
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.shared_prompt import read_shared_prompt
-from fedrsclip_core.wire.messages import EVALUATE, QUERY_INIT, TRAIN
+from fedrsclip_core.wire.messages import EVALUATE, QUERY_INIT, TRAIN, ClientFailure, FailureCode
 from fedrsclip_core.wire.records import pack_init
 from server_app import app as server
 from server_app.app import exchange_of, run
@@ -389,7 +389,41 @@ def test_another_start_of_the_shared_prompt_names_the_odd_client() -> None:
     def other(partition, message, answer):  # type: ignore[no-untyped-def]
         return pack_init(np.full(SHAPE, np.nextafter(np.float32(0.5), 1), np.float32))
 
-    failed(Fakes(config, scripts={(QUERY_INIT, 1): other}), "client-1 found another start")
+    failed(Fakes(config, scripts={(QUERY_INIT, 1): other}), "client-1: it found another start")
+
+
+@pytest.mark.parametrize("how", ["other", "failed", "silent"])
+def test_no_single_site_decides_or_prevents_the_start_of_a_deployed_run(how: str) -> None:
+    config = small_config(prepare_timeout=3600.0, num_rounds=1)
+    config.prompt.shared_init = "a photo of a"
+
+    def odd(partition, message, answer):  # type: ignore[no-untyped-def]
+        if how == "failed":
+            raise ClientFailure(FailureCode.MODEL)
+        return pack_init(np.full(SHAPE, np.nextafter(np.float32(0.5), 1), np.float32))
+
+    fakes = Fakes(config, scripts={(QUERY_INIT, 1): odd})
+    if how == "silent":
+        fakes = Fakes(config, silent={(QUERY_INIT, 1)})
+    lines: list[str] = []
+    outcome = go(fakes, lines, deployed=True)
+    names = [client["name"] for client in outcome.results["clients"]]
+    # One that was merely not heard of can train.
+    assert ("client-1" in names, len(names)) == ((True, 3) if how == "silent" else (False, 2))
+    assert outcome.results["refused"].keys() == (set() if how == "silent" else {"client-1"})
+    assert outcome.results["status"] == "completed"
+
+
+def test_a_start_that_no_majority_found_is_refused() -> None:
+    config = small_config(num_clients=2)
+    config.prompt.shared_init = "a photo of a"
+
+    def other(partition, message, answer):  # type: ignore[no-untyped-def]
+        return pack_init(np.full(SHAPE, np.nextafter(np.float32(0.5), 1), np.float32))
+
+    fakes = Fakes(config, num_clients=2, scripts={(QUERY_INIT, 1): other})
+    with pytest.raises(RunError, match="clients client-0, client-1 found different ones"):
+        go(fakes, deployed=True)
 
 
 # --- the app and its reports ------------------------------------------------------------------
