@@ -79,17 +79,20 @@ class Wait:
     Attributes
     ----------
     limit : float
-        Seconds after which the message expires.
+        Seconds.
+    lives : float
+        Seconds after which the message expires: a reply that comes until then is heard of.
     alone : float or None
         Seconds from the start after which the others are not kept waiting for this one; ``None``:
-        it is waited for as long as its message lives.
+        they are until its limit.
     """
 
     limit: float
+    lives: float
     alone: float | None = None
 
 
-_FULL = Wait(math.inf)
+_FULL = Wait(math.inf, math.inf)
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ class Exchange:
         self._at_once = at_once
         self._clock = clock
         self._sleep = sleep
+        self._away = False
         self._owed: dict[int, Pending] = {}
         self._strays: list[Stray] = []
 
@@ -242,16 +246,18 @@ class Exchange:
         replies = {m.metadata.dst_node_id: Reply(None, TIMEOUT, 0, 0) for m in messages}
         unsent, waiting = deque(messages), dict[int, Pending]()
         begin = told = alone = self._clock()
-        deadline, pause = begin + timeout, _FIRST_PAUSE
+        deadline, pause, outage = begin + timeout, _FIRST_PAUSE, 0.0
         while True:
             replies |= self._fill(unsent, waiting, deadline, waits)
+            before = self._clock()
             replies |= self.collect(waiting)
             self.owing()
             now = self._clock()
+            outage += now - before
             enough = sum(reply.content is not None for reply in replies.values()) >= needed
             if unsent or not enough or any(waits.get(n, _FULL).alone is None for n in waiting):
                 alone = now
-            replies |= self._give_up(waiting, waits, begin, alone)
+            replies |= self._give_up(waiting, waits, begin, alone, outage)
             if not waiting and (not unsent or now >= deadline):
                 return replies
             done = len(messages) - len(waiting) - len(unsent)
@@ -264,6 +270,7 @@ class Exchange:
                 continue
             rest = _expected_rest(now - begin, done, awaited)
             self._sleep(max(0.0, min(pause, rest, deadline - now)))
+            outage += self._clock() - now if self._away else 0.0
             pause = min(1.5 * pause, LAST_PAUSE)
 
     def _give_up(
@@ -272,18 +279,23 @@ class Exchange:
         waits: Mapping[int, Wait],
         begin: float,
         alone: float,
+        outage: float,
     ) -> dict[int, Reply]:
-        """Stop waiting for those whose time is over while the others have been in since `alone`."""
+        """Stop waiting for those whose time is over; the others have been in since ``alone``.
+
+        Nobody is blamed for seconds in which the SuperLink could not be asked.
+        """
         now = self._clock()
-        late = [
-            node_id
-            for node_id in waiting
-            if (own := waits.get(node_id, _FULL).alone) is not None
-            and now >= max(alone, begin + own) + _GRACE
-        ]
-        for node_id in late:
+        reasons = {}
+        for node_id in waiting:
+            wait = waits.get(node_id, _FULL)
+            if now - begin - outage >= wait.limit:
+                reasons[node_id] = TIMEOUT
+            elif wait.alone is not None and now >= max(alone, begin + wait.alone) + _GRACE:
+                reasons[node_id] = LATE
+        for node_id in reasons:
             self._owed[node_id] = waiting.pop(node_id)
-        return {n: Reply(None, LATE, self._owed[n].bytes_down, 0, now - begin) for n in late}
+        return {n: Reply(None, why, self._owed[n].bytes_down, 0) for n, why in reasons.items()}
 
     def _fill(
         self,
@@ -300,7 +312,7 @@ class Exchange:
         next_ones = [unsent.popleft() for _ in range(min(room, len(unsent)))]
         for message in next_ones:
             wait = waits.get(message.metadata.dst_node_id, _FULL)
-            message.metadata.ttl = min(left, wait.limit)
+            message.metadata.ttl = min(left, wait.lives)
         sent, sizes = self._send(next_ones)
         waiting |= sent
         return {n: Reply(None, UNREACHABLE, sizes[n], 0) for n in sizes if n not in sent}
@@ -336,9 +348,11 @@ class Exchange:
         try:
             found = list(self.grid.pull_messages([sent.message_id]))
         except TransportError:
+            self._away = True
             return None
         except Exception:  # whatever the bytes provoke
             return Error(ErrorCode.UNKNOWN, UNREADABLE)
+        self._away = False
         in_step = [message for message in found if _answers(message, node_id, sent)]
         for _ in range(len(found) - len(in_step[:1])):
             self._strays.append(Stray(node_id, sent.message_type, None))

@@ -12,6 +12,8 @@ from server_app.exchange import LATE, TIMEOUT, UNREACHABLE, Reply, Wait
 _FACTOR, _FLOOR = 4.0, 30.0
 """A site may take so many times its usual seconds, and these anyway: it asks every 3 seconds."""
 _USUALLY = 1.5
+_CRASHED = 90.0
+"""Seconds in which Flower tells of a message whose process has died: a minute, and on its way."""
 _ENOUGH, _KEPT = 2, 9
 """Replies from which a time is learned, and after which older ones no longer count."""
 
@@ -131,7 +133,8 @@ class Patience:
         limit = self._upper
         if usual is not None:
             limit = min(limit, max(_FLOOR, _FACTOR * usual) * 2.0**past.missed)
-        return Wait(limit, _USUALLY * (own or 0.0) if past.doubted else None)
+        alone = _USUALLY * (own or 0.0) if past.doubted else None
+        return Wait(limit, min(limit + _CRASHED, self._upper), alone)
 
     def _slowest(self, kind: str) -> float | None:
         """Return the usual time of the slowest client of which it is known."""

@@ -230,7 +230,7 @@ def prepare(
     nodes = [client.node_id for client in roster.clients]
     labels = {client.node_id: client.name for client in roster.clients}
     messages = new_messages(identity_request(standard), nodes, QUERY_PREPARE)
-    waits = dict.fromkeys(nodes, Wait(timeout, ALONE)) if resumed else {}
+    waits = dict.fromkeys(nodes, Wait(timeout, timeout, ALONE)) if resumed else {}
     replies = exchange.ask(messages, timeout, progress, waits=waits, needed=needed)
     prepared = understood(replies, QUERY_PREPARE, standard, labels)
     absent = {node_id for node_id, reply in replies.items() if reply.reason in NOT_THERE}

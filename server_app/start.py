@@ -97,7 +97,7 @@ def _prompt(
     replies = exchange.ask(
         new_messages(request, nodes, QUERY_INIT),
         timeout,
-        waits={} if standard.simulation else dict.fromkeys(nodes, Wait(timeout, ALONE)),
+        waits={} if standard.simulation else dict.fromkeys(nodes, Wait(timeout, timeout, ALONE)),
         needed=needed,
     )
     starts: dict[str, NDArray[np.float32]] = {}

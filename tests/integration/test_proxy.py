@@ -112,9 +112,9 @@ def test_only_posting_is_taken(proxy: int, path: str) -> None:
     ("path", "largest"),
     [
         ("push-object", largest_object(CLASSES)),
-        ("push-messages", 4096),
-        ("pull-messages", 4096),
-        ("no-such-path", 4096),
+        ("push-messages", 2048),
+        ("pull-messages", 2048),
+        ("no-such-path", 2048),
     ],
 )
 def test_each_path_takes_what_an_honest_site_sends_and_no_more(

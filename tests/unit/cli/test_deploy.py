@@ -4,8 +4,10 @@ import os
 import re
 import shlex
 import shutil
+import sqlite3
 import stat
 import subprocess
+from contextlib import closing
 from importlib.metadata import entry_points
 from itertools import pairwise
 from pathlib import Path
@@ -327,6 +329,54 @@ def test_insecure_must_be_spelled_out(where: list[str], tmp_path: Path) -> None:
 )
 def test_where_the_proxy_listens(address: str, listens: str) -> None:
     assert listen_on(address, 8443) == listens
+
+
+def start_superlink(out: Path, folder: Path) -> str:
+    """Run the script with a stand-in for Flower; return what it says."""
+    stand_in = folder / "bin" / "flower-superlink"
+    stand_in.parent.mkdir(exist_ok=True)
+    stand_in.write_text("#!/bin/sh\necho started in $PWD\n")
+    stand_in.chmod(0o755)
+    path = os.pathsep.join([str(stand_in.parent), os.environ["PATH"]])
+    script = str(out / "server" / "superlink.sh")
+    done = subprocess.run(
+        [script], env={"PATH": path}, capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout
+
+
+def test_what_large_replies_left_behind_is_given_back_when_the_superlink_starts(
+    out: Path, tmp_path: Path
+) -> None:
+    state = out / "server" / "state"
+    assert start_superlink(out, tmp_path) == f"started in {state}\n"
+    database = state / "superlink.db"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE objects (content BLOB)")
+        connection.execute("CREATE TABLE nodes (name TEXT)")
+        connection.execute("INSERT INTO objects VALUES (zeroblob(10000000))")
+        connection.execute("INSERT INTO nodes VALUES ('north')")
+        connection.execute("DELETE FROM objects")
+        connection.commit()
+    assert database.stat().st_size > 9_000_000
+    assert start_superlink(out, tmp_path) == f"started in {state}\n"
+    assert database.stat().st_size < 100_000
+    with closing(sqlite3.connect(database)) as connection:
+        assert connection.execute("SELECT name FROM nodes").fetchall() == [("north",)]
+
+
+def test_a_database_that_cannot_be_made_smaller_does_not_keep_the_superlink_from_starting(
+    out: Path, tmp_path: Path
+) -> None:
+    database = out / "server" / "state" / "superlink.db"
+    database.parent.mkdir()
+    database.write_bytes(b"no database" * 1000)
+    said = start_superlink(out, tmp_path).splitlines()
+    assert said == [
+        "state/superlink.db was not made smaller",
+        f"started in {database.parent}",
+    ]
+    assert database.read_bytes() == b"no database" * 1000
 
 
 @pytest.mark.skipif(_NGINX is None, reason="nginx is not installed")

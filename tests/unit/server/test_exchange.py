@@ -179,6 +179,29 @@ def test_a_late_reply_is_never_looked_at() -> None:
     assert len(grid.pull_messages([message_id])) == 1
 
 
+def failures_of_the_superlink() -> list[httpx.HTTPError]:
+    request = httpx.Request("POST", "https://superlink/v1/runtime/pull-messages")
+    return [
+        httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING]", request=request),
+        httpx.ReadTimeout("", request=request),
+        httpx.HTTPStatusError("500", request=request, response=httpx.Response(500)),
+    ]
+
+
+class Away(InProcessGrid):
+    """Its SuperLink cannot be asked before ``until``."""
+
+    def __init__(self, error: httpx.HTTPError, clock: Clock, until: float) -> None:
+        nodes = [{"partition-id": p} for p in range(3)]
+        super().__init__(Fakes(small_config()).app(), nodes)
+        self._error, self._clock, self._until = error, clock, until
+
+    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
+        if self._clock.now < self._until:
+            raise self._error
+        return super().pull_messages(message_ids)
+
+
 class Timed(InProcessGrid):
     """Node 1000 + p answers so many seconds after it was asked as ``seconds`` says."""
 
@@ -212,7 +235,7 @@ def ask_timed(
 def test_each_message_lives_as_long_as_it_is_waited_for() -> None:
     clock = Clock()
     exchange = clock.exchange(Timed(clock, 1.0, 50.0, 50.0))
-    reasons, replies = ask_timed(exchange, {1001: Wait(30.0), 1002: Wait(60.0)})
+    reasons, replies = ask_timed(exchange, {1001: Wait(30.0, 30.0), 1002: Wait(60.0, 60.0)})
     assert reasons == ["", "timeout", ""]
     assert replies[2].seconds == pytest.approx(50.0, abs=0.5)
     assert clock.now == pytest.approx(150.0, abs=0.5)
@@ -222,7 +245,7 @@ def test_each_message_lives_as_long_as_it_is_waited_for() -> None:
 def test_the_others_do_not_wait_for_one_that_is_doubted() -> None:
     clock = Clock()
     exchange = clock.exchange(Timed(clock, 4.0, 3.0, 100.0))
-    reasons, _ = ask_timed(exchange, {1002: Wait(120.0, alone=2.0)})
+    reasons, _ = ask_timed(exchange, {1002: Wait(120.0, 120.0, alone=2.0)})
     assert reasons == ["", "", "late"]
     assert clock.now == pytest.approx(109.0, abs=0.5)
 
@@ -231,7 +254,7 @@ def test_the_others_do_not_wait_for_one_that_is_doubted() -> None:
 def test_one_that_is_doubted_has_its_usual_time(takes: float, reason: str, seconds: float) -> None:
     clock = Clock()
     exchange = clock.exchange(Timed(clock, 4.0, 3.0, takes))
-    reasons, _ = ask_timed(exchange, {1002: Wait(120.0, alone=12.0)})
+    reasons, _ = ask_timed(exchange, {1002: Wait(120.0, 120.0, alone=12.0)})
     assert reasons == ["", "", reason]
     assert clock.now == pytest.approx(100.0 + seconds, abs=0.5)
 
@@ -239,7 +262,7 @@ def test_one_that_is_doubted_has_its_usual_time(takes: float, reason: str, secon
 def test_nobodys_wait_is_cut_short_that_is_needed() -> None:
     clock = Clock()
     exchange = clock.exchange(Timed(clock, 4.0, 50.0, 70.0))
-    waits = {1001: Wait(60.0, alone=0.0), 1002: Wait(60.0, alone=0.0)}
+    waits = {1001: Wait(60.0, 60.0, alone=0.0), 1002: Wait(60.0, 60.0, alone=0.0)}
     assert ask_timed(exchange, waits, needed=2)[0] == ["", "", "late"]
     assert clock.now == pytest.approx(155.0, abs=0.5)
 
@@ -248,7 +271,7 @@ def test_a_reply_after_its_round_is_dropped_counted_and_never_taken_for_the_next
     clock = Clock()
     grid = Timed(clock, 1.0, 20.0)
     exchange = clock.exchange(grid)
-    waits = {1001: Wait(120.0, alone=0.0)}
+    waits = {1001: Wait(120.0, 120.0, alone=0.0)}
     assert ask_timed(exchange, waits)[0] == ["", "late"]
     assert exchange.owing() == {1001}
     grid.seconds = [20.0, 20.0]
@@ -261,12 +284,32 @@ def test_a_reply_after_its_round_is_dropped_counted_and_never_taken_for_the_next
     assert exchange.strays() == []
 
 
+def test_a_message_may_outlive_the_wait_for_its_reply() -> None:
+    clock = Clock()
+    exchange = clock.exchange(Timed(clock, 1.0, 80.0))
+    assert ask_timed(exchange, {1001: Wait(30.0, 120.0)})[0] == ["", "timeout"]
+    assert clock.now == pytest.approx(130.0, abs=0.5)
+    assert exchange.owing() == {1001}
+    clock.now = 181.0
+    assert exchange.owing() == set()
+    assert [stray.node_id for stray in exchange.strays()] == [1001]
+
+
+@pytest.mark.parametrize("error", failures_of_the_superlink()[:1], ids=repr)
+def test_no_wait_is_cut_short_by_a_superlink_that_is_away(error: httpx.HTTPError) -> None:
+    clock = Clock()
+    exchange = clock.exchange(Away(error, clock, 170.0))
+    waits = dict.fromkeys((1000, 1001, 1002), Wait(30.0, 120.0))
+    assert ask_timed(exchange, waits)[0] == ["", "", ""]
+    assert clock.now == pytest.approx(170.0, abs=1.0)
+
+
 @pytest.mark.parametrize("ends", ["expires", "unreachable"])
 def test_what_never_comes_is_owed_until_it_cannot_come(ends: str) -> None:
     clock = Clock()
     grid = Timed(clock, 1.0, 1e6)
     exchange = clock.exchange(grid)
-    ask_timed(exchange, {1001: Wait(120.0, alone=0.0)})
+    ask_timed(exchange, {1001: Wait(120.0, 120.0, alone=0.0)})
     assert exchange.owing() == {1001}
     if ends == "expires":
         clock.now = 221.0
@@ -348,29 +391,6 @@ def test_one_undecodable_reply_is_one_dropped_reply() -> None:
     nodes = [{"partition-id": p} for p in range(3)]
     exchange, _ = exchange_of(Breaking(Fakes(small_config()).app(), nodes))
     assert [reply.reason for reply in ask(exchange).values()] == ["", "unreadable", ""]
-
-
-def failures_of_the_superlink() -> list[httpx.HTTPError]:
-    request = httpx.Request("POST", "https://superlink/v1/runtime/pull-messages")
-    return [
-        httpx.ConnectError("[SSL: UNEXPECTED_EOF_WHILE_READING]", request=request),
-        httpx.ReadTimeout("", request=request),
-        httpx.HTTPStatusError("500", request=request, response=httpx.Response(500)),
-    ]
-
-
-class Away(InProcessGrid):
-    """Its SuperLink cannot be asked before ``until``."""
-
-    def __init__(self, error: httpx.HTTPError, clock: Clock, until: float) -> None:
-        nodes = [{"partition-id": p} for p in range(3)]
-        super().__init__(Fakes(small_config()).app(), nodes)
-        self._error, self._clock, self._until = error, clock, until
-
-    def pull_messages(self, message_ids):  # type: ignore[no-untyped-def]
-        if self._clock.now < self._until:
-            raise self._error
-        return super().pull_messages(message_ids)
 
 
 @pytest.mark.parametrize("error", failures_of_the_superlink(), ids=repr)
