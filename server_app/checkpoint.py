@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from numpy.typing import NDArray
 
 from fedrsclip_core.config.shared_tensors import NAMES
 from fedrsclip_core.errors import RunError
+from fedrsclip_core.runs.records import RoundRecord, UnreadableError, parse_object
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.sealed import DamagedFileError, read_sealed, write_sealed
 from server_app.phase import Progress
@@ -17,6 +18,16 @@ from server_app.phase import Progress
 FORMAT = "1"
 KEPT_ROUNDS = 3
 _AGGREGATOR = "aggregator."
+
+
+class _State(TypedDict):
+    """What a checkpoint holds besides tensors."""
+
+    round: int
+    record: RoundRecord | None
+    failed_rounds: int
+    metrics_bytes: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -49,7 +60,7 @@ def write_checkpoint(folder: RunFolder, checkpoint: Checkpoint) -> None:
     progress = checkpoint.progress
     tensors = {_AGGREGATOR + name: array for name, array in progress.aggregator.items()}
     tensors |= progress.shared
-    state = {
+    state: _State = {
         "round": progress.server_round,
         "record": progress.record,
         "failed_rounds": progress.failed_rounds,
@@ -92,7 +103,10 @@ def _read(path: Path, run_name: str) -> Checkpoint:
     metadata, tensors = read_sealed(path)
     if (metadata.get("format"), metadata.get("run")) != (FORMAT, run_name):
         raise DamagedFileError(f"it is not of run {run_name}, or of another version")
-    state = json.loads(metadata["state"])
+    try:
+        state = parse_object(metadata.get("state", "").encode(), path.name, _State)
+    except UnreadableError as error:
+        raise DamagedFileError(str(error)) from None
     shared = {name: tensors.pop(name) for name in NAMES if name in tensors}
     aggregator: dict[str, NDArray[Any]] = {
         name.removeprefix(_AGGREGATOR): array for name, array in tensors.items()

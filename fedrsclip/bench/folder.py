@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from fedrsclip_core.runs.run_folder import RunFolder
 _ROWS = "results.csv"
 _DESCRIPTION = "bench.json"
 _IDENTITY = {"setting", "method", "variant", "seed"}
+_PART_OF_NAME = re.compile(r"[A-Za-z0-9._ -]{0,100}")
 
 CsvRow = dict[str, str]
 """A line of ``results.csv``: what names a cell, and its figures; empty text is not known."""
@@ -108,9 +110,9 @@ class BenchFolder:
             found = list(reader)
         except csv.Error:
             found = []
-        whole = [row for row in found if None not in row and None not in row.values()]
-        if not set(reader.fieldnames or ()) >= _IDENTITY:
-            whole = []
+        whole = []
+        if set(reader.fieldnames or ()) >= _IDENTITY:
+            whole = [row for row in found if _is_whole(row)]
         return Rows(whole, "" if whole and len(whole) == len(found) else "is damaged")
 
     def description(self) -> BenchDescription | None:
@@ -125,6 +127,13 @@ class BenchFolder:
         if found and not set(found["layout"]["compared"]) <= found["layout"]["main"].keys():
             raise UnreadableError(_DESCRIPTION, "is damaged", "it compares what it does not show")
         return found
+
+
+def _is_whole(row: CsvRow) -> bool:
+    """Whether a row has all its fields, and what names its cell can be a part of a run's name."""
+    if None in row or None in row.values():
+        return False
+    return all(_PART_OF_NAME.fullmatch(row[key]) for key in _IDENTITY)
 
 
 def is_completed(row: CsvRow) -> bool:

@@ -5,6 +5,7 @@ just those tensors are read from the safetensors file.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     import torch
 
 _HUB_FILES = ["*.json", "merges.txt", "model*.safetensors"]
+_PREPROCESSING = "preprocessor_config.json"
+_SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_NUMBERS = {
+    "": ("projection_dim",),
+    "text_config": ("hidden_size", "max_position_embeddings"),
+    "vision_config": ("image_size", "patch_size"),
+}
+"""Sizes of ``config.json`` that are used before the weights are there to contradict them."""
+_LARGEST_SIZE = 100_000
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
 
 
@@ -84,13 +94,14 @@ class ClipFiles:
     @property
     def dim(self) -> int:
         """The projection's size ``d``."""
-        return int(self.config.get("projection_dim", 512))
+        return int(self.config.get("projection_dim") or 512)
 
     @property
     def num_patches(self) -> int:
         """Patches ``V`` of an image."""
         nested = self.config.get("vision_config") or {}
-        return int(nested.get("image_size", 224) // nested.get("patch_size", 32)) ** 2
+        size, patch = nested.get("image_size") or 224, nested.get("patch_size") or 32
+        return int(size // patch) ** 2
 
     @property
     def max_positions(self) -> int:
@@ -134,13 +145,12 @@ def find_clip(model: ModelConfig, path: Path | None) -> ClipFiles:
             "not a HuggingFace CLIPModel: give model.path a folder saved with "
             "CLIPModel.save_pretrained"
         )
-    preprocessing = folder / "preprocessor_config.json"
-    if not preprocessing.is_file():
-        raise ModelError(f"model folder {folder} has no preprocessor_config.json: copy it there")
+    if not (folder / _PREPROCESSING).is_file():
+        raise ModelError(f"model folder {folder} has no {_PREPROCESSING}: copy it there")
     digests = [_digest_of_file(file) for file in weight_files(folder)]
     digests.append(sha256_of(json.dumps(config, sort_keys=True)))
     digests += [sha256_of_file(folder / n) for n in _TOKENIZER_FILES if (folder / n).is_file()]
-    settings = json.loads(preprocessing.read_text(encoding="utf-8"))
+    settings = _read_object(folder / _PREPROCESSING)
     return ClipFiles(
         folder,
         sha256_of(*digests),
@@ -162,14 +172,21 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / "model.safetensors").is_file():
         found = [folder / "model.safetensors"]
     elif index.is_file():
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        found = [folder / name for name in sorted(set(shards))]
+        found = [folder / name for name in _shards(index)]
     else:
         found = [folder / "pytorch_model.bin"]
     for file in found:
         if not file.is_file():
             raise ModelError(f"model folder {folder} lacks the weights {file.name}")
     return found
+
+
+def _shards(index: Path) -> list[str]:
+    shards = _read_object(index).get("weight_map")
+    names = list(shards.values()) if isinstance(shards, dict) else []
+    if not names or not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in names):
+        raise ModelError(f"{index} does not map the weights to files beside it: copy it again")
+    return sorted(set(names))
 
 
 def read_tensors(folder: Path, names: Iterable[str]) -> "dict[str, torch.Tensor]":
@@ -226,18 +243,35 @@ def unreadable(folder: Path, error: Exception) -> ModelError:
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
+    """Read ``config.json`` and check the numbers that are read before any weights are."""
+    file = folder / "config.json"
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = _read_object(file)
     except FileNotFoundError:
         raise ModelError(
             f"no CLIP at {folder}: config.json is missing; give model.path a folder saved with "
             "CLIPModel.save_pretrained"
         ) from None
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {error}") from error
-    if not isinstance(config, dict):
-        raise ModelError(f"{folder / 'config.json'} is not a model configuration")
+    for section, names in _NUMBERS.items():
+        part = (config.get(section) or {}) if section else config
+        for name in names if isinstance(part, dict) else [section]:
+            value = part.get(name) if isinstance(part, dict) else part
+            is_size = type(value) is int and 0 < value <= _LARGEST_SIZE
+            if value is not None and not is_size:
+                raise ModelError(f"{file} has no {name} that a CLIP could have: copy it again")
     return config
+
+
+def _read_object(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{file} cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{file} holds no JSON object: copy it again")
+    return found
 
 
 def _from_hub(hub_id: str, revision: str | None) -> Path:

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+_ODD_FILES = (
+    *(OSError, RuntimeError, ValueError, TypeError),
+    *(LookupError, ArithmeticError, AttributeError),
+)
+"""What transformers raises where a file holds something else than it expects."""
+
 
 class ImageEncoder:
     """The frozen image tower with its own preprocessing.
@@ -40,11 +46,11 @@ class ImageEncoder:
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         self._device, self._dtype = device, getattr(torch, files.dtype)
-        # Not the torchvision one, which some sites have and whose pixels differ.
-        self._processor = CLIPImageProcessorPil.from_pretrained(files.folder)
         try:
+            # Not the torchvision one, which some sites have and whose pixels differ.
+            self._processor = CLIPImageProcessorPil.from_pretrained(files.folder)
             model: Any = CLIPModel.from_pretrained(files.folder, dtype=self._dtype)
-        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        except (SafetensorError, *_ODD_FILES) as error:
             raise unreadable(files.folder, error) from error
         del model.text_model
         for layer in model.vision_model.encoder.layers:

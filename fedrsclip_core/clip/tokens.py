@@ -131,7 +131,10 @@ def _encoder(folder: Path) -> Any:
     if (folder / "tokenizer.json").is_file():
         from tokenizers import Tokenizer
 
-        fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        try:
+            fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as error:  # it has no class of its own for what is no tokenizer
+            raise _unusable(folder, error) from error
         fast.no_truncation()
         fast.no_padding()
         return lambda text: fast.encode(text).ids
@@ -139,9 +142,13 @@ def _encoder(folder: Path) -> Any:
 
     try:
         slow = CLIPTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(
-            f"model folder {folder} has no usable CLIP tokenizer (tokenizer.json, or vocab.json "
-            "with merges.txt): copy the tokenizer files there"
-        ) from error
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise _unusable(folder, error) from error
     return lambda text: slow(text)["input_ids"]
+
+
+def _unusable(folder: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"model folder {folder} has no usable CLIP tokenizer (tokenizer.json, or vocab.json with "
+        f"merges.txt; {type(error).__name__}): copy the tokenizer files there"
+    )

@@ -16,7 +16,8 @@ from fedrsclip_core.config.schema import (
     Config,
     PromptConfig,
 )
-from fedrsclip_core.config.site_keys import DEVICE
+from fedrsclip_core.config.site_keys import DEVICE, SITE_KEYS
+from fedrsclip_core.config.texts import is_plain
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 
@@ -128,6 +129,8 @@ _PROMPTS_OF_TERM = {
 }
 
 _OFFSETS = re.compile(rf"{FULL}|{BASIS}|({BASIS}|{RANK}):[1-9][0-9]{{0,3}}")
+_SHOWN = 60
+"""Characters of a text that a sentence repeats."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -187,6 +190,14 @@ def _inside(value: float, interval: str) -> bool:
 
 
 def _check_texts(config: Config, values: dict[str, object]) -> None:
+    for key, value in values.items():
+        # A site's own paths travel nowhere and may be what they are.
+        odd = [] if key in SITE_KEYS else [text for text in _texts(value) if not is_plain(text)]
+        if odd:
+            raise ConfigError(
+                f"{key} has {odd[0][:_SHOWN]!a}: write it without control characters or "
+                "invisible ones, in whole characters"
+            )
     for key in (
         "run.name",
         "run.shared_init_from",
@@ -213,6 +224,19 @@ def _check_texts(config: Config, values: dict[str, object]) -> None:
     for key in ("prompt.shared_init", "prompt.private_init"):
         if not str(values[key]).strip():
             raise ConfigError(f"{key} is empty: give it words, or random")
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield every text in a value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield name
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _check_prompts(config: Config) -> None:

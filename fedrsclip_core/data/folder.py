@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.data.images import SUFFIXES, decode
+from fedrsclip_core.data.names import check_name
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs.fileio import sha256_of_file
 
@@ -287,6 +288,7 @@ def _visible(folder: Path) -> list["os.DirEntry[str]"]:
 
 def _check_known(folder: _Folder, class_names: Sequence[str]) -> None:
     name = folder.class_name
+    check_name(name, f"the folder {folder.path.parent}")
     if name in class_names:
         return
     near = difflib.get_close_matches(name, class_names, n=1)

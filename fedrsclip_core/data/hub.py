@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fedrsclip_core.data.hub_index import HubIndex, HubSpec, find_index
 from fedrsclip_core.data.images import decode
+from fedrsclip_core.data.names import check_name
 from fedrsclip_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -63,6 +64,8 @@ class HubSource:
         own_labels = np.array(self._index.labels, dtype=np.int64)
         if not len(own_labels):
             raise DataError(f"{spec} has no rows")
+        for name in names:
+            check_name(name, str(spec))
         used = {names[c] for c in np.unique(own_labels)}
         if unknown := sorted(used - set(self.class_names)):
             raise DataError(

@@ -11,11 +11,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.fileio import sha256_of, write_json
+from fedrsclip_core.runs.records import UnreadableError, read_object
 
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]
@@ -37,6 +38,16 @@ class HubSpec:
 
     def __str__(self) -> str:
         return f"data set {self.hub_id if self.path is None else self.path}"
+
+
+class _Written(TypedDict):
+    """A :class:`HubIndex` on disk."""
+
+    files: list[list[str | int]]
+    names: list[str]
+    labels: list[int]
+    test_from: int
+    commit: str | None
 
 
 @dataclass(frozen=True)
@@ -116,11 +127,15 @@ def _stat(file: Path) -> FileStat:
 def _read(file: Path) -> HubIndex | None:
     """Return a written index if its Arrow files are as they were."""
     try:
-        index = HubIndex(**json.loads(file.read_text(encoding="utf-8")))
+        found = read_object(file, _Written)
+        if found is None:
+            return None
+        index = HubIndex(**found)
         fresh = all(_stat(Path(str(known[0]))) == known for known in index.files)
-    except (OSError, ValueError, TypeError, IndexError):
+        inside = all(0 <= label < len(index.names) for label in index.labels)
+    except (UnreadableError, OSError, ValueError, TypeError, IndexError):
         return None
-    return index if fresh else None
+    return index if fresh and inside else None
 
 
 def _build(spec: HubSpec) -> HubIndex:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.config.texts import is_plain
+from fedrsclip_core.errors import ConfigError, DataError
 
 _PHRASES = (
     # UC Merced, NWPU-RESISC45, OPTIMAL-31, AID and the demo scenes glue or join these.
@@ -36,6 +37,7 @@ _PHRASES = (
 )
 _WORDS_OF = {phrase.replace(" ", ""): phrase for phrase in _PHRASES} | {"sealake": "sea or lake"}
 
+_SHOWN = 60
 _CAMEL_STEP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _SEPARATORS = re.compile(r"[\s_\-./+&]+")
 
@@ -62,6 +64,21 @@ def class_words(name: str) -> str:
     if not words:
         raise ConfigError(f"class {name!r} has no words: give it some in data.class_words")
     return _WORDS_OF.get(words.replace(" ", ""), words)
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuse a class name that cannot be written to every file and printed anywhere.
+
+    Raises
+    ------
+    DataError
+        If it has control characters or invisible ones, or bytes that are no UTF-8.
+    """
+    if not is_plain(name):
+        raise DataError(
+            f"{where} has a class {name[:_SHOWN]!a}: give it a name in UTF-8 without control "
+            "characters or invisible ones"
+        )
 
 
 def words_for(class_names: Sequence[str], overrides: Mapping[str, str]) -> list[str]:

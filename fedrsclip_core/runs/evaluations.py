@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from fedrsclip_core.runs import fileio
+from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.runs import fileio, paths
 from fedrsclip_core.runs.records import UnreadableError, read_object
 
 FORMAT = "fedrsclip-evaluation-1"
@@ -47,8 +48,12 @@ def read_evaluation(
     Raises
     ------
     UnreadableError
-        If the file is damaged, or of another run or round.
+        If the file is damaged, or of another run or round, or the name is none.
     """
+    try:
+        paths.safe_name(client, "a client")
+    except ConfigError as error:
+        raise UnreadableError("results.json", "is damaged", str(error)) from None
     found = read_object(folder / f"{client}.json", Evaluation)
     if found is None or (found["format"], found["run"], found["round"]) == (
         FORMAT,

@@ -52,7 +52,7 @@ def is_held(folder: Path) -> bool:
     try:
         with (folder / ".lock").open("rb") as lock:
             return _is_locked(lock)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):  # a folder in its place cannot be held
         return False
 
 

@@ -33,6 +33,11 @@ PARTS: tuple[Part, ...] = ("val", "test")
 ELSEWHERE = object()
 """Marks what is not checked with its file, because whoever shows it does without it if need be."""
 
+_LARGEST = 2**63
+"""No count, size or figure of a run reaches it, and arithmetic on what is below stays finite."""
+_DEEPEST = 20
+"""Levels of lists and objects inside each other; a run's files have six."""
+
 
 class Replies(TypedDict):
     """Clients of one exchange."""
@@ -137,10 +142,24 @@ class Dropped(TypedDict):
     clients: dict[str, dict[str, int]]
 
 
+class MeanVolume(TypedDict):
+    """Mean bytes of a message to and from a client; ``None`` if there was none."""
+
+    down: float | None
+    up: float | None
+
+
 class TotalTraffic(Traffic):
     """Bytes of a run, and the mean size of a message to and from a client in a round."""
 
-    per_client_round: dict[str, float | None]
+    per_client_round: MeanVolume
+
+
+class PartAccuracy(TypedDict):
+    """One mode's accuracy on each part, as a fraction."""
+
+    val: float | None
+    test: float | None
 
 
 class Ending(TypedDict):
@@ -161,7 +180,7 @@ class Results(TypedDict):
     num_rounds: int
     rounds: int
     num_clients: int
-    zero_shot: dict[str, float | None]
+    zero_shot: PartAccuracy
     initial: RoundRecord | None
     last: RoundRecord | None
     val_best: RoundRecord | None
@@ -175,13 +194,37 @@ class Results(TypedDict):
     versions: dict[str, str | None]
 
 
+# The keys have dots.
+_Read = TypedDict(
+    "_Read",
+    {
+        "data.class_aliases": dict[str, str] | None,
+        "data.class_names": list[str] | None,
+        "data.name": str,
+        "federation.connect_timeout": float,
+        "federation.name": str,
+        "federation.num_clients": int,
+        "federation.num_rounds": int,
+        "federation.prepare_timeout": float,
+        "federation.round_timeout": float | None,
+        "method": str,
+        "model.name": str,
+        "partition.name": str,
+        "privacy.share_label_counts": bool,
+        "seed": int,
+    },
+    total=False,
+)
+"""Keys of a configuration by which readers decide or count; those of other versions may lack."""
+
+
 class Description(TypedDict):
     """What a run was started with: ``run.json``; ``config`` has dotted keys, without site keys."""
 
     run: str
     flower_run_ids: list[int]
     overrides: str
-    config: dict[str, Any]
+    config: Annotated[dict[str, Any], _Read]
 
 
 class SplitPart(TypedDict):
@@ -258,15 +301,46 @@ def parse_object(text: bytes, file: str, kind: type[T]) -> T:
     """
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise UnreadableError(file, "is damaged", "it holds no JSON object")
+    if unsound := _unsound(value):
+        raise UnreadableError(file, "is damaged", unsound)
     if not conforms(value, kind):
         why = f"{_misfit(value, kind)} is missing or has another type" if is_typeddict(kind) else ""
         raise UnreadableError(file, "is damaged", why or "a value has another type")
     found: Any = value
     return found  # type: ignore[no-any-return]
+
+
+def _unsound(value: object) -> str:
+    """Say what no program has written there, whatever its key; empty if there is nothing."""
+    level: list[object] = [value]
+    for _ in range(_DEEPEST):
+        inner: list[object] = []
+        for one in level:
+            if isinstance(one, dict):
+                inner += [*one, *one.values()]
+            elif isinstance(one, list):
+                inner += one
+            elif isinstance(one, str) and not _can_be_written(one):
+                return "it holds text that cannot be written"
+            elif isinstance(one, int | float) and not abs(one) < _LARGEST:  # nor NaN
+                return "it holds a number that no run has"
+        if not inner:
+            return ""
+        level = inner
+    return "it is nested too deeply"
+
+
+def _can_be_written(text: str) -> bool:
+    """Whether text is whole characters without a NUL, as any text file and any path wants it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _misfit(value: dict[str, Any], kind: Any) -> str | None:
@@ -290,7 +364,9 @@ def conforms(value: object, kind: Any) -> bool:
         return isinstance(value, dict) and _misfit(value, kind) is None
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return ELSEWHERE in arguments or conforms(value, arguments[0])
+        if ELSEWHERE in arguments:
+            return True
+        return all(conforms(value, one) for one in arguments)
     if origin is NotRequired:
         return conforms(value, arguments[0])
     if origin in (Union, UnionType):

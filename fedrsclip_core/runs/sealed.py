@@ -12,6 +12,9 @@ from fedrsclip_core.runs.fileio import sha256_of, write_bytes
 
 Tensors = Mapping[str, NDArray[Any]]
 
+_CHECKSUM = "sha256"
+"""The key of the metadata."""
+
 
 class DamagedFileError(Exception):
     """A sealed file cannot be read or is not what was written; the text says why."""
@@ -30,7 +33,7 @@ def write_sealed(
     from safetensors.numpy import save
 
     whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
-    sealed = {**metadata, "sha256": _checksum(metadata, whole)}
+    sealed = {**metadata, _CHECKSUM: _checksum(metadata, whole)}
     write_bytes(path, save(whole, sealed), mode=mode)
 
 
@@ -44,6 +47,22 @@ def read_sealed(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     DamagedFileError
         If it cannot be read or its checksum does not fit.
     """
+    metadata, tensors, sealed = read_tensors(path)
+    if not sealed:
+        raise DamagedFileError("it has no checksum, so it is damaged")
+    return metadata, tensors
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]], bool]:
+    """Return metadata (without the checksum), tensors, and whether there is a checksum.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file.
+    DamagedFileError
+        If it cannot be read or has a checksum that does not fit.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -52,11 +71,12 @@ def read_sealed(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
+    except (SafetensorError, OSError, LookupError, ValueError, TypeError) as error:
         raise DamagedFileError(f"it cannot be read ({error}), so it is damaged") from error
-    if metadata.pop("sha256", "") != _checksum(metadata, tensors):
+    checksum = metadata.pop(_CHECKSUM, None)
+    if checksum not in (None, _checksum(metadata, tensors)):
         raise DamagedFileError("its checksum does not match its content, so it is damaged")
-    return metadata, tensors
+    return metadata, tensors, checksum is not None
 
 
 def _checksum(metadata: Mapping[str, str], tensors: Tensors) -> str:

@@ -16,11 +16,11 @@ from fedrsclip_core.config.shared_tensors import (
     SHARED_PROMPT,
     SharedTensors,
 )
-from fedrsclip_core.runs.fileio import write_bytes
+from fedrsclip_core.runs.sealed import DamagedFileError, read_tensors, write_sealed
 
-_FORMAT = "fedrsclip-shared-prompt-2"
-_PROMPT_ALONE = "fedrsclip-shared-prompt-1"
-"""The format of versions that knew one tensor and did not name it in the metadata."""
+_FORMAT = "fedrsclip-shared-prompt-3"
+_UNSEALED = ("fedrsclip-shared-prompt-1", "fedrsclip-shared-prompt-2")
+"""Formats without a checksum; the first knew one tensor and did not name it in the metadata."""
 _DTYPE = "float32"
 """Of the towers, in files that do not say it."""
 
@@ -73,8 +73,6 @@ def write_shared_prompt(path: Path, prompt: SharedPrompt) -> None:
     OSError
         If the disk is full or not writable; the previous file is then intact.
     """
-    from safetensors.numpy import save
-
     metadata = {
         "format": _FORMAT,
         "class_names": json.dumps(prompt.class_names),
@@ -89,8 +87,7 @@ def write_shared_prompt(path: Path, prompt: SharedPrompt) -> None:
         "run": prompt.run,
         "round": str(prompt.server_round),
     }
-    whole = {name: np.ascontiguousarray(tensor) for name, tensor in prompt.shared.items()}
-    write_bytes(path, save(whole, metadata=metadata))
+    write_sealed(path, prompt.shared, metadata)
 
 
 def read_shared_prompt(path: Path) -> SharedPrompt:
@@ -103,21 +100,20 @@ def read_shared_prompt(path: Path) -> SharedPrompt:
     NoSharedPromptError
         If it is of something else, or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     if not path.is_file():
         raise FileNotFoundError(path)
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-            if metadata.get("format") not in (_FORMAT, _PROMPT_ALONE):
-                raise NoSharedPromptError(
-                    "is not a shared prompt of a run: give the shared_prompt.safetensors of a "
-                    "run's folder"
-                )
-            names = _texts(metadata.get("tensors", f'["{SHARED_PROMPT}"]'))
-            return _prompt({name: file.get_tensor(name) for name in names}, metadata)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+        metadata, tensors, sealed = read_tensors(path)
+        if metadata.get("format") not in (_FORMAT, *_UNSEALED):
+            raise NoSharedPromptError(
+                "is not a shared prompt of a run: give the shared_prompt.safetensors of a run's "
+                "folder"
+            )
+        if metadata["format"] == _FORMAT and not sealed:
+            raise DamagedFileError("it has no checksum")
+        names = _texts(metadata.get("tensors", f'["{SHARED_PROMPT}"]'))
+        return _prompt({name: tensors[name] for name in names}, metadata)
+    except (DamagedFileError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise NoSharedPromptError(
             f"is damaged ({type(error).__name__}: {error}): copy it from the run's folder again"
         ) from error

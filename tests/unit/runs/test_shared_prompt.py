@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from fedrsclip_core.config.shared_tensors import (
     SHARED_COEFFICIENTS,
@@ -16,6 +15,7 @@ from fedrsclip_core.config.shared_tensors import (
     SHARED_OFFSETS_V,
     SHARED_PROMPT,
 )
+from fedrsclip_core.runs.sealed import read_sealed, write_sealed
 from fedrsclip_core.runs.shared_prompt import (
     NoSharedPromptError,
     SharedPrompt,
@@ -42,8 +42,7 @@ PROMPT = SharedPrompt(
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="numpy") as file:
-        return dict(file.metadata())
+    return read_sealed(path)[0]
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -65,6 +64,32 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     found = read_shared_prompt(path)
     np.testing.assert_equal(found.shared, PROMPT.shared)
     assert (found.dtype, found.templates, found.server_round) == ("float32", (), 0)
+
+
+def test_a_file_of_the_version_before_the_checksum_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.safetensors"
+    write_shared_prompt(path, PROMPT)
+    metadata = metadata_of(path) | {"format": "fedrsclip-shared-prompt-2"}
+    save_file({"shared_prompt": TENSOR}, path, metadata)
+    np.testing.assert_equal(read_shared_prompt(path).shared, PROMPT.shared)
+    # But not one that lost its checksum.
+    save_file({"shared_prompt": TENSOR}, path, metadata | {"format": "fedrsclip-shared-prompt-3"})
+    with pytest.raises(NoSharedPromptError, match=r"is damaged .*it has no checksum"):
+        read_shared_prompt(path)
+
+
+def test_a_changed_bit_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "prompt.safetensors"
+    write_shared_prompt(path, PROMPT)
+    whole = path.read_bytes()
+    assert load_file(path)["shared_prompt"].tobytes() == whole[-TENSOR.nbytes :]
+    for place in range(len(whole)):
+        for bit in (0, 3, 7):
+            changed = bytearray(whole)
+            changed[place] ^= 1 << bit
+            path.write_bytes(changed)
+            with pytest.raises(NoSharedPromptError):
+                read_shared_prompt(path)
 
 
 def test_offsets_without_a_prompt_are_kept(tmp_path: Path) -> None:
@@ -104,7 +129,7 @@ def test_tensors_that_cannot_be_are_damage(tmp_path: Path, tensors: str, said: s
     path = tmp_path / "prompt.safetensors"
     write_shared_prompt(path, PROMPT)
     metadata = metadata_of(path) | {"tensors": tensors}
-    save_file({"shared_prompt": TENSOR, "gate": TENSOR}, path, metadata)
+    write_sealed(path, {"shared_prompt": TENSOR, "gate": TENSOR}, metadata)
     with pytest.raises(NoSharedPromptError, match=said):
         read_shared_prompt(path)
 
@@ -115,7 +140,7 @@ def test_a_file_without_what_prediction_needs_is_damaged(tmp_path: Path, key: st
     write_shared_prompt(path, PROMPT)
     metadata = metadata_of(path)
     del metadata[key]
-    save_file({"shared_prompt": TENSOR}, path, metadata)
+    write_sealed(path, {"shared_prompt": TENSOR}, metadata)
     with pytest.raises(NoSharedPromptError, match=rf"is damaged .*{key}"):
         read_shared_prompt(path)
 
