@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from numpy.typing import NDArray
 
@@ -26,6 +26,7 @@ class _State(TypedDict):
     round: int
     record: RoundRecord | None
     failed_rounds: int
+    reply_seconds: NotRequired[dict[str, dict[str, list[float]]]]
     metrics_bytes: int
     seconds: float
 
@@ -64,7 +65,10 @@ def write_checkpoint(folder: RunFolder, checkpoint: Checkpoint) -> None:
         "round": progress.server_round,
         "record": progress.record,
         "failed_rounds": progress.failed_rounds,
-        "reply_seconds": progress.reply_seconds,
+        "reply_seconds": {
+            phase: {name: list(seconds) for name, seconds in by_name.items()}
+            for phase, by_name in progress.reply_seconds.items()
+        },
         "metrics_bytes": checkpoint.metrics_bytes,
         "seconds": checkpoint.seconds,
     }
