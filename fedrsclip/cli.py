@@ -102,6 +102,12 @@ def _deploy(arguments: Sequence[str]) -> int:
     return deploy(arguments, echo=_say)
 
 
+def _site(arguments: Sequence[str]) -> int:
+    from fedrsclip.site.command import site
+
+    return site(arguments, echo=_say)
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -160,6 +166,7 @@ _COMMANDS = {
     "report": _report,
     "data": _data,
     "deploy": _deploy,
+    "site": _site,
 }
 _HELP = {
     "run": "simulate a federation on this machine and print its results; resume=RUN resumes an "
@@ -183,6 +190,8 @@ _HELP = {
     "deploy": "render what each host of a federation needs into out=DIR; "
     "`deploy certs out=DIR [days=N] [rotate=NAME]` makes keys and certificates; `deploy register "
     "keys=DIR` with submit's options for the SuperLink registers the clients' keys",
+    "site": "what a site's start script does: `site start NAME=PROGRAM ...` waits for the server "
+    "(FEDRSCLIP_SERVER and FEDRSCLIP_CA in the environment) and keeps the programs running",
 }
 
 if __name__ == "__main__":

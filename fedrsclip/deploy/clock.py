@@ -35,7 +35,21 @@ _CERTIFICATE_TIMES = {9: "is not valid yet", 10: "has expired"}
 
 
 class NoAnswerError(RunError):
-    """The server did not tell its time, which says nothing about the clock."""
+    """The server did not tell its time, which says nothing about the clock.
+
+    Parameters
+    ----------
+    server : str
+        ``host:port``.
+    why : str
+        What was seen.
+    advice : str
+        What to look at.
+    """
+
+    def __init__(self, server: str, why: str, advice: str) -> None:
+        super().__init__(f"the server {server} does not tell its time ({why}): {advice}")
+        self.server, self.why, self.advice = server, why, advice
 
 
 def clock(*, echo: Callable[[str], None] = print) -> int:
@@ -171,4 +185,4 @@ def _sentence(server: str, error: Exception) -> RunError:
 def _no_answer(
     server: str, why: str, advice: str = "see whether it is up and this machine may reach its port"
 ) -> NoAnswerError:
-    return NoAnswerError(f"the server {server} does not tell its time ({why}): {advice}")
+    return NoAnswerError(server, why, advice)

@@ -118,11 +118,7 @@ def _client(description: Description, client: str, partition: int) -> Iterator[R
         supernode_port=_FIRST_SUPERNODE_PORT + partition,
     )
     yield Rendered(f"{place}/site.env", environment, kept=True)
-    base = f"fedrsclip-{name}-{client}"
-    supernode = f"{base}-supernode"
-    yield _unit(place, supernode, "supernode.sh", name, f"SuperNode of {client}")
-    what = f"SuperExec of {client}"
-    yield _unit(place, f"{base}-superexec", "superexec.sh", name, what, supernode)
+    yield _unit(place, f"fedrsclip-{name}-{client}", "start", name, f"site {client}")
     yield Rendered(f"{place}/install-units.sh", fill("install-units.sh"), _SCRIPT)
 
 
@@ -146,6 +142,7 @@ def _client_scripts(
         "checks": "\n".join(f': "${{{name}:?fill it in in site.env}}"' for name in needed),
         "overrides": _overrides(description),
     }
+    yield _script(f"clients/{client}/start", "client_start", "site.env", **values)
     for script in ("supernode", "superexec", "check"):
         template = "client_superexec.sh" if script == "superexec" else f"{script}.sh"
         yield _script(f"clients/{client}/{script}.sh", template, "site.env", **values)

@@ -5,6 +5,8 @@ than a round of prompts. Here the site's fork server (:mod:`multiprocessing`) im
 once and is forked for each message: that still has a process of its own, of which nothing remains,
 but starts in milliseconds. The fork server never touches a GPU, an image or the run's code.
 
+A process that dies is reported to the SuperNode, which otherwise would miss it after a minute.
+
 ``fedrsclip-superexec`` takes the options of ``flower-superexec``.
 """
 
@@ -13,6 +15,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from multiprocessing import active_children, forkserver, get_context
 from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
 
@@ -24,6 +27,7 @@ from fedrsclip.site.flower_internals import (
     TaskType,
     become_client_app,
     become_superexec,
+    report_end,
 )
 
 LIBRARIES = (
@@ -53,6 +57,7 @@ class WarmExecutor(SubprocessExecutor):
 
     def __init__(self, context: ForkServerContext | None = None) -> None:
         self._context = context or get_context("forkserver")
+        self._running: dict[BaseProcess, ExecutionSpec] = {}
         self._context.set_forkserver_preload(list(LIBRARIES))
         forkserver.ensure_running()
 
@@ -61,15 +66,22 @@ class WarmExecutor(SubprocessExecutor):
         if spec.task_type != TaskType.CLIENT_APP:
             return super().launch(spec)
         try:
-            self._context.Process(target=run_client_app, args=(spec,)).start()
+            process = self._context.Process(target=run_client_app, args=(spec,))
+            process.start()
         except (OSError, EOFError):
             # It was killed in this instant; the next message finds a new one.
             return super().launch(spec)
+        self._running[process] = spec
         return LaunchResult.accepted()
 
     def reconcile(self) -> None:
-        """Forget the processes that have ended."""
-        active_children()
+        """Forget the processes that have ended, and report those that died."""
+        for process in [one for one in self._running if one.exitcode is not None]:
+            spec = self._running.pop(process)
+            if process.exitcode:
+                details = f"its process ended with exit code {process.exitcode}"
+                print(f"task {spec.task_id}: {details}", file=sys.stderr, flush=True)
+                report_end(spec, details)
 
     def close(self) -> None:
         """Ask the ClientApps to stop, as Flower's do when SuperExec is gone."""

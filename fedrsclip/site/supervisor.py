@@ -185,7 +185,7 @@ class _Kept:
         """Ask it to end, and kill it with all that it has started if it does not."""
         if self._process is None:
             return
-        self._signal(signal.SIGTERM)
+        self._process.terminate()  # and not what it has started: it knows better how to end that
         deadline = time.monotonic() + _PATIENCE
         while self._process.poll() is None:
             if hurried() or time.monotonic() >= deadline:

@@ -85,14 +85,16 @@ class Deployment:
         return answer("127.0.0.1", self.superlink_port, "GET", "/health", self.authority) == 200
 
     def start_client(self, name: str, *before: str) -> None:
-        """Start SuperNode and SuperExec of one client."""
-        self.start(self.client(name) / "supernode.sh", *before)
-        self.start(self.client(name) / "superexec.sh", *before)
+        """Start what runs at one site."""
+        self.start(self.client(name) / "start", *before)
 
     def end_client(self, name: str) -> None:
-        """End SuperNode and SuperExec of one client."""
-        for script in ("superexec.sh", "supernode.sh"):
-            self._trees[self.client(name) / script].end()
+        """End what runs at one site."""
+        self._trees[self.client(name) / "start"].end()
+
+    def client_log(self, name: str) -> str:
+        """Return what the programs of one site have printed."""
+        return self.log(self.client(name) / "start").read_text()
 
     def end_server(self) -> None:
         """End proxy and SuperLink."""

@@ -90,8 +90,8 @@ class Patient:
         assert deployment.call(deployment.server / "register.sh")[0] == 0
         for name in self.clients:
             self.start_client(name)
-        logs = [deployment.log(deployment.client(n) / "supernode.sh") for n in self.clients]
-        deployment.wait(lambda: all("SuperNode ID:" in log.read_text() for log in logs))
+        connected = lambda name: "SuperNode ID:" in deployment.client_log(name)  # noqa: E731
+        deployment.wait(lambda: all(map(connected, self.clients)))
         self.deployment.start(self._submission, "sh", "-c", f'"$0"; echo "{_ENDED}$?"')
 
     def start_client(self, name: str) -> None:

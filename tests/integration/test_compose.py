@@ -187,7 +187,6 @@ def test_a_supernode_that_dies_comes_back(first: Composed) -> None:
     before = first.inspect("supernode-1", "{{.State.StartedAt}}")
     os.kill(int(first.inspect("supernode-1", "{{.State.Pid}}")), 9)
     deadline = time.monotonic() + _REJOIN_SECONDS
-    # Flower refuses it for up to a minute (code 2004); then it stays.
     while time.monotonic() < deadline:
         time.sleep(2)
         log = first.compose("logs", "--no-color", "--tail", "5", "supernode-1").stdout

@@ -117,13 +117,8 @@ def lose_all_nodes_and_the_server_app(story: Story, away: float) -> None:
     Its last checkpoint is damaged, too. Flower itself does not start a ServerApp again.
     """
     patient, start = story.patient, time.monotonic()
-    scripts = [
-        patient.deployment.client(name) / script
-        for name in CLIENTS
-        for script in ("supernode.sh", "superexec.sh")
-    ]
-    for script in scripts:
-        patient.deployment._trees[script].end()
+    for name in CLIENTS:
+        patient.deployment.end_client(name)
     waiting = "waiting for clients: 0 of 3 can be asked, at least 1 needed"
     patient.wait_for("the server waits", lambda: waiting in patient.run_log())
     story.seconds["all sites gone: the server says that it waits"] = elapsed(start)

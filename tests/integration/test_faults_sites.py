@@ -46,7 +46,7 @@ LONGEST_ROUND = 2 * ROUND_SECONDS + 10
 KNOCK_SECONDS = 120
 FAKETIME = shutil.which("faketime")
 STRANGERS = {
-    "the same key": "[code: 2004] Failed to activate SuperNode",
+    "the same key": "waiting to be registered: the server does not know this site's key",
     "another authority": "CERTIFICATE_VERIFY_FAILED",
     "an expired certificate": "certificate has expired",
     "-1h": " s behind the server's; Flower refuses",
@@ -106,8 +106,7 @@ def suffer(story: Story, cable: Cable, cut_seconds: float, disk: Path, server_di
     patient.wait_for("the first round", lambda: len(patient.records()) > 1)
     story.memory.append(peak_memory(patient))
     for name in REFUSED:
-        for script in ("supernode.sh", "superexec.sh"):
-            patient.deployment._trees[patient.deployment.client(name) / script].end()
+        patient.deployment.end_client(name)
     # In the middle of a round, whose deadline comes before Flower gives the site up.
     at_work = lambda: bool(patient.pids("clients/south", "flwr-clientapp"))  # noqa: E731
     patient.wait_for("south is at work", at_work)
@@ -351,7 +350,7 @@ def test_a_damaged_private_prompt_is_named_at_its_site_only(story: Story) -> Non
 
 def test_a_full_disk_is_a_sentence(story: Story) -> None:
     patient = story.patient
-    log = patient.deployment.log(patient.deployment.client("east") / "superexec.sh").read_text()
+    log = patient.deployment.client_log("east")
     assert "the log of east cannot be written (No space left on device)" in log
     assert story.patient.results["dropped"]["clients"]["east"]["disk"] >= 1
     assert not list(patient.deployment.out.rglob(".*.tmp"))

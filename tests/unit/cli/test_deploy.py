@@ -46,15 +46,15 @@ def out(tmp_path: Path) -> Path:
 
 
 def scripts(out: Path) -> list[Path]:
-    found = sorted(out.rglob("*.sh"))
-    assert len(found) >= 6 + 4 * len(CLIENTS)
+    found = sorted([*out.rglob("*.sh"), *out.rglob("start")])
+    assert len(found) >= 6 + 5 * len(CLIENTS)
     return found
 
 
 def test_every_host_has_its_files(out: Path) -> None:
     server = {"superlink.sh", "superexec.sh", "proxy.sh", "proxy/nginx.conf", "register.sh"}
     expected = {f"server/{name}" for name in server | {"flower.sh", "server.env"}}
-    site = ("supernode.sh", "superexec.sh", "check.sh", "site.env", "install-units.sh")
+    site = ("start", "supernode.sh", "superexec.sh", "check.sh", "site.env", "install-units.sh")
     expected |= {f"clients/{client}/{name}" for client in CLIENTS for name in site}
     expected |= {"admin/flower.sh", "admin/submit.sh", "README.md"}
     found = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
@@ -78,7 +78,8 @@ def test_scripts_are_posix_and_quiet(out: Path) -> None:
 def test_processes_have_homes_of_their_own(out: Path) -> None:
     homes = re.compile(r'FLWR_HOME="\$here/(.*)"')
     for folder in (out / "server", out / "clients" / "north"):
-        found = [homes.search(path.read_text()) for path in folder.glob("*.sh")]
+        texts = [path.read_text() for path in (*folder.glob("*.sh"), *folder.glob("start"))]
+        found = [homes.search(text) for text in texts]
         names = [match[1] for match in found if match]
         assert len(names) == len(set(names)) >= 2
 
@@ -133,7 +134,16 @@ def test_a_sites_processes_start_warm_and_speak_to_its_own_supernode(out: Path) 
     assert options["--superexec-auth-secret-file"] == "$here/secret/superexec"
 
 
-@pytest.mark.parametrize("name", ["superexec.sh", "check.sh"])
+def test_a_sites_start_keeps_both_programs(out: Path) -> None:
+    place = out / "clients" / "east"
+    command = words(place / "start")
+    assert command[:3] == ["fedrsclip", "site", "start"]
+    assert command[3:] == [f"{n}=$here/{n}.sh" for n in ("supernode", "superexec")]
+    text = (place / "start").read_text()
+    assert "FEDRSCLIP_SERVER='fedrsclip.example.org:8443' FEDRSCLIP_CA=" in text
+
+
+@pytest.mark.parametrize("name", ["start", "superexec.sh", "check.sh"])
 def test_a_site_must_say_where_its_images_are(name: str, out: Path) -> None:
     script = out / "clients" / "north" / name
     done = subprocess.run([script], capture_output=True, text=True, check=False)
@@ -209,7 +219,7 @@ def test_units_restart_for_ever(out: Path, tmp_path: Path) -> None:
         command = [folder / "install-units.sh", target]
         subprocess.run(command, capture_output=True, check=True)
     units = {unit.name: unit.read_text() for unit in target.iterdir()}
-    assert len(units) == 5
+    assert len(units) == 4
     for name, text in units.items():
         assert name.startswith("fedrsclip-sites-")
         assert "Restart=always" in text

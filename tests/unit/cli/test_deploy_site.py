@@ -31,7 +31,7 @@ def deploy(out: Path, *overrides: str) -> Path:
 def programs(tmp_path: Path) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, text in (("fedrsclip", FEDRSCLIP), ("flower-supernode", SUPERNODE)):
+    for name, text in (("fedrsclip", FEDRSCLIP), ("fedrsclip-supernode", SUPERNODE)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     return folder

@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import pytest
 
+from fedrsclip.site import superexec
 from fedrsclip.site.flower_internals import (
     ExecutionSpec,
     LaunchResult,
@@ -127,6 +128,40 @@ def test_a_fork_server_that_was_killed_is_replaced(cold: Cold) -> None:
     executor.close()
     for process in active_children():
         process.join(timeout=60)
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks the process up in /proc")
+def test_a_client_app_that_dies_is_reported_once_and_one_that_ends_well_is_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reported: list[tuple[str, str]] = []
+    monkeypatch.setattr(
+        superexec, "report_end", lambda spec, details: reported.append((spec.token, details))
+    )
+    executor = WarmExecutor()
+    for program in (end_well, wait_to_be_killed):
+        monkeypatch.setattr(superexec, "run_client_app", program)
+        assert executor.launch(spec(TaskType.CLIENT_APP)) == LaunchResult.accepted()
+    deadline = time.monotonic() + 60
+    while len(living := [one for one in active_children() if one.is_alive()]) != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(living[0].pid or 0, signal.SIGKILL)
+    while not reported:
+        assert time.monotonic() < deadline
+        executor.reconcile()
+        time.sleep(0.02)
+    executor.reconcile()
+    assert reported == [("token", "its process ended with exit code -9")]
+    assert "task 1: its process ended with exit code -9" in capsys.readouterr().err
+
+
+def end_well(_: ExecutionSpec) -> None:
+    """End as a ClientApp that has handed its reply over."""
+
+
+def wait_to_be_killed(_: ExecutionSpec) -> None:
+    time.sleep(600)
 
 
 def test_other_tasks_are_flowers(cold: Cold) -> None:

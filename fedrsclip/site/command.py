@@ -1,0 +1,81 @@
+"""`fedrsclip site start`: what runs at a site, in one command."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fedrsclip.deploy.clock import NoAnswerError, inspect_clock
+from fedrsclip.site.supervisor import Program, keep
+from fedrsclip_core.errors import ConfigError, RunError
+from fedrsclip_core.runs import paths
+
+_FOLDERS = ("FEDRSCLIP_DATA_PATH", "FEDRSCLIP_MODEL_PATH")
+_BETWEEN_TRIES, _TRIES_PER_LINE = 3.0, 20
+_USAGE = "site start NAME=PROGRAM [NAME=PROGRAM ...]"
+
+
+def site(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
+    """Do what runs at a site; see the command's help.
+
+    Raises
+    ------
+    FedRSCLIPError
+        With the sentence to show.
+    """
+    if list(arguments[:1]) != ["start"]:
+        raise ConfigError(f"give what to do, as in {_USAGE}")
+    programs = [_program(argument) for argument in arguments[1:]]
+    if not programs:
+        raise ConfigError(f"give what to keep running, as in {_USAGE}")
+    check_folders(os.environ.get)
+    wait_for_server(echo)
+    keep(programs, logs=paths.logs_dir() / "programs", echo=echo)
+    return 0
+
+
+def _program(argument: str) -> Program:
+    name, _, path = argument.partition("=")
+    if not (name.isidentifier() and path):
+        raise ConfigError(f"{argument!r} is no program: give NAME=PROGRAM, as in {_USAGE}")
+    if not os.access(path, os.X_OK):
+        raise ConfigError(f"{name}: {path} is not there, or may not be run by this user")
+    return Program(name, [path])
+
+
+def check_folders(value: Callable[[str], str | None]) -> None:
+    """Refuse folders of `site.env` that are none; whether one is needed the caller has checked.
+
+    Raises
+    ------
+    ConfigError
+        Naming the variable.
+    """
+    for name in _FOLDERS:
+        folder = value(name)
+        if folder and not Path(folder).is_dir():
+            raise ConfigError(f"{name} is {folder}, which is no folder: correct it in site.env")
+
+
+def wait_for_server(
+    echo: Callable[[str], None],
+    ask: Callable[[], str] = inspect_clock,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until the server answers, saying now and then what is waited for; then tell its clock.
+
+    A clock that is wrong is said and not waited for: the SuperNode tries again by itself.
+    """
+    tries, said = 0, ""
+    while True:
+        try:
+            echo(f"this machine's clock is {ask()}")
+        except NoAnswerError as error:
+            if error.why != said or tries % _TRIES_PER_LINE == 0:
+                echo(f"waiting for the server {error.server}: {error.why}; {error.advice}")
+            tries, said = tries + 1, error.why
+            sleep(_BETWEEN_TRIES)
+            continue
+        except RunError as error:
+            echo(str(error))
+        return
