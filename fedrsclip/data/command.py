@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedrsclip.data.specs import SPEC_NAMES, find_spec
 from fedrsclip_core.errors import ConfigError, DataError
+from fedrsclip_core.runs import paths
 
 Echo = Callable[[str], None]
 
@@ -73,7 +74,8 @@ def _found(name: str, path: Path) -> str:
 def _prepare(name: str, source: str, target: Path, echo: Echo) -> int:
     from fedrsclip.data.prepare import prepare_folder, prepare_hub
 
-    spec, target = find_spec(name), target.expanduser().resolve()
+    spec = find_spec(name)
+    target = paths.outside_app(target.expanduser().resolve(), "--to")
     if source == _HUB:
         commit = prepare_hub(spec, target)
         how = f"from {spec.hub_id}, commit {commit or 'unknown'}"
@@ -94,6 +96,8 @@ def _check(
     from fedrsclip.run.preflight import compose_data
 
     spec = find_spec(name)
+    if sheet is not None:
+        paths.outside_app(sheet, "--sheet")
     given = [] if path is None else [f"data.path={path}"]
     config = compose_data([f"data={name}", *given, *overrides])
     return inspect(spec, config, sheet, echo)
@@ -104,6 +108,8 @@ def _split(out: Path | None, overrides: Sequence[str], echo: Echo) -> int:
     from fedrsclip.run.preflight import compose_data
     from fedrsclip_core.runs.fileio import write_json
 
+    if out is not None:
+        paths.outside_app(out, "--out")
     record = split_record(compose_data(overrides))
     if out is None:
         echo(json.dumps(record, indent=2))

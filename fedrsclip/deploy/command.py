@@ -6,6 +6,7 @@ from pathlib import Path
 from fedrsclip.deploy.description import Description, describe, notes
 from fedrsclip.deploy.folder import claim, known_overrides
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.runs import paths
 
 _CERTS, _REGISTER = "certs", "register"
 
@@ -24,7 +25,7 @@ def deploy(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> 
     overrides, options = _split(arguments[1:] if certs else arguments, certs)
     if "out" not in options:
         raise ConfigError("out is not set: give the folder to write to, as in out=sites")
-    folder = Path(options["out"]).expanduser().resolve()
+    folder = paths.outside_app(Path(options["out"]).expanduser().resolve(), "out")
     return (
         _make_keys(folder, overrides, options, echo) if certs else _render(folder, overrides, echo)
     )

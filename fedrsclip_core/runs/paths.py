@@ -2,16 +2,52 @@
 
 import os
 import re
+from functools import cache
 from pathlib import Path
 
 from fedrsclip_core.errors import ConfigError
 
+_CHECKOUT = Path(__file__).resolve().parents[2]
+"""What the packages lie in, also where they are installed."""
+_PACKED = ("fedrsclip", "fedrsclip_core", "client_app", "server_app", "conf")
 _SAFE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 def home() -> Path:
-    """Return ``$FEDRSCLIP_HOME``, by default ``.fedrsclip`` in the user's home directory."""
-    return Path(os.environ.get("FEDRSCLIP_HOME") or Path.home() / ".fedrsclip").expanduser()
+    """Return ``$FEDRSCLIP_HOME``, by default ``.fedrsclip`` in the user's home directory.
+
+    Raises
+    ------
+    ConfigError
+        If it lies where it would travel with the submitted app.
+    """
+    return _checked(os.environ.get("FEDRSCLIP_HOME") or str(Path.home() / ".fedrsclip"))
+
+
+@cache
+def _checked(given: str) -> Path:
+    return outside_app(Path(given).expanduser(), "FEDRSCLIP_HOME")
+
+
+def outside_app(path: Path, what: str) -> Path:
+    """Return ``path`` if nothing that is written there can travel with the submitted app.
+
+    Flower packs what it finds below the app's packages and ``conf`` and hands it to every site.
+
+    Raises
+    ------
+    ConfigError
+        Otherwise; ``what`` names the setting.
+    """
+    resolved = path.resolve()
+    for folder in (resolved, *resolved.parents):
+        is_app = folder.parent == _CHECKOUT or (folder.parent / "pyproject.toml").is_file()
+        if folder.name in _PACKED and is_app:
+            raise ConfigError(
+                f"{what} is {path}, in a folder that travels to every site with the submitted "
+                "code: choose one outside it"
+            )
+    return path
 
 
 def runs_dir() -> Path:
