@@ -72,7 +72,7 @@ def test_a_size_of_nothing_is_refused() -> None:
 
 
 def test_double_names_and_partitions_are_refused() -> None:
-    fakes = Fakes(small_config(num_rounds=1), num_clients=5)
+    fakes = Fakes(small_config(num_rounds=1, min_clients=1), num_clients=5)
     fakes.identities[1] = {"client_name": "client-0"}
     fakes.identities[3] = {"partition_id": 2}
     outcome = go(fakes, deployed=True)
