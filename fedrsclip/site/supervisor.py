@@ -14,6 +14,7 @@ front, and is kept in files of a bounded size.
 import ctypes
 import logging
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -38,6 +39,7 @@ _PATIENCE_WITH_REST = 5.0
 """The same for what a program has left behind."""
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @dataclass(frozen=True)
@@ -226,8 +228,9 @@ class _Log:
         self._file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
 
     def say(self, line: str) -> None:
-        """Write a line that is not empty."""
-        if line := line.rstrip():
+        """Write a line that is not empty, without what would act on a terminal."""
+        plain = _COLOUR.sub("", line).rstrip()
+        if line := "".join(sign if sign.isprintable() else "?" for sign in plain.expandtabs()):
             self._echo(f"{self._name}: {line}")
             self._file.handle(logging.makeLogRecord({"msg": line}))
 

@@ -1,7 +1,8 @@
 """A running federation meets bad sites, strangers, a cut cable and full disks, much of it at once.
 
-Nine sites apply, four may take part. Of these one sends bad replies, one has a small disk, one is
-another host whose cable is pulled, and one finds its private prompt damaged.
+Nine sites apply, four may take part. Of these one sends bad replies, one has a small disk and
+processes that die at the worst instants, one is another host whose cable is pulled, and one finds
+its private prompt damaged.
 """
 
 import json
@@ -21,7 +22,7 @@ from fedrsclip.deploy.proxy import Proxy, nginx_conf
 from tests.disks import fill, small_disk
 from tests.integration import hostile
 from tests.integration.deployed import Deployment, free_port
-from tests.integration.hostile.sitecustomize import KINDS, LARGE
+from tests.integration.hostile.sitecustomize import DEATHS, KINDS, LARGE
 from tests.integration.namespaces import Cable, namespace
 from tests.integration.patient import SPARES, Patient
 from tests.integration.test_deploy import WANTED
@@ -134,7 +135,8 @@ def make_others(patient: Patient) -> None:
         deployment.fill_in(deployment.client(name) / "site.env", values)
 
     (hooks,) = hostile.__path__
-    for name, kind in (("west", "replies"), *((n, n.removeprefix("other-")) for n in REFUSED[:3])):
+    kinds = {"west": "replies", "east": "deaths"}
+    for name, kind in (*kinds.items(), *((n, n.removeprefix("other-")) for n in REFUSED[:3])):
         environment(name, PYTHONPATH=hooks, FEDRSCLIP_TEST_HOSTILE=kind)
     clip = make_tiny_clip(deployment.root / "other", layers=1, seed=1)
     environment("other-clip", FEDRSCLIP_MODEL_PATH=str(clip))
@@ -325,6 +327,17 @@ def test_strangers_are_refused(story: Story, who: str) -> None:
     print(story.said[who][-1500:])
     assert STRANGERS[who] in story.said[who]
     assert "SuperNode ID:" not in story.said[who]
+
+
+def test_a_process_that_dies_at_the_worst_instant_costs_its_site_one_round(story: Story) -> None:
+    dropped = [record["clients"]["dropped"].get("east") for record in story.records]
+    print(dropped)
+    # One that dies after its reply costs nothing: the run is longer than the minute after which
+    # Flower would let another message pay for it.
+    lost = [number for number, reason in enumerate(dropped) if reason == "crashed"]
+    assert len(lost) == len(DEATHS) - 1
+    assert all(counted(story.records[number + 1], "east") for number in lost)
+    assert not [reason for reason in dropped if reason and reason not in ("crashed", "disk")]
 
 
 def test_the_cut_site_is_missed_and_comes_back(story: Story) -> None:

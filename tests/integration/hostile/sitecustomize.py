@@ -1,12 +1,14 @@
 """Python imports this at the start of every program whose PYTHONPATH leads here.
 
 It makes an honest site's program send what ``FEDRSCLIP_TEST_HOSTILE`` names: ``replies`` that are
-bad in one way per round, or a wrong digest of ``code``, ``config`` or ``classes``. With
-``slow-ray`` the first agent of Ray takes its time, as on a busy machine.
+bad in one way per round, or a wrong digest of ``code``, ``config`` or ``classes``. With ``deaths``
+its processes are killed at the worst instants. With ``slow-ray`` the first agent of Ray takes its
+time, as on a busy machine.
 """
 
 import importlib.util
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -20,6 +22,8 @@ from typing import Any
 LARGE = 100 * 2**20
 KINDS = ("nan", "norm", "shape", "extra", "large")
 """One per round, and all once more: on a busy machine a reply may be too late to be seen."""
+DEATHS = {4: "after its reply", 6: "in its reply", 8: "before its message"}
+"""By the number of a site's message; the first two are those before the rounds."""
 
 
 def send_bad_replies(app: ModuleType) -> None:
@@ -67,6 +71,43 @@ def lie_about(part: str) -> Callable[[ModuleType], None]:
     return patch
 
 
+def die_sometimes(clientapp: ModuleType) -> None:
+    """Patch Flower's process for a message: in some of a site's messages it kills itself."""
+    pull, push = clientapp.pull_task_input, clientapp.push_objects
+    finish = clientapp.push_task_output
+    instants: list[str] = []
+
+    def die_at(instant: str) -> None:
+        if instants == [instant]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def pulled(client: Any) -> Any:
+        counter = Path(os.environ["FEDRSCLIP_HOME"], "messages")
+        number = counter.stat().st_size + 1 if counter.exists() else 1
+        if number <= max(DEATHS):  # later the site's disk may be full
+            counter.write_text("." * number)
+        instants[:] = [DEATHS[number]] if number in DEATHS else []
+        if instants == ["before its message"]:
+            client.PullTaskInput(clientapp.PullTaskInputRequest())
+        die_at("before its message")
+        return pull(client)
+
+    def pushed(objects: Any, push_object: Any, *, object_ids_to_push: set[str]) -> None:
+        if instants == ["in its reply"]:
+            first = next(iter(object_ids_to_push))
+            push_object(first, objects[first].deflate())
+        die_at("in its reply")
+        push(objects, push_object, object_ids_to_push=object_ids_to_push)
+
+    def finished(**options: Any) -> None:
+        die_at("after its reply")
+        finish(**options)
+
+    clientapp.pull_task_input = pulled  # type: ignore[attr-defined]
+    clientapp.push_objects = pushed  # type: ignore[attr-defined]
+    clientapp.push_task_output = finished  # type: ignore[attr-defined]
+
+
 def be_slow_once(seconds: float = 120) -> None:
     """Let Ray wait for the first of its agents, which dies with it; the next ones are quick."""
     if any(word.endswith("ray/dashboard/agent.py") for word in sys.orig_argv):
@@ -104,6 +145,8 @@ class _Patched(MetaPathFinder):
 _kind = os.environ.get("FEDRSCLIP_TEST_HOSTILE", "")
 if _kind == "replies":
     sys.meta_path.insert(0, _Patched("client_app.app", send_bad_replies))
+elif _kind == "deaths":
+    sys.meta_path.insert(0, _Patched("flwr.supernode.runtime.run_clientapp", die_sometimes))
 elif _kind == "slow-ray":
     be_slow_once()
 elif _kind:

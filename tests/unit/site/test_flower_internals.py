@@ -18,6 +18,7 @@ from flwr.proto.fleet_pb2 import (
     ActivateNodeResponse,
     DeactivateNodeRequest,
     DeactivateNodeResponse,
+    PullMessagesResponse,
     RegisterNodeFleetResponse,
 )
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatResponse
@@ -164,6 +165,25 @@ def test_flowers_supernode_lives_on_when_its_loop_has_ended(tmp_path: Path) -> N
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=5)
         assert process.poll() is None
+
+
+def test_a_supernode_whose_heartbeats_have_stopped_ends_itself(tmp_path: Path) -> None:
+    def answer(path: str, before: int) -> tuple[int, bytes]:
+        if path == "pull-messages":
+            return 200, PullMessagesResponse().SerializeToString()
+        return (429, b"") if path == "send-node-heartbeat" else failing(path, 2)
+
+    code = (
+        "from fedrsclip.site import supernode\n"
+        "supernode._TURN_SECONDS, supernode._HEARTBEAT_SECONDS = 0.2, 2.0\n"
+        "supernode.main()\n"
+    )
+    with superlink(answer) as (address, calls), started(code, tmp_path, address) as process:
+        _, said = process.communicate(timeout=120)
+    paths = [path for path, _, _ in calls]
+    assert paths.count("send-node-heartbeat") == 1, "Flower has tried again"
+    assert "ends itself to be started again: no sign was given to the SuperLink for 2 s" in said
+    assert paths[-2:] == ["deactivate-node", "unregister-node"] and process.returncode == 0
 
 
 def test_a_supernode_can_be_reported_as_gone_by_its_key() -> None:

@@ -209,6 +209,14 @@ def test_output_has_names_and_is_kept_with_times_but_without_empty_lines(
     assert re.findall(r"^\d{4}-\S+ \S+ (.*)$", log, re.M)[1:] == ["one", "two", "no newline"]
 
 
+def test_a_line_does_nothing_to_a_terminal(tmp_path: Path) -> None:
+    lines: list[str] = []
+    log = supervisor._Log(tmp_path / "one.log", lines.append)
+    for line in ("\x1b[92mINFO\x1b[0m:\tsaid", "\x1b[2J\x1b]0;title\x07gone\rover", "\x1b[0m "):
+        log.say(line)
+    assert lines == ["one: INFO:   said", "one: ?[2J?]0;title?gone?over"]
+
+
 def test_a_log_is_bounded(tmp_path: Path) -> None:
     log = supervisor._Log(tmp_path / "one.log", lambda _: None)
     for _ in range(40):
