@@ -8,6 +8,7 @@ from typing import TypeVar
 from fedrsclip_core.errors import ConfigError, RunError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import PROTOCOL_VERSION, Identity
+from server_app.registry import Registry, objection
 
 T = TypeVar("T")
 
@@ -53,7 +54,8 @@ class Client:
 class Standard:
     """What the server compares clients with, and the configuration that it hands to them.
 
-    ``configuration`` is the resolved configuration as JSON, ``config`` its digest.
+    ``configuration`` is the resolved configuration as JSON, ``config`` its digest; ``registry``
+    says which node may be which client, ``None``: each may be who it says.
     """
 
     run_name: str
@@ -62,6 +64,7 @@ class Standard:
     configuration: str
     n_ctx: int
     simulation: bool
+    registry: Registry | None = None
 
 
 Objection = Callable[[Client], str]
@@ -76,14 +79,33 @@ def admitted(
     Raises
     ------
     RunError
-        If a simulated client runs other code or another configuration than the server.
+        If a simulated client runs other code or another configuration than the server, or the
+        registry cannot be read.
     """
     kept = sorted(clients, key=lambda client: (client.partition_id, client.name))
+    # First: who bears another's name is refused, not the one whose name it is.
+    kept = _registered(kept, standard.registry, refused)
     kept = _without(kept, refused, lambda client: _against_server(client, standard))
     kept = _without(kept, refused, _double(kept))
     for part in ("clip", "classes", "split"):
         kept = _without(kept, refused, _other_digest(kept, part))
     return tuple(_without(kept, refused, _other_sizes(kept)))
+
+
+def _registered(
+    clients: Sequence[Client], registry: Registry | None, refused: dict[str, str]
+) -> list[Client]:
+    """Return the clients whose nodes are registered for them; the others enter ``refused``."""
+    if registry is None:
+        return list(clients)
+    nodes, kept = registry.nodes(), []
+    for client in clients:
+        label, reason = objection(nodes, client.node_id, client.name, client.partition_id)
+        if reason:
+            refused[label] = reason
+        else:
+            kept.append(client)
+    return kept
 
 
 def _double(clients: Sequence[Client]) -> Objection:

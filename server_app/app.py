@@ -29,6 +29,7 @@ from server_app.exchange import Exchange
 from server_app.flower_internals import called_at_exit, is_simulation
 from server_app.newcomers import Newcomers
 from server_app.phase import Progress
+from server_app.registry import registry_of_server
 from server_app.results import RunState
 from server_app.room import Room
 from server_app.roster import Roster
@@ -149,6 +150,7 @@ def _federate(
         n_ctx=config.prompt.n_ctx,
         configuration=to_json(config),
         simulation=simulation,
+        registry=None if simulation else registry_of_server(),
         **state.own_digests,
     )
     call = roster.RollCall(exchange, config, standard, echo)
