@@ -254,10 +254,12 @@ class Exchange:
             self.owing()
             now = self._clock()
             outage += now - before
-            enough = sum(reply.content is not None for reply in replies.values()) >= needed
-            if unsent or not enough or any(waits.get(n, _FULL).alone is None for n in waiting):
+            if waits and sum(r.content is not None for r in replies.values()) >= needed:
+                if unsent or any(waits.get(n, _FULL).alone is None for n in waiting):
+                    alone = now
+                replies |= self._give_up(waiting, waits, begin, alone, outage)
+            else:
                 alone = now
-            replies |= self._give_up(waiting, waits, begin, alone, outage)
             if not waiting and (not unsent or now >= deadline):
                 return replies
             done = len(messages) - len(waiting) - len(unsent)

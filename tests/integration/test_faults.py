@@ -9,12 +9,13 @@ import json
 import signal
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
-from tests.integration.patient import Patient, kill, send
+from tests.integration.patient import PATIENCE, Patient, kill, send
 from tests.integration.test_deploy import WANTED
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200), *WANTED]
@@ -63,6 +64,8 @@ def story(
         lose_all_nodes_and_the_server_app(story, AWAY_SECONDS[request.param])
         story.seconds["the rest of the run"] = patient.wait_for_end()
         story.records = patient.records()
+        submit_while_the_dead_count(story)
+        lose_the_database(story)
     finally:
         patient.deployment.end()
         print(json.dumps(story.seconds, indent=1))
@@ -143,6 +146,49 @@ def lose_all_nodes_and_the_server_app(story: Story, away: float) -> None:
     patient.wait_for_all("the ServerApp is back")
     story.seconds["the ServerApp dies: a round of all is over"] = elapsed(start)
     assert patient.records()[-1]["round"] > before
+
+
+def submit_while_the_dead_count(story: Story) -> None:
+    """Kill all sites at once, and submit a run while Flower still holds them to be connected."""
+    patient, start = story.patient, time.monotonic()
+    for name in CLIENTS:
+        kill(patient.pids(f"clients/{name}"))
+    changes = ("run.name=second", "federation.num_rounds=1", "federation.connect_timeout=200")
+    submit = patient.deployment.admin / "submit.sh"
+    status, said = patient.deployment.call(submit, *changes, "restarts=0", timeout=PATIENCE)
+    story.seconds["submitted while the dead count: a run of one round is over"] = elapsed(start)
+    assert status == 0, said
+
+
+def lose_the_database(story: Story) -> None:
+    """Follow a run whose SuperLink comes back without its database."""
+    patient = story.patient
+    state, submit = patient.deployment.server / "state", patient.deployment.admin / "submit.sh"
+    third = patient.folder.with_name("third") / "metrics.jsonl"
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(
+            patient.deployment.call,
+            submit,
+            "run.name=third",
+            "federation.num_rounds=500",
+            timeout=PATIENCE,
+        )
+        patient.deployment.wait(third.is_file)
+        start = time.monotonic()
+        kill(patient.pids("server", "flower-superlink"))
+        for file in state.iterdir():
+            file.unlink()
+        status, story.said["lost"] = ended.result()
+    story.seconds["the SuperLink's database is lost: said after"] = elapsed(start)
+    story.said["status"] = str(status)
+
+
+def test_a_lost_database_is_said_at_once(story: Story) -> None:
+    print(story.said["lost"][-1000:])
+    assert story.said["status"] == "1"
+    assert "the SuperLink does not know run" in story.said["lost"]
+    assert "submit it again with run.name=third run.resume=true" in story.said["lost"]
+    assert story.seconds["the SuperLink's database is lost: said after"] < 120
 
 
 def test_the_run_completes_with_its_rounds_in_sequence(story: Story) -> None:

@@ -295,6 +295,17 @@ def test_a_message_may_outlive_the_wait_for_its_reply() -> None:
     assert [stray.node_id for stray in exchange.strays()] == [1001]
 
 
+@pytest.mark.parametrize(("takes", "seconds"), [(80.0, 80.0), (1e6, 120.0)])
+def test_what_is_needed_is_waited_for_as_long_as_the_messages_live(
+    takes: float, seconds: float
+) -> None:
+    clock = Clock()
+    exchange = clock.exchange(Timed(clock, 1.0, takes, 1e6))
+    waits = {1001: Wait(30.0, 120.0), 1002: Wait(30.0, 120.0)}
+    ask_timed(exchange, waits, needed=2)
+    assert clock.now == pytest.approx(100.0 + seconds, abs=0.5)
+
+
 @pytest.mark.parametrize("error", failures_of_the_superlink()[:1], ids=repr)
 def test_no_wait_is_cut_short_by_a_superlink_that_is_away(error: httpx.HTTPError) -> None:
     clock = Clock()
