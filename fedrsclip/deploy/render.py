@@ -41,13 +41,24 @@ class Rendered:
 
 def render(description: Description, folder: Path) -> None:
     """Write everything but keys and secrets; what people edit is left as it is."""
-    for host in (SERVER, "admin", *(f"clients/{name}" for name in description.clients)):
-        make_private(folder / host)
-    for file in files(description):
+    hosts = [folder / host for host in (SERVER, "admin", *_clients(description))]
+    for host in hosts:
+        make_private(host)
+    rendered = list(files(description))
+    for file in rendered:
         if file.kept:
             write_kept(folder / file.path, file.text, mode=file.mode)
         else:
             write_text(folder / file.path, file.text, mode=file.mode)
+    # install-units.sh takes every unit that it finds, those of an older version as well.
+    paths = {folder / file.path for file in rendered}
+    for unit in (unit for host in hosts for unit in host.glob("systemd/*.service")):
+        if unit not in paths:
+            unit.unlink()
+
+
+def _clients(description: Description) -> list[str]:
+    return [f"clients/{name}" for name in description.clients]
 
 
 def files(description: Description) -> Iterator[Rendered]:

@@ -249,6 +249,14 @@ def test_rendering_again_keeps_what_people_wrote(out: Path) -> None:
     assert "listen 9443 ssl;" in (out / "server" / "proxy" / "nginx.conf").read_text()
 
 
+def test_rendering_again_deletes_units_of_an_older_version(out: Path) -> None:
+    systemd = out / "clients" / "north" / "systemd"
+    units = set(systemd.iterdir())
+    (systemd / "fedrsclip-sites-north-supernode.service").touch()
+    assert deploy(out) == 0
+    assert set(systemd.iterdir()) == units
+
+
 def test_a_client_that_is_gone_is_named(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fewer = ("federation.clients=[north,east]", "federation.num_clients=2")
     assert deploy(out, *fewer, "federation.min_clients=2") == 0
