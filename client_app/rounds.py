@@ -24,7 +24,6 @@ from fedrsclip_core.learning.calibration import fit_logit_scale
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.diagnostics import describe
 from fedrsclip_core.learning.prompts import ClientState, initial_offset, initial_weight
-from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import EVAL_PARTS, RoundReply, RoundRequest
 
 LAST_ROUND = 999_999
@@ -135,7 +134,6 @@ def evaluate(runtime: Runtime, request: RoundRequest, log: SiteLog) -> RoundRepl
 
 
 def _check_round(request: RoundRequest, *, first: int) -> None:
-    paths.safe_name(request.run_name, "the run's name")
     if not first <= request.server_round <= LAST_ROUND:
         raise WireError(f"server-round is {request.server_round}")
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from fedrsclip_core.printable import printable
 from fedrsclip_core.runs import paths
 
 _PROGRESS_EVERY = 30.0
@@ -41,7 +42,9 @@ class SiteLog:
         Then standard error says so: without ``text``, since a simulation forwards it.
         """
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
-        line = f"{now} {text}".encode(errors="backslashreplace")[: self._max_bytes - 1] + b"\n"
+        # What a server says may be in a sentence.
+        shown = "\n".join(printable(part, self._max_bytes) for part in text.split("\n"))
+        line = f"{now} {shown}".encode(errors="backslashreplace")[: self._max_bytes - 1] + b"\n"
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._opened(len(line)) as file:

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from fedrsclip_core import __version__
 from fedrsclip_core.errors import FedRSCLIPError
+from fedrsclip_core.printable import printable_lines
 
 _INTERRUPTED = 130
 
@@ -19,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS[options.command](options.overrides)
     except (FedRSCLIPError, OSError) as error:
-        print(f"fedrsclip: {error}", file=sys.stderr)
+        print(f"fedrsclip: {printable_lines(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("fedrsclip: interrupted, everything was stopped", file=sys.stderr)
@@ -109,7 +110,7 @@ def _site(arguments: Sequence[str]) -> int:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(printable_lines(line), flush=True)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

@@ -1,12 +1,11 @@
 """Which clients may take part: all must run the same thing on the same terms."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fedrsclip_core.errors import ConfigError, RunError
-from fedrsclip_core.runs import paths
+from fedrsclip_core.errors import RunError
 from fedrsclip_core.wire.messages import PROTOCOL_VERSION, Identity
 from server_app.registry import Registry, objection
 
@@ -19,6 +18,10 @@ _ADVICE = {
     "classes": "all sites must use the same data.class_names and data.class_words",
     "split": "give it the same images by data.path, or use partition=site",
 }
+COMMON_PARTS = ("clip", "classes", "split")
+"""Parts in which clients must agree with each other; the server has code and configuration."""
+_OWN_BUSINESS = ("split",)
+"""Parts of which a client may say nothing: under the ``site`` partition each has its own."""
 SIZES = {
     "width": ("text width", "clip"),
     "dim": ("projection size", "clip"),
@@ -55,7 +58,8 @@ class Standard:
     """What the server compares clients with, and the configuration that it hands to them.
 
     ``configuration`` is the resolved configuration as JSON, ``config`` its digest; ``registry``
-    says which node may be which client, ``None``: each may be who it says.
+    says which node may be which client, ``None``: each may be who it says. ``begun`` has the
+    clients' digests at the start of a run that is resumed, by part, where they are known.
     """
 
     run_name: str
@@ -65,6 +69,7 @@ class Standard:
     n_ctx: int
     simulation: bool
     registry: Registry | None = None
+    begun: Mapping[str, str] = field(default_factory=dict)
 
 
 Objection = Callable[[Client], str]
@@ -87,8 +92,8 @@ def admitted(
     kept = _registered(kept, standard.registry, refused)
     kept = _without(kept, refused, lambda client: _against_server(client, standard))
     kept = _without(kept, refused, _double(kept))
-    for part in ("clip", "classes", "split"):
-        kept = _without(kept, refused, _other_digest(kept, part))
+    for part in COMMON_PARTS:
+        kept = _without(kept, refused, _other_digest(kept, part, standard.begun.get(part)))
     return tuple(_without(kept, refused, _other_sizes(kept)))
 
 
@@ -122,14 +127,17 @@ def _double(clients: Sequence[Client]) -> Objection:
     return objection
 
 
-def _other_digest(clients: Sequence[Client], part: str) -> Objection:
+def _other_digest(clients: Sequence[Client], part: str, begun: str | None) -> Objection:
+    """Compare with the start of a run that is resumed: there is no vote on it later."""
     known = [client.identity.digests[part] for client in clients]
-    common = _most_common([digest for digest in known if digest])
+    common = begun or _most_common([digest for digest in known if digest])
+    other = "that at the run's start" if begun else "the other clients'"
 
     def objection(client: Client) -> str:
-        if client.identity.digests[part] in ("", common):
+        digest = client.identity.digests[part]
+        if digest == common or (not digest and part in _OWN_BUSINESS):
             return ""
-        return f"its {part} differs from the other clients': {_ADVICE[part]}"
+        return f"its {part} differs from {other}: {_ADVICE[part]}"
 
     return objection
 
@@ -151,10 +159,6 @@ def _other_sizes(clients: Sequence[Client]) -> Objection:
 
 def _against_server(client: Client, standard: Standard) -> str:
     identity = client.identity
-    try:
-        paths.safe_name(identity.client_name, "its client-name")
-    except ConfigError as error:
-        return str(error)
     if identity.protocol != PROTOCOL_VERSION:
         return (
             f"it speaks protocol {identity.protocol}, the server {PROTOCOL_VERSION}: "

@@ -29,7 +29,7 @@ from fedrsclip_core.config.schema import StrategyConfig
 from fedrsclip_core.config.shared_tensors import NAMES, SHARED_PROMPT, Shapes, SharedTensors
 from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.errors import ConfigError, RunError, WireError
-from fedrsclip_core.wire.messages import TRAIN, RoundReply
+from fedrsclip_core.wire.messages import TRAIN
 from fedrsclip_core.wire.records import (
     CONFIG,
     PROXIMAL_MU,
@@ -38,6 +38,7 @@ from fedrsclip_core.wire.records import (
     unpack_shared,
 )
 from server_app.flower_internals import Run
+from server_app.influence import Contribution
 
 AGGREGATORS: Mapping[str, type[FedAvg]] = {
     "fedavg": FedAvg,
@@ -132,9 +133,9 @@ class Aggregator:
         return float(values.get(PROXIMAL_MU, 0.0))
 
     def aggregate(
-        self, server_round: int, replies: Iterable[RoundReply], shapes: Shapes
+        self, server_round: int, contributions: Iterable[Contribution], shapes: Shapes
     ) -> SharedTensors:
-        """Reduce checked replies, given in partition order, to what is shared next.
+        """Reduce what came of checked replies, in partition order, to what is shared next.
 
         Returns
         -------
@@ -150,7 +151,7 @@ class Aggregator:
         before = copy.copy(self.strategy)
         try:
             with _quiet_flower(), np.errstate(all="ignore"):
-                arrays, _ = self.strategy.aggregate_train(server_round, _as_messages(replies))
+                arrays, _ = self.strategy.aggregate_train(server_round, _as_messages(contributions))
                 return _as_shared(arrays, shapes)
         except Exception as error:
             name = type(self.strategy).__name__
@@ -221,8 +222,8 @@ def _as_shared(arrays: ArrayRecord | None, shapes: Shapes) -> SharedTensors:
     return unpack_shared(pack_shared(values), shapes)
 
 
-def _as_messages(replies: Iterable[RoundReply]) -> list[Message]:
-    return [Message(aggregation_content(reply), 0, TRAIN) for reply in replies]
+def _as_messages(contributions: Iterable[Contribution]) -> list[Message]:
+    return [Message(aggregation_content(one.shared, one.weight), 0, TRAIN) for one in contributions]
 
 
 @contextmanager

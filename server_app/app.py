@@ -15,6 +15,7 @@ from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import SharedTensors
 from fedrsclip_core.errors import FedRSCLIPError, RunError
+from fedrsclip_core.printable import printable_lines
 from fedrsclip_core.runs import lines
 from fedrsclip_core.runs.records import Results, RoundRecord
 from fedrsclip_core.runs.run_folder import STOPPED, RunFolder
@@ -23,10 +24,11 @@ from fedrsclip_core.wire import digests
 from fedrsclip_core.wire.precision import what_travels
 from server_app import results, roster
 from server_app.admission import Client, Standard
-from server_app.attempts import Attempt, Echo, keep_digests, open_attempt
+from server_app.attempts import Attempt, Echo, begun_digests, keep_digests, open_attempt
 from server_app.checkpoint import Checkpoint, write_checkpoint
 from server_app.exchange import Exchange
 from server_app.flower_internals import called_at_exit, is_simulation
+from server_app.influence import Limits
 from server_app.newcomers import Newcomers
 from server_app.phase import Progress
 from server_app.registry import registry_of_server
@@ -60,7 +62,7 @@ def main(grid: Grid, context: Context) -> None:
         overrides = str(context.run_config.get(OVERRIDES_KEY, ""))
         run(exchange_of(grid), config, run_id=context.run_id, overrides=overrides)
     except FedRSCLIPError as error:
-        print(f"error: {error}", flush=True)
+        print(f"error: {printable_lines(str(error))}", flush=True)
         # Flower marks the run as failed and prints this exception: one sentence, no chain.
         raise error.with_traceback(None) from None
 
@@ -99,12 +101,16 @@ def run(
     RunError
         If the federation cannot start or go on; ``results.json`` then holds the same sentence.
     """
+
+    def say(text: str) -> None:
+        echo(printable_lines(text))
+
     try:
-        with open_attempt(config, run_id, overrides, echo) as attempt:
+        with open_attempt(config, run_id, overrides, say) as attempt:
             if attempt.finished is not None:
-                echo(f"run {attempt.folder.name} is completed: {attempt.folder.path}")
+                say(f"run {attempt.folder.name} is completed: {attempt.folder.path}")
                 return RunOutcome(attempt.folder.path, attempt.finished)
-            return _carry_out(exchange, config, attempt, echo)
+            return _carry_out(exchange, config, attempt, say)
     except OSError as error:
         raise _as_run_error(error) from None
 
@@ -151,6 +157,7 @@ def _federate(
         configuration=to_json(config),
         simulation=simulation,
         registry=None if simulation else registry_of_server(),
+        begun=begun_digests(folder, attempt.checkpoint),
         **state.own_digests,
     )
     call = roster.RollCall(exchange, config, standard, echo)
@@ -191,7 +198,10 @@ def _federate(
     counts = [(c.identity.num_train, c.identity.num_val, c.identity.num_test) for c in clients]
     train, val, test = (sum(column) for column in zip(*counts, strict=True))
     echo(f"images: {train} train, {val} val, {test} test")
-    keep_digests(folder, state.digests(), attempt.checkpoint, echo)
+    keep_digests(folder, standard.begun, state.digests(), echo)
+    if not simulation:
+        for doubt in Limits.of(config.strategy, simulation=simulation).doubts(clients):
+            echo(f"warning: {doubt}")
 
     def on_record(record: RoundRecord) -> None:
         state.records.append(record)

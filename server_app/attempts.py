@@ -12,6 +12,7 @@ from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.records import Description, Results, RoundRecord, UnreadableError
 from fedrsclip_core.runs.run_folder import COMPLETED, RunFolder
+from server_app.admission import COMMON_PARTS
 from server_app.checkpoint import Checkpoint, newest_checkpoint
 
 _MAY_CHANGE = {
@@ -159,10 +160,12 @@ def _known(folder: RunFolder) -> Description | None:
 
 
 def _check_same(config: Config, old: Mapping[str, Any], name: str) -> None:
+    # A key that an older version did not have meant there what it means by default.
+    before = dict(flattened(Config())) | dict(old)
     for key, value in flattened(config):
-        if key not in _MAY_CHANGE | set(SITE_KEYS) and old.get(key) != value:
+        if key not in _MAY_CHANGE | set(SITE_KEYS) and before[key] != value:
             raise RunError(
-                f"run {name} was started with {key}={old.get(key)}, now it is {value}: resume it "
+                f"run {name} was started with {key}={before[key]}, now it is {value}: resume it "
                 "with the same configuration, or start a new run"
             )
 
@@ -182,27 +185,23 @@ def _rewound(folder: RunFolder, checkpoint: Checkpoint | None, echo: Echo) -> li
     return records
 
 
-def keep_digests(
-    folder: RunFolder,
-    found: Mapping[str, str | None],
-    checkpoint: Checkpoint | None,
-    echo: Echo,
-) -> None:
-    """Write ``digests.json``, or compare it with what an interrupted run began with.
+def begun_digests(folder: RunFolder, checkpoint: Checkpoint | None) -> dict[str, str]:
+    """Return the digests with which a run that is resumed began, by part; empty for a new one.
 
     Raises
     ------
     RunError
-        If the clients have another CLIP, other classes or another split than at the start.
+        If their file is damaged.
     """
-    before = folder.digests() if checkpoint is not None else None
-    if before is not None:
-        for part in ("clip", "classes", "split"):
-            if before.get(part) != found[part]:
-                raise RunError(
-                    f"the run cannot be resumed: the {part} of its clients differs from that at "
-                    "its start; give them the same again, or start a new run"
-                )
-        if before.get("code") != found["code"]:
-            echo("the code differs from that at the run's start: results may differ in bits")
-    folder.write_digests(found)
+    found = folder.digests() if checkpoint is not None else None
+    return {part: digest for part, digest in (found or {}).items() if digest}
+
+
+def keep_digests(
+    folder: RunFolder, begun: Mapping[str, str], found: Mapping[str, str | None], echo: Echo
+) -> None:
+    """Write ``digests.json``; the clients' own parts were compared when they were admitted."""
+    if begun and begun.get("code") != found["code"]:
+        echo("the code differs from that at the run's start: results may differ in bits")
+    # A part that no client tells this time was told before.
+    folder.write_digests({**found, **{part: begun[part] for part in COMMON_PARTS if part in begun}})

@@ -1,6 +1,5 @@
 """Everything that a restarted server needs to go on: one sealed file per kept round."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from fedrsclip_core.config.shared_tensors import NAMES
 from fedrsclip_core.errors import RunError
+from fedrsclip_core.runs import fileio
 from fedrsclip_core.runs.records import RoundRecord, UnreadableError, parse_object
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.sealed import DamagedFileError, read_sealed, write_sealed
@@ -72,7 +72,7 @@ def write_checkpoint(folder: RunFolder, checkpoint: Checkpoint) -> None:
         "metrics_bytes": checkpoint.metrics_bytes,
         "seconds": checkpoint.seconds,
     }
-    metadata = {"format": FORMAT, "run": folder.name, "state": json.dumps(state)}
+    metadata = {"format": FORMAT, "run": folder.name, "state": fileio.to_json(state)}
     write_sealed(folder.checkpoint(progress.server_round), tensors, metadata)
     for number, path in folder.checkpoints():
         if not progress.server_round - KEPT_ROUNDS < number <= progress.server_round:

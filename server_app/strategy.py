@@ -17,6 +17,7 @@ from server_app import metrics
 from server_app.admission import Client, Standard
 from server_app.aggregation import Aggregator, build
 from server_app.exchange import Exchange, Reply, new_messages
+from server_app.influence import Limits
 from server_app.newcomers import Newcomers
 from server_app.patience import FINETUNE, Patience
 from server_app.phase import (
@@ -89,6 +90,7 @@ class SharedPromptStrategy:
         self._on_progress = on_progress
         self._echo = echo
         self._aggregator = Aggregator(build(config.strategy)) if config.prompt.has_shared else None
+        self._limits = Limits.of(config.strategy, simulation=standard.simulation)
         self._offsets_dtype = config.prompt.shared_offsets_dtype
         self._open: RoundRecord | None = None
         self._failed_rounds = 0
@@ -209,9 +211,10 @@ class SharedPromptStrategy:
         failure = self._too_few(phase)
         if not failure and self._aggregator is not None:
             try:
-                shared = self._aggregator.aggregate(
-                    server_round, phase.valid.values(), _shapes(shared)
-                )
+                contributions, notes = self._limits.contributions(phase.valid, shared)
+                for note in notes:
+                    self._echo(f"round {server_round}: {note}")
+                shared = self._aggregator.aggregate(server_round, contributions, _shapes(shared))
             except RunError as error:
                 failure = str(error)
         self._open["failure"] = failure
@@ -269,7 +272,7 @@ class SharedPromptStrategy:
         replies = self._exchange.ask(messages, timeout, waits=waits, needed=needed)
         out_of_step = self._strays(server_round)
         shapes = _shapes(shared) if message_type == TRAIN else {}
-        max_norm = self._config.federation.max_prompt_norm
+        seconds = self._exchange.now() - start
         valid: dict[str, RoundReply] = {}
         dropped: dict[str, str] = {}
         for client in clients:
@@ -281,7 +284,7 @@ class SharedPromptStrategy:
                 continue
             try:
                 checked = unpack_round_reply(reply.content, shapes, self._offsets_dtype)
-                check_reply(checked, client, message_type, max_norm)
+                check_reply(checked, client, message_type, self._config, seconds)
                 valid[client.name] = checked
             except WireError as error:
                 dropped[client.name] = f"bad-reply: {error}"
@@ -292,7 +295,7 @@ class SharedPromptStrategy:
             asked=tuple(clients),
             valid=valid,
             dropped=dropped,
-            seconds=self._exchange.now() - start,
+            seconds=seconds,
             traffic={c.name: _traffic(replies[c.node_id]) for c in clients},
             payload=(len(clients) * size, len(valid) * size if shapes else 0),
             out_of_step=out_of_step,

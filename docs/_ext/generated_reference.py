@@ -99,6 +99,9 @@ def wire() -> str:
         lines += [f"## {title}", "", "| record | key | type |", "|---|---|---|"]
         lines += [f"| `{record}` | `{key}` | {kind} |" for record, key, kind in _entries(content)]
         lines += [""]
+    lines += ["## Largest numbers", "", "| key | at most |", "|---|---|"]
+    lines += [f"| `{key}` | {most:,} |" for key, most in records.MOST.items()]
+    lines += [f"| each loss, as an amount | {messages.LARGEST_LOSS:,.0f} |", ""]
     codes = ", ".join(f"`{code.value}`" for code in messages.FailureCode)
     lines += ["## Failures", "", f"A client that cannot do what was asked replies one of: {codes}."]
     return "\n".join(lines)

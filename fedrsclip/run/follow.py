@@ -1,6 +1,7 @@
 """Follow a run that Flower has taken until it is over, also across a restart of the SuperLink."""
 
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -10,11 +11,13 @@ from typing import Protocol
 from fedrsclip.report import draw_pictures
 from fedrsclip.run.connection import Connection, RunStatus, run_status
 from fedrsclip_core.errors import RunError
+from fedrsclip_core.printable import printable
 from fedrsclip_core.runs.lines import round_line
 from fedrsclip_core.runs.records import SplitRecord
 from fedrsclip_core.runs.run_folder import Follower, RunFolder
 
 _LOOK_SECONDS = 0.2
+_COLOUR = re.compile(r"\x1b\[[0-9;]{0,20}m")
 _REST_SECONDS = 10.0
 
 Echo = Callable[[str], None]
@@ -133,7 +136,7 @@ class RunLog:
                     self._known -= 1
                     continue
                 self._shown += 1
-                yield line.decode(errors="replace")
+                yield _readable(line)
 
     def rest(self) -> Iterator[str]:
         """Yield the last lines, for which the stream is given some seconds."""
@@ -143,7 +146,7 @@ class RunLog:
             time.sleep(_LOOK_SECONDS)
         yield from self.lines()
         if self._begun:
-            yield self._begun.decode(errors="replace")
+            yield _readable(self._begun)
 
     def seems_over(self) -> bool:
         """Whether the stream has ended, which is said once: the run is over or its SuperLink."""
@@ -169,6 +172,11 @@ class RunLog:
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
         return process
+
+
+def _readable(line: bytes) -> str:
+    """Return a line of a log for a person; Flower's own lines have colours in them."""
+    return printable(_COLOUR.sub("", line.decode(errors="replace").rstrip("\r")))
 
 
 def follow(

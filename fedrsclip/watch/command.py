@@ -17,6 +17,7 @@ from fedrsclip.watch.bench import BenchWatch
 from fedrsclip.watch.refresh import Refresher
 from fedrsclip.watch.run import RunWatch
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.printable import printable
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.run_folder import RunFolder
 
@@ -246,7 +247,5 @@ def _display(subject: Subject, echo: Echo) -> Iterator[Callable[[View, str], Non
 
 
 def _say(lines: Iterator[str] | Sequence[str], echo: Echo) -> None:
-    from fedrsclip.watch.render import printable
-
     for line in lines:
         echo(printable(line))

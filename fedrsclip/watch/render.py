@@ -10,6 +10,7 @@ from rich.text import Text
 from fedrsclip.watch import figures
 from fedrsclip.watch.bench import BEGUN, WAITING, BenchView
 from fedrsclip.watch.run import RunView
+from fedrsclip_core.printable import printable
 from fedrsclip_core.runs.lines import final_table, round_line
 from fedrsclip_core.runs.records import RoundRecord
 from fedrsclip_core.runs.run_folder import COMPLETED, FAILED, INTERRUPTED, RUNNING
@@ -17,11 +18,6 @@ from fedrsclip_core.runs.units import counted, duration, percent, size
 
 _HEADER = ("test accuracy, %", "zero-shot", "global", "personalized", "worst client")
 _MOST = 12
-
-
-def printable(text: str) -> str:
-    """Return text in which nothing from a damaged file can steer a terminal."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def run_screen(view: RunView, note: str) -> RenderableType:

@@ -18,6 +18,9 @@ DTYPES = ("float32", "bfloat16")
 WIRE_DTYPES = ("float32", "float16", "int8")
 """Precisions in which shared class offsets travel."""
 
+EXAMPLES, EQUAL = "examples", "equal"
+"""What a client weighs in the average: ``strategy.weights``."""
+
 FULL, BASIS, RANK = "full", "basis", "rank"
 """The forms of ``prompt.shared_offsets``; the last two with a number, ``basis`` also without."""
 
@@ -187,6 +190,9 @@ class StrategyConfig:
     """Which of Flower's aggregators, with its own parameter names."""
 
     name: str = "fedavg"
+    weights: str = EXAMPLES
+    max_weight_share: float | None = None
+    max_update_ratio: float | None = None
     proximal_mu: float = 0.0
     server_learning_rate: float | None = None
     server_momentum: float | None = None

@@ -8,6 +8,8 @@ from dataclasses import fields, is_dataclass
 from fedrsclip_core.config.schema import (
     BASIS,
     DTYPES,
+    EQUAL,
+    EXAMPLES,
     FULL,
     RANDOM_INIT,
     RANK,
@@ -36,6 +38,8 @@ STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
 }
 """Flower's aggregators by name and which keys of ``strategy`` each one reads."""
 
+_OF_EVERY_STRATEGY = ("name", "weights", "max_weight_share", "max_update_ratio")
+
 _NAMES = {
     "model.dtype": DTYPES,
     "prompt.fusion": ("fixed", "gate", "class_gate", "class_weight", TRANSPORT),
@@ -48,6 +52,7 @@ _NAMES = {
     "data.name": ("demo_scenes", "folder", "hub"),
     "partition.name": ("uniform", "heterogeneous", "dirichlet", "by_dataset", "site"),
     "strategy.name": tuple(STRATEGY_PARAMETERS),
+    "strategy.weights": (EXAMPLES, EQUAL),
 }
 
 _AT_LEAST = {
@@ -80,6 +85,7 @@ _AT_LEAST = {
     "federation.eval_every": 1,
     "federation.client_cpus": 1,
     "federation.client_gpus": 0,
+    "strategy.max_update_ratio": 1,
     "strategy.proximal_mu": 0,
     "strategy.num_malicious_nodes": 0,
     "strategy.num_nodes_to_select": 1,
@@ -113,6 +119,7 @@ _INTERVALS = {
     "federation.fraction_train": "(0, 1]",
     "federation.port": "[1, 65535]",
     "federation.superlink_port": "[1, 65535]",
+    "strategy.max_weight_share": "(0, 1]",
     "strategy.server_momentum": "[0, 1)",
     "strategy.beta_1": "[0, 1)",
     "strategy.beta_2": "[0, 1)",
@@ -449,7 +456,7 @@ def _check_strategy(config: Config) -> None:
     read = STRATEGY_PARAMETERS[strategy.name]
     for item in fields(strategy):
         value = getattr(strategy, item.name)
-        if item.name == "name" or item.name in read or value in (None, 0.0):
+        if item.name in _OF_EVERY_STRATEGY or item.name in read or value in (None, 0.0):
             continue
         users = [name for name, keys in STRATEGY_PARAMETERS.items() if item.name in keys]
         raise ConfigError(

@@ -1,6 +1,5 @@
 """What a client keeps of a run's final evaluation: one file per client, for its owner alone."""
 
-import json
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
@@ -36,7 +35,7 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     OSError
         If the disk is full or not writable; an earlier evaluation is then intact.
     """
-    text = json.dumps(evaluation) + "\n"
+    text = fileio.to_json(evaluation) + "\n"
     fileio.write_text(folder / f"{evaluation['client']}.json", text, mode=0o600)
 
 

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -49,7 +50,23 @@ def write_text(path: Path, text: str, *, mode: int = 0o644) -> None:
 
 def write_json(path: Path, value: Any, *, mode: int = 0o644) -> None:
     """Replace ``path`` atomically with indented JSON."""
-    write_text(path, json.dumps(value, indent=2) + "\n", mode=mode)
+    write_text(path, to_json(value, indent=2) + "\n", mode=mode)
+
+
+def to_json(value: Any, *, indent: int | None = None) -> str:
+    """Return JSON that every reader takes: NaN and infinity, which it does not have, are null."""
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def append_line(path: Path, line: str) -> None:

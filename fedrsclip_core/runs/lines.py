@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from fedrsclip_core.printable import printable
 from fedrsclip_core.runs.records import Results, RoundRecord
 from fedrsclip_core.runs.run_folder import COMPLETED
 from fedrsclip_core.runs.units import percent, size
@@ -35,7 +36,7 @@ def final_table(results: Results) -> str:
         f"seed {results['seed']}, run {results['run']}"
     ]
     if results["status"] != COMPLETED:
-        lines.append(f"FAILED: {results['reason']}")
+        lines.append(f"FAILED: {printable(str(results['reason']))}")
     zero_shot = results["zero_shot"]["test"]
     moments = (
         ("start", results["initial"]),
@@ -50,7 +51,7 @@ def final_table(results: Results) -> str:
     if dropped:
         lines.append(f"dropped replies: {dropped}")
     if results["refused"]:
-        lines.append(f"refused clients: {', '.join(results['refused'])}")
+        lines.append(f"refused clients: {printable(', '.join(results['refused']))}")
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.printable import printable
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
 """What the packages lie in, also where they are installed."""
@@ -95,7 +96,7 @@ def safe_name(value: str, what: str) -> str:
     """
     if not _SAFE_NAME.fullmatch(value):
         raise ConfigError(
-            f"{what} is {value!r}: use at most 100 letters, digits, '.', '_' or '-', "
-            "beginning with a letter or digit"
+            f"{what} is '{printable(value, 100)}': use at most 100 letters, digits, '.', '_' or "
+            "'-', beginning with a letter or digit"
         )
     return value

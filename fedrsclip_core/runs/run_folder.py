@@ -1,6 +1,5 @@
 """The folder of a run at the server: the only place that knows the names of what lies in it."""
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -208,7 +207,7 @@ class RunFolder:
 
     def append_round(self, record: RoundRecord) -> None:
         """Append a round's record."""
-        fileio.append_line(self.path / _METRICS, json.dumps(record))
+        fileio.append_line(self.path / _METRICS, fileio.to_json(record))
 
     def rounds_size(self) -> int:
         """Return the bytes of the rounds' records."""

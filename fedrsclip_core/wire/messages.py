@@ -24,6 +24,13 @@ LOSS_TERMS = (
     "loss-cmfac",
     "loss-contrast",
 )
+MOST_IMAGES = 10_000_000
+"""Of one part at one client."""
+MOST_PARTITIONS = 1_000_000
+LARGEST_SIZE = 2**15
+"""Of a prompt, of CLIP's vectors, and the number of classes."""
+LARGEST_LOSS = 1e9
+
 EVAL_PARTS = ("val", "test")
 EVAL_MODES = ("zero-shot", "global", "personalized", "personalized-own")
 

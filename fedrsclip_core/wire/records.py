@@ -4,9 +4,12 @@ Closed schemas, checked on both sides. Nothing else crosses: no private tensor, 
 file path or free text. This is the only module of the core that knows Flower's record types.
 """
 
+import io
 import math
+import re
 import zlib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,13 +25,19 @@ from flwr.app import (
 from numpy.typing import NDArray
 
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, Shapes, SharedTensors
-from fedrsclip_core.errors import WireError
+from fedrsclip_core.errors import ConfigError, WireError
+from fedrsclip_core.printable import printable
+from fedrsclip_core.runs import paths
 from fedrsclip_core.wire import precision
 from fedrsclip_core.wire.messages import (
     DIGEST_PARTS,
     EVAL_MODES,
     EVAL_PARTS,
+    LARGEST_LOSS,
+    LARGEST_SIZE,
     LOSS_TERMS,
+    MOST_IMAGES,
+    MOST_PARTITIONS,
     PROTOCOL_VERSION,
     Identity,
     RoundReply,
@@ -43,8 +52,17 @@ LONGEST_CONFIGURATION = 2**20
 PROXIMAL_MU = "proximal-mu"
 NUM_EXAMPLES = "num-examples"
 
-_SIZES = ("partition-id", "num-partitions", "n-ctx", "width", "dim", "num-classes")
-IDENTITY_COUNTS = (*_SIZES, "num-train", "num-val", "num-test")
+MOST = {
+    **dict.fromkeys(("partition-id", "num-partitions"), MOST_PARTITIONS),
+    **dict.fromkeys(("n-ctx", "width", "dim", "num-classes"), LARGEST_SIZE),
+    **dict.fromkeys(("num-train", "num-val", "num-test"), MOST_IMAGES),
+}
+"""Largest value of each number of an identity."""
+IDENTITY_COUNTS = tuple(MOST)
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+_LONGEST_SHOWN = 40
+_NUMPY = "numpy.ndarray"
 
 
 def pack_query(run_name: str, code_digest: str, configuration: str) -> RecordDict:
@@ -67,7 +85,7 @@ def unpack_query(content: RecordDict) -> tuple[str, str]:
             f"the server speaks protocol {config['protocol']}, this client {PROTOCOL_VERSION}: "
             "install the same version at both"
         )
-    return config["run-name"], config["code"]
+    return _name("run-name", config["run-name"]), config["code"]
 
 
 def unpack_configuration(content: RecordDict) -> str:
@@ -114,22 +132,54 @@ def unpack_identity(content: RecordDict) -> Identity:
     Raises
     ------
     WireError
-        If a key is missing, unknown or of another type, or a count is negative.
+        If a key is missing, unknown or of another type, a number out of its range, a name not
+        usable or a digest none.
     """
     schema: dict[str, type] = dict.fromkeys(("protocol", *IDENTITY_COUNTS), int)
     schema |= {"client-name": str, "label-counts": list}
     schema |= {f"digest-{part}": str for part in DIGEST_PARTS}
     config = _only_config(content, schema)
-    numbers = [*(config[name] for name in IDENTITY_COUNTS), *config["label-counts"]]
-    if any(type(number) is not int or number < 0 for number in numbers):
-        raise WireError("an identity holds a negative count")
+    for name, most in MOST.items():
+        if not 0 <= config[name] <= most:
+            raise WireError(f"{name} is {config[name]}: it must lie in [0, {most}]")
+    if config["num-partitions"] and config["partition-id"] >= config["num-partitions"]:
+        raise WireError(
+            f"partition-id is {config['partition-id']} of {config['num-partitions']} partitions"
+        )
     return Identity(
-        client_name=config["client-name"],
-        digests={part: config[f"digest-{part}"] for part in DIGEST_PARTS},
-        label_counts=tuple(config["label-counts"]),
+        client_name=_name("client-name", config["client-name"]),
+        digests={part: _digest(f"digest-{part}", config) for part in DIGEST_PARTS},
+        label_counts=_label_counts(config),
         protocol=config["protocol"],
         **{_field(name): config[name] for name in IDENTITY_COUNTS},
     )
+
+
+def _name(key: str, value: str) -> str:
+    try:
+        return paths.safe_name(value, key)
+    except ConfigError as error:
+        raise WireError(str(error)) from None
+
+
+def _digest(key: str, config: Mapping[str, Any]) -> str:
+    value = str(config[key])
+    if value and not _DIGEST.fullmatch(value):
+        raise WireError(f"{key} is not a sha256 in 64 hexadecimal digits")
+    return value
+
+
+def _label_counts(config: Mapping[str, Any]) -> tuple[int, ...]:
+    counts, num_classes, num_train = (
+        config[name] for name in ("label-counts", "num-classes", "num-train")
+    )
+    if not counts:
+        return ()
+    if len(counts) != num_classes:
+        raise WireError(f"label-counts has {len(counts)} numbers for {num_classes} classes")
+    if any(type(count) is not int or count < 0 for count in counts) or sum(counts) != num_train:
+        raise WireError(f"label-counts are no division of {num_train} training images")
+    return tuple(counts)
 
 
 def pack_shared(shared: SharedTensors, offsets_dtype: str = "float32") -> ArrayRecord:
@@ -170,16 +220,22 @@ def _checked_array(name: str, array: Array, kind: precision.Described) -> NDArra
         raise WireError(f"{name} is not declared as {kind.dtype}")
     if tuple(array.shape) != kind.shape:
         raise WireError(f"{name} is not declared with shape {kind.shape}")
-    if len(array.data) > kind.num_bytes + 1024:
-        raise WireError(f"{name} carries {len(array.data)} bytes for shape {kind.shape}")
-    try:
-        value = array.numpy()
-    except Exception as error:  # numpy raises many kinds on foreign bytes
-        raise WireError(f"the bytes of {name} cannot be read") from error
-    whole = isinstance(value, np.ndarray) and value.shape == kind.shape
-    if not whole or value.dtype != np.dtype(kind.dtype):
-        raise WireError(f"the bytes of {name} are not what its description says")
-    return np.array(value)
+    if array.stype != _NUMPY:
+        raise WireError(f"{name} is not declared as a numpy array")
+    header, data = _npy_header(kind), array.data
+    if len(data) != len(header) + kind.num_bytes or not data.startswith(header):
+        raise WireError(
+            f"the {len(data)} bytes of {name} are not those of {kind.dtype} {kind.shape} alone"
+        )
+    return np.frombuffer(data, kind.dtype, offset=len(header)).reshape(kind.shape)
+
+
+@cache
+def _npy_header(kind: precision.Described) -> bytes:
+    """Return what numpy writes before the numbers: nothing else may stand there."""
+    file = io.BytesIO()
+    np.save(file, np.zeros(kind.shape, kind.dtype), allow_pickle=False)
+    return file.getvalue()[: file.tell() - kind.num_bytes]
 
 
 def pack_init(prompt: NDArray[np.float32]) -> RecordDict:
@@ -217,9 +273,11 @@ def unpack_round_request(
     schema: dict[str, type] = {"server-round": int, "run-name": str, "final": bool}
     schema |= {PROXIMAL_MU: float, CONFIGURATION: bytes}
     values = _typed(content.config_records[CONFIG], schema)
+    if not (math.isfinite(values[PROXIMAL_MU]) and values[PROXIMAL_MU] >= 0):
+        raise WireError(f"{PROXIMAL_MU} is {values[PROXIMAL_MU]}: it must be finite and at least 0")
     return RoundRequest(
         server_round=values["server-round"],
-        run_name=values["run-name"],
+        run_name=_name("run-name", values["run-name"]),
         shared=unpack_shared(content.array_records[ARRAYS], shapes, offsets_dtype),
         final=values["final"],
         proximal_mu=values[PROXIMAL_MU],
@@ -292,10 +350,10 @@ def unpack_round_reply(
     )
 
 
-def aggregation_content(reply: RoundReply) -> RecordDict:
-    """Reduce a checked train reply to what Flower's aggregators read."""
-    metrics = MetricRecord({NUM_EXAMPLES: reply.num_examples})
-    return RecordDict({ARRAYS: pack_shared(reply.shared), METRICS: metrics})
+def aggregation_content(shared: SharedTensors, weight: float) -> RecordDict:
+    """Return what Flower's aggregators read of a client: its tensors and their weight."""
+    metrics = MetricRecord({NUM_EXAMPLES: weight})
+    return RecordDict({ARRAYS: pack_shared(shared), METRICS: metrics})
 
 
 def _checked_metrics(record: MetricRecord) -> dict[str, float]:
@@ -306,16 +364,24 @@ def _checked_metrics(record: MetricRecord) -> dict[str, float]:
     values: Iterable[tuple[str, Any]] = record.items()
     for name, value in values:
         if name not in integers and name not in floats:
-            raise WireError(f"unknown metric {name[:40]!r}")
-        count = name in integers and type(value) is int and value >= 0
-        number = name in floats and type(value) is float and math.isfinite(value)
-        if not count and not number:
+            raise WireError(f"unknown metric '{printable(name, _LONGEST_SHOWN)}'")
+        if not (_is_count(value) if name in integers else _is_number(value, name)):
             raise WireError(f"metric {name} has a value outside its type or range")
         numbers[name] = value
     missing = {NUM_EXAMPLES, "num-steps", "seconds"} - numbers.keys()
     if missing:
         raise WireError(f"metrics lack {_names(sorted(missing))}")
     return numbers
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: object, name: str) -> bool:
+    if type(value) is not float or not math.isfinite(value):
+        return False
+    return value >= 0 if name == "seconds" else abs(value) <= LARGEST_LOSS
 
 
 def _only_config(content: RecordDict, schema: Mapping[str, type]) -> dict[str, Any]:
@@ -345,5 +411,5 @@ def _field(key: str) -> str:
 
 
 def _names(names: Iterable[str]) -> str:
-    shown = sorted(str(name)[:40] for name in names)
+    shown = sorted(printable(str(name), _LONGEST_SHOWN) for name in names)
     return "{" + ", ".join(shown[:12]) + (", ..." if len(shown) > 12 else "") + "}"

@@ -19,7 +19,16 @@ from fedrsclip_core.config.shared_tensors import (
     SharedTensors,
 )
 from fedrsclip_core.errors import WireError
-from fedrsclip_core.wire.messages import DIGEST_PARTS, Identity, RoundReply, RoundRequest
+from fedrsclip_core.runs.fileio import sha256_of
+from fedrsclip_core.wire.messages import (
+    DIGEST_PARTS,
+    LARGEST_SIZE,
+    MOST_IMAGES,
+    MOST_PARTITIONS,
+    Identity,
+    RoundReply,
+    RoundRequest,
+)
 from fedrsclip_core.wire.records import (
     ARRAYS,
     CONFIG,
@@ -54,7 +63,7 @@ IDENTITY = Identity(
     client_name="site-1",
     partition_id=2,
     num_partitions=3,
-    digests={part: f"{part}-digest" for part in DIGEST_PARTS},
+    digests={part: sha256_of(part) for part in DIGEST_PARTS},
     n_ctx=4,
     width=8,
     dim=6,
@@ -90,6 +99,10 @@ def npy(value: np.ndarray) -> bytes:
     file = io.BytesIO()
     np.save(file, value)
     return file.getvalue()
+
+
+def foreign_type() -> Array:
+    return Array(dtype="float32", shape=SHAPE, stype="secret words", data=npy(SHARED))
 
 
 def test_identity_round_trip() -> None:
@@ -134,13 +147,74 @@ def test_every_request_holds_the_configuration(content: RecordDict) -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("num-train", -1), ("num-train", "70"), ("client-name", 7), ("label-counts", [1, -1])],
+    [
+        ("num-train", -1),
+        ("num-train", "70"),
+        ("num-test", MOST_IMAGES + 1),
+        ("num-classes", LARGEST_SIZE + 1),
+        ("partition-id", 3),
+        ("num-partitions", MOST_PARTITIONS + 1),
+        ("client-name", 7),
+        ("client-name", ""),
+        ("client-name", "a/b"),
+        ("client-name", "\x1b[2J"),
+        ("client-name", "n" * 101),
+        ("label-counts", [1, -1]),
+        ("label-counts", [30, 40]),
+        ("label-counts", [30, 1, 40]),
+        ("label-counts", [-30, 60, 40]),
+        ("label-counts", [30.0, 0.0, 40.0]),
+        ("digest-clip", "<script>"),
+        ("digest-clip", "A" * 64),
+        ("digest-split", "0" * 63),
+        ("digest-code", "0" * 64 + "\n"),
+    ],
 )
-def test_identity_with_a_wrong_value_is_refused(key: str, value: object) -> None:
+def test_identity_with_a_wrong_value_is_refused_by_its_name(key: str, value: object) -> None:
     content = pack_identity(IDENTITY)
     content[CONFIG][key] = value
-    with pytest.raises(WireError):
+    with pytest.raises(WireError, match=key):
         unpack_identity(content)
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J\nround 99", "\u202e", "n" * 900_000])
+def test_names_from_outside_are_escaped_and_cut(name: str) -> None:
+    content = pack_identity(IDENTITY)
+    content[CONFIG][name] = 1
+    reply = pack_round_reply(REPLY, with_arrays=True)
+    reply[METRICS][name] = 1
+    record = pack_round_reply(REPLY, with_arrays=True)
+    record[name] = MetricRecord({})
+    array = pack_round_reply(REPLY, with_arrays=True)
+    array[ARRAYS][name] = Array(SHARED)
+    called = pack_identity(IDENTITY)
+    called[CONFIG]["client-name"] = name
+    for unpack in (
+        lambda: unpack_identity(content),
+        lambda: unpack_identity(called),
+        lambda: unpack_round_reply(reply, SHAPES),
+        lambda: unpack_round_reply(record, SHAPES),
+        lambda: unpack_round_reply(array, SHAPES),
+    ):
+        with pytest.raises(WireError) as caught:
+            unpack()
+        assert str(caught.value).isprintable()
+        assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0])
+def test_a_proximal_weight_that_is_none_is_refused(value: float) -> None:
+    content = pack_round_request(RoundRequest(1, "run", {}), "{}")
+    content[CONFIG]["proximal-mu"] = value
+    with pytest.raises(WireError, match="proximal-mu"):
+        unpack_round_request(content, {})
+
+
+def test_a_run_name_that_is_a_path_is_refused() -> None:
+    with pytest.raises(WireError, match="run-name"):
+        unpack_round_request(pack_round_request(RoundRequest(1, "../x", {}), "{}"), {})
+    with pytest.raises(WireError, match="run-name"):
+        unpack_query(pack_query("a\nb", "c", "{}"))
 
 
 def test_identity_with_an_extra_key_is_refused_by_its_name() -> None:
@@ -238,11 +312,15 @@ def test_local_training_carries_an_empty_request() -> None:
         (ArrayRecord({SHARED_PROMPT: Array(SHARED * np.float32(math.nan))}), "NaN"),
         (ArrayRecord({SHARED_PROMPT: Array(SHARED + np.float32(math.inf))}), "NaN or infinity"),
         (array_record(npy(np.zeros((1000, 1000), np.float32))), "bytes"),
-        (array_record(npy(np.zeros((2, 8), np.float32))), "not what its description says"),
-        (array_record(npy(np.zeros(SHAPE, np.float16))), "not what its description says"),
-        (array_record(npy(np.zeros(SHAPE, np.float32))[:-5]), "cannot be read"),
+        (array_record(npy(np.zeros((2, 8), np.float32))), "192 bytes of shared_prompt are not"),
+        (array_record(npy(np.zeros(SHAPE, np.float16))), "bytes of shared_prompt are not those"),
+        (array_record(npy(np.zeros(SHAPE, np.float32))[:-5]), "251 bytes of shared_prompt are"),
+        (array_record(npy(np.zeros(SHAPE, np.float32)) + b"x"), "257 bytes of shared_prompt are"),
+        (array_record(npy(np.zeros((8, 4), np.float32))), "are not those of float32 .4, 8. alone"),
+        (array_record(npy(np.asfortranarray(SHARED))), "are not those of float32 .4, 8. alone"),
+        (ArrayRecord({SHARED_PROMPT: foreign_type()}), "not declared as a numpy array"),
         (array_record(b"PK\x05\x06" + bytes(18)), "shared_prompt"),
-        (array_record(b"secret words"), "cannot be read"),
+        (array_record(b"secret words"), "12 bytes of shared_prompt are not"),
     ],
 )
 def test_a_foreign_shared_prompt_is_refused(arrays: ArrayRecord, message: str) -> None:
@@ -260,6 +338,9 @@ def test_a_foreign_shared_prompt_is_refused(arrays: ArrayRecord, message: str) -
         (NUM_EXAMPLES, 1.5),
         (NUM_EXAMPLES, [1, 2]),
         ("seconds", math.inf),
+        ("seconds", -1e-9),
+        ("loss", 2e9),
+        ("loss-dpac", -1e308),
         ("loss", math.nan),
         ("loss", 1),
         ("image", 1.0),
@@ -298,6 +379,6 @@ def test_counts_without_a_total_are_refused() -> None:
 
 
 def test_the_aggregator_sees_the_prompt_and_its_weight_only() -> None:
-    content = aggregation_content(REPLY)
+    content = aggregation_content(REPLY.shared, 70)
     assert dict(content[METRICS]) == {NUM_EXAMPLES: 70}
     assert list(content[ARRAYS].keys()) == [SHARED_PROMPT]

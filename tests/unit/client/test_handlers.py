@@ -411,9 +411,9 @@ def test_rounds_out_of_range_are_refused(client: Client, number: int) -> None:
 
 def test_a_run_name_is_no_path(client: Client) -> None:
     fails(
-        FailureCode.CONFIGURATION,
+        FailureCode.PROTOCOL,
         lambda: client.train(1, shared_prompt(), run="../../elsewhere"),
-        because="the run's name",
+        because="run-name is '../../elsewhere'",
     )
 
 

@@ -72,6 +72,7 @@ def test_the_wire_is_described_as_it_is_packed() -> None:
     assert "| `arrays` | `shared_prompt` | float32 `(n_ctx, width)` |" in text
     assert "| `config` | `client-name` | str |" in text
     assert "| `metrics` | `test-personalized-own-correct` | int |" in text
+    assert "| `num-train` | 10,000,000 |" in text
     assert all(f"`{code}`" in text for code in FailureCode)
     evaluation = text[text.index("## Reply to `evaluate`") :]
     assert "arrays" not in evaluation

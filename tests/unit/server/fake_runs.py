@@ -1,7 +1,7 @@
 """Whole runs with scripted clients, what they leave, and scripts that break the contract."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ def failed(fakes: Fakes, match: str, lines: list[str] | None = None) -> dict[str
     return results
 
 
-def counts(changes: dict[str, int]) -> Handler:
+def counts(changes: Mapping[str, float]) -> Handler:
     def handler(partition, message, answer):  # type: ignore[no-untyped-def]
         for key, value in changes.items():
             answer[METRICS][key] = value

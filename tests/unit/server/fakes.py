@@ -12,6 +12,7 @@ from flwr.supercore.constant import TaskType
 from fedrsclip.bench.inprocess import InProcessGrid
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import SharedTensors, shared_shapes
+from fedrsclip_core.runs.fileio import sha256_of
 from fedrsclip_core.wire import digests
 from fedrsclip_core.wire.messages import (
     EVALUATE,
@@ -79,9 +80,7 @@ def identity(partition: int, config: Config) -> Identity:
         digests={
             "code": digests.code_digest(),
             "config": digests.config_digest(config),
-            "clip": "clip-a",
-            "classes": "classes-a",
-            "split": "split-a",
+            **{part: sha256_of(part) for part in ("clip", "classes", "split")},
         },
         n_ctx=config.prompt.n_ctx,
         width=WIDTH,
@@ -90,7 +89,7 @@ def identity(partition: int, config: Config) -> Identity:
         num_train=10 * (partition + 1),
         num_val=5,
         num_test=10,
-        label_counts=(4 + partition, 3 * partition, 5),
+        label_counts=(4 + partition, 3 * partition, 6 + 6 * partition),
     )
 
 
@@ -175,8 +174,7 @@ class Fakes:
         request = self._request(TRAIN, partition, content)
         reply = replace(
             self._counts(partition, request),
-            num_examples=10 * (partition + 1),
-            num_steps=2,
+            num_steps=1,
             shared=trained(partition, request),
             losses=dict.fromkeys(LOSS_TERMS, 1.0 + partition),
         )
@@ -205,7 +203,10 @@ class Fakes:
             correct |= {(part, "zero-shot"): 1 for part in ("val", "test")}
         correct |= {(part, "personalized-own"): min(5, 3 + partition) for part in ("val", "test")}
         return RoundReply(
-            num_examples=15, seconds=0.1, correct=correct, total={"val": 5, "test": 10}
+            num_examples=10 * (partition + 1),
+            seconds=0.1,
+            correct=correct,
+            total={"val": 5, "test": 10},
         )
 
 

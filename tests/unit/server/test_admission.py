@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.runs.fileio import sha256_of
 from fedrsclip_core.wire.messages import PROTOCOL_VERSION, QUERY_IDENTITY, QUERY_PREPARE, TRAIN
 from tests.unit.server.fake_runs import failed, go, raise_failure, raise_secret
 from tests.unit.server.fakes import DIM, WIDTH, Fakes, small_config
@@ -22,7 +23,7 @@ def digests_of(config: Config) -> dict[str, str]:
 def test_a_client_with_another_digest_is_refused_by_part(part: str) -> None:
     fakes = Fakes(small_config(num_rounds=1))
     honest = fakes.config
-    fakes.identities[0] = {"digests": digests_of(honest) | {part: "odd"}}
+    fakes.identities[0] = {"digests": digests_of(honest) | {part: sha256_of("odd")}}
     lines: list[str] = []
     outcome = go(fakes, lines, deployed=True)
     assert outcome.results["refused"].keys() == {"client-0"}
@@ -40,23 +41,23 @@ def test_a_site_without_a_split_digest_is_welcome() -> None:
 @pytest.mark.parametrize(("part", "word"), [("code", "code"), ("config", "configuration")])
 def test_stale_code_in_a_simulation_names_the_daemon(part: str, word: str) -> None:
     fakes = Fakes(small_config())
-    fakes.identities[2] = {"digests": digests_of(fakes.config) | {part: "stale"}}
+    fakes.identities[2] = {"digests": digests_of(fakes.config) | {part: sha256_of("stale")}}
     failed(fakes, f"another {word} than the server.*flower-superlink")
 
 
 def test_other_code_in_a_deployment_refuses_that_client() -> None:
     fakes = Fakes(small_config(num_rounds=1))
-    fakes.identities[2] = {"digests": digests_of(fakes.config) | {"code": "old"}}
+    fakes.identities[2] = {"digests": digests_of(fakes.config) | {"code": sha256_of("old")}}
     outcome = go(fakes, deployed=True)
     assert "its code differs from the server's" in outcome.results["refused"]["client-2"]
 
 
 def test_another_protocol_and_other_sizes_are_refused() -> None:
-    fakes = Fakes(small_config(num_rounds=1), num_clients=8)
+    fakes = Fakes(small_config(num_rounds=1, num_clients=8, min_clients=1), num_clients=8)
     fakes.identities[0] = {"protocol": PROTOCOL_VERSION + 1}
     fakes.identities[1] = {"width": WIDTH + 1}
     fakes.identities[2] = {"dim": DIM + 1}
-    fakes.identities[3] = {"num_classes": 4}
+    fakes.identities[3] = {"num_classes": 4, "label_counts": ()}
     refused = go(fakes, deployed=True).results["refused"]
     assert f"protocol {PROTOCOL_VERSION + 1}" in refused["client-0"]
     assert f"text width is {WIDTH + 1}" in refused["client-1"]
@@ -66,13 +67,13 @@ def test_another_protocol_and_other_sizes_are_refused() -> None:
 
 def test_a_size_of_nothing_is_refused() -> None:
     fakes = Fakes(small_config(num_rounds=1))
-    fakes.identities[1] = {"num_classes": 0}
+    fakes.identities[1] = {"num_classes": 0, "label_counts": ()}
     refused = go(fakes, deployed=True).results["refused"]
     assert "number of classes is 0" in refused["client-1"]
 
 
 def test_double_names_and_partitions_are_refused() -> None:
-    fakes = Fakes(small_config(num_rounds=1, min_clients=1), num_clients=5)
+    fakes = Fakes(small_config(num_rounds=1, num_clients=5, min_clients=1), num_clients=5)
     fakes.identities[1] = {"client_name": "client-0"}
     fakes.identities[3] = {"partition_id": 2}
     outcome = go(fakes, deployed=True)
@@ -83,10 +84,33 @@ def test_double_names_and_partitions_are_refused() -> None:
     assert [client["name"] for client in outcome.results["clients"]] == ["client-4"]
 
 
-def test_an_unusable_client_name_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("../x", "client-name is '../x'"),
+        ("\x1b[2Jround 99 | global 100.0", r"client-name is '\x1b[2Jround 99"),
+        ("a\nround 99", r"'a\nround 99'"),
+        ("\u202eknurc", r"'\u202eknurc'"),
+        ("x" * 900_000, "characters)'"),
+    ],
+)
+def test_an_unusable_client_name_is_refused_and_cannot_steer_a_terminal(
+    name: str, shown: str
+) -> None:
     fakes = Fakes(small_config(num_rounds=1))
-    fakes.identities[0] = {"client_name": "../x"}
-    assert "client-name" in go(fakes, deployed=True).results["refused"]["../x"]
+    fakes.identities[0] = {"client_name": name}
+    lines: list[str] = []
+    outcome = go(fakes, lines, deployed=True)
+    assert shown in outcome.results["refused"]["node 0"]
+    for text in (*lines, (outcome.folder / "results.json").read_text()):
+        assert all(sign.isprintable() or sign == "\n" for sign in text)
+        assert len(text) < 10_000
+
+
+def test_what_only_a_site_without_images_may_leave_out_is_asked_of_the_others() -> None:
+    fakes = Fakes(small_config(num_rounds=1))
+    fakes.identities[0] = {"digests": digests_of(fakes.config) | {"clip": ""}}
+    assert "its clip differs" in go(fakes, deployed=True).results["refused"]["client-0"]
 
 
 def test_too_few_clients_end_the_run_with_their_reasons() -> None:

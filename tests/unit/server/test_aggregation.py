@@ -14,8 +14,8 @@ from fedrsclip_core.config.shared_tensors import (
 )
 from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.errors import ConfigError, RunError
-from fedrsclip_core.wire.messages import RoundReply
 from server_app.aggregation import AGGREGATORS, Aggregator, build
+from server_app.influence import Contribution
 from tests.unit.server.fakes import Fakes, small_config
 
 pytestmark = [pytest.mark.unit, pytest.mark.flower]
@@ -30,12 +30,10 @@ def _task() -> None:
     Fakes(small_config()).grid()  # without one, this process may create no messages
 
 
-def replies(*values: float, weights: tuple[int, ...] = (10, 20, 30)) -> list[RoundReply]:
+def replies(*values: float, weights: tuple[int, ...] = (10, 20, 30)) -> list[Contribution]:
     return [
-        RoundReply(
-            num_examples=weight,
-            seconds=0.0,
-            shared={name: np.full(shape, value, np.float32) for name, shape in SHAPES.items()},
+        Contribution(
+            {name: np.full(shape, value, np.float32) for name, shape in SHAPES.items()}, weight
         )
         for value, weight in zip(values, weights, strict=False)
     ]

@@ -4,15 +4,15 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from flwr.app import MetricRecord, RecordDict
+from flwr.app import Array, MetricRecord, RecordDict
 
 from fedrsclip_core.config.shared_tensors import (
     SHARED_OFFSETS_U,
     SHARED_OFFSETS_V,
     SHARED_PROMPT,
 )
-from fedrsclip_core.wire.messages import TRAIN
-from fedrsclip_core.wire.records import NUM_EXAMPLES
+from fedrsclip_core.wire.messages import EVALUATE, TRAIN
+from fedrsclip_core.wire.records import ARRAYS, METRICS, NUM_EXAMPLES
 from tests.unit.server.fake_runs import (
     arrays,
     counts,
@@ -23,7 +23,7 @@ from tests.unit.server.fake_runs import (
     records,
     start_prompt,
 )
-from tests.unit.server.fakes import Fakes, small_config
+from tests.unit.server.fakes import Fakes, Handler, small_config
 
 pytestmark = pytest.mark.unit
 
@@ -35,6 +35,30 @@ def extra_record(partition, message, answer):  # type: ignore[no-untyped-def]
 
 def no_records(partition, message, answer):  # type: ignore[no-untyped-def]
     return RecordDict()
+
+
+def fewer_test_images(partition, message, answer):  # type: ignore[no-untyped-def]
+    for mode in ("global", "personalized", "personalized-own", "zero-shot"):
+        answer[METRICS].pop(f"test-{mode}-correct", None)
+    answer[METRICS]["test-total"] = 1
+    return answer
+
+
+def without(part: str) -> Handler:
+    def handler(partition, message, answer):  # type: ignore[no-untyped-def]
+        for name in [name for name in answer[METRICS] if name.startswith(part)]:
+            del answer[METRICS][name]
+        return answer
+
+    return handler
+
+
+def trailing_bytes(partition, message, answer):  # type: ignore[no-untyped-def]
+    array = answer[ARRAYS][SHARED_PROMPT]
+    answer[ARRAYS][SHARED_PROMPT] = Array(
+        dtype=array.dtype, shape=array.shape, stype=array.stype, data=array.data + bytes(1000)
+    )
+    return answer
 
 
 BAD = {
@@ -67,6 +91,15 @@ BAD = {
     "metric": (counts({"free-text": 1}), "bad-reply: unknown metric 'free-text'"),
     "no examples": (counts({NUM_EXAMPLES: 0}), "bad-reply: num-examples is 0"),
     "too many examples": (counts({NUM_EXAMPLES: 10**6}), "bad-reply: num-examples is 1000000"),
+    "total": (counts({"test-total": 10**12}), "bad-reply: test-total is 1000000000000, but it to"),
+    "fewer": (fewer_test_images, "bad-reply: test-total is 1, but it told 10"),
+    "no total": (without("val"), "bad-reply: val-total is None, but it told 5"),
+    "all right": (counts({"val-global-correct": 6}), "bad-reply: val-global-correct is 6 of 5"),
+    "steps": (counts({"num-steps": 2**62}), "bad-reply: num-steps is 4611686018427387904, a"),
+    "seconds": (counts({"seconds": 1e9}), "bad-reply: seconds is 1e+09, but it had 0"),
+    "below zero": (counts({"seconds": -1e9}), "bad-reply: metric seconds has a value outside"),
+    "loss": (counts({"loss": 1e308}), "bad-reply: metric loss has a value outside"),
+    "trailing": (trailing_bytes, "bad-reply: the 1256 bytes of shared_prompt are not those of"),
     "failure": (raise_failure, "private-store"),
     "exception": (raise_secret, "internal"),
 }
@@ -114,6 +147,23 @@ def test_each_shared_tensor_is_checked(
     assert dropped.keys() == {"client-1"}
     assert dropped["client-1"].startswith(reason.format(name))
     np.testing.assert_allclose(outcome.shared[SHARED_OFFSETS_V], (1 * 10 + 3 * 30) / 40, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"num-steps": 1}, "num-steps is 1, a round has at most 0"),
+        ({"loss": 1.0}, "an evaluation has no losses"),
+        ({NUM_EXAMPLES: 21}, "num-examples is 21 of 20 training images"),
+        ({"val-total": 10**12, "val-global-correct": 10**12}, "val-total is 1000000000000, but"),
+    ],
+)
+def test_numbers_that_no_evaluation_has_are_refused(changes: dict[str, float], reason: str) -> None:
+    outcome = go(Fakes(small_config(num_rounds=1), scripts={(EVALUATE, 1): counts(changes)}))
+    assert outcome.results["status"] == "completed"
+    for record in records(outcome.folder):
+        assert record["eval_dropped"]["client-1"].startswith(f"bad-reply: {reason}")
+        assert record["test"]["images"] == 20
 
 
 def test_a_missing_reply_is_a_timeout() -> None:

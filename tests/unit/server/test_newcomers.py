@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip_core.runs.fileio import sha256_of
 from fedrsclip_core.wire.messages import QUERY_IDENTITY, QUERY_PREPARE
 from server_app.admission import Client, Standard
 from server_app.newcomers import Newcomers
@@ -88,7 +89,9 @@ def test_the_second_of_two_clients_with_one_name_waits_for_the_first_to_go() -> 
 
 @pytest.mark.parametrize("part", ["clip", "classes", "split"])
 def test_a_client_that_returns_with_other_digests_is_refused_by_part(part: str) -> None:
-    there = federation({1: {"digests": identity(1, small_config()).digests | {part: "other"}}})
+    there = federation(
+        {1: {"digests": identity(1, small_config()).digests | {part: sha256_of("other")}}}
+    )
     there.leaves(1001)
     there.arrives(2001, partition=1)
     assert there.nodes() == [1000, 1001]
@@ -98,7 +101,9 @@ def test_a_client_that_returns_with_other_digests_is_refused_by_part(part: str) 
 
 
 def test_other_code_is_refused() -> None:
-    there = federation({1: {"digests": identity(1, small_config()).digests | {"code": "other"}}})
+    there = federation(
+        {1: {"digests": identity(1, small_config()).digests | {"code": sha256_of("other")}}}
+    )
     there.leaves(1001)
     there.arrives(2001, partition=1)
     assert there.nodes() == [1000, 1001]
@@ -152,9 +157,12 @@ def test_no_more_clients_join_than_the_federation_has() -> None:
     ("changes", "why"),
     [
         ({"partition_id": 1}, "another client has partition-id 1 or its name"),
-        ({"num_classes": 4}, "its number of classes differs from the other clients'"),
         (
-            {"digests": identity(2, small_config()).digests | {"clip": "other"}},
+            {"num_classes": 4, "label_counts": ()},
+            "its number of classes differs from the other clients'",
+        ),
+        (
+            {"digests": identity(2, small_config()).digests | {"clip": sha256_of("other")}},
             "its clip differs from the other clients'",
         ),
     ],

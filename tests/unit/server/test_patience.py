@@ -235,9 +235,9 @@ def test_a_reply_that_comes_after_its_round_is_named_and_never_averaged() -> Non
     counted = [r["clients"].get("out_of_step") for r in records(outcome.folder)]
     assert [c for c in counted if c] == [{"client-2": 1}]
     assert outcome.results["dropped"]["clients"]["client-2"]["out-of-step"] == 1
-    # Clients add 1, 2, 3 with weights 10, 20, 30 where all count, else 1 and 2 with 10 and 20.
+    # Clients add 1, 2, 3 with weights 10, 20, 30 where all count; of two, both weigh the same.
     all_in = sum(r["clients"]["valid"] == 3 for r in records(outcome.folder)[1:])
-    expected = start_prompt(config) + all_in * 14 / 6 + (30 - all_in) * 5 / 3
+    expected = start_prompt(config) + all_in * 14 / 6 + (30 - all_in) * 3 / 2
     np.testing.assert_allclose(outcome.shared[SHARED_PROMPT], expected, atol=1e-4)
 
 

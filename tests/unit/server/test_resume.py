@@ -10,6 +10,7 @@ import pytest
 from fedrsclip_core.config.schema import Config, StrategyConfig
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import lock, paths
+from fedrsclip_core.runs.fileio import sha256_of
 from fedrsclip_core.wire.messages import EVALUATE, QUERY_PREPARE, TRAIN
 from server_app.aggregation import AGGREGATORS
 from server_app.app import RunOutcome, run
@@ -53,10 +54,11 @@ def go(
     lines: list[str] | None = None,
     changed: dict[int, Any] | None = None,
     clock: Clock | None = None,
+    deployed: bool = False,
 ) -> tuple[RunOutcome, Fakes]:
     fakes = Fakes(config, scripts=scripts or {}, identities=changed or {})
     echo = (lines if lines is not None else []).append
-    exchange = (clock or Clock()).exchange(fakes.grid())
+    exchange = (clock or Clock()).exchange(fakes.grid(deployed=deployed))
     return run(exchange, config, run_id=run_id, overrides="seed=0", echo=echo), fakes
 
 
@@ -223,11 +225,24 @@ def test_another_configuration_is_refused_by_key() -> None:
 def test_other_clients_are_refused_by_part(part: str) -> None:
     config = named("parts")
     interrupt(config)
-    digests = dict(identity(0, config).digests) | {part: "another"}
+    digests = dict(identity(0, config).digests) | {part: sha256_of("another")}
     changed = {partition: {"digests": digests} for partition in range(3)}
-    with pytest.raises(RunError, match=f"the {part} of its clients differs"):
+    with pytest.raises(RunError, match=f"its {part} differs from that at the run's start"):
         go(config, changed=changed)
     go(config)
+
+
+@pytest.mark.parametrize("part", ["clip", "classes", "split"])
+def test_clients_that_differ_from_the_start_cannot_block_a_resume(part: str) -> None:
+    """Not even most of them: what the run began with is no matter of a vote."""
+    config = named("parts", min_clients=1)
+    interrupt(config)
+    digests = dict(identity(0, config).digests) | {part: sha256_of("another")}
+    changed = {partition: {"digests": digests} for partition in (1, 2)}
+    outcome, _ = go(config, changed=changed, deployed=True)
+    assert outcome.results["status"] == "completed"
+    assert outcome.results["refused"].keys() == {"client-1", "client-2"}
+    assert json.loads((outcome.folder / "digests.json").read_text())[part] == sha256_of(part)
 
 
 def test_two_processes_do_not_share_a_run() -> None:

@@ -22,6 +22,7 @@ from fedrsclip_core.config.shared_tensors import (
     SHARED_PROMPT,
 )
 from fedrsclip_core.errors import FedRSCLIPError, RunError
+from fedrsclip_core.runs.fileio import sha256_of
 from fedrsclip_core.runs.lines import final_table, round_line
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.shared_prompt import read_shared_prompt
@@ -31,7 +32,7 @@ from server_app import app as server
 from server_app.app import exchange_of, run
 from server_app.checkpoint import newest_checkpoint
 from tests.unit.server.fake_runs import SHAPE, counts, failed, go, records, start_prompt
-from tests.unit.server.fakes import DIM, WIDTH, Clock, Fakes, Handler, small_config
+from tests.unit.server.fakes import DIM, WIDTH, Clock, Fakes, Handler, identity, small_config
 
 pytestmark = pytest.mark.unit
 
@@ -108,7 +109,7 @@ def test_a_run_leaves_its_folder() -> None:
     }
     for name in ("config.yaml", "run.json"):
         assert "/somewhere" not in (outcome.folder / name).read_text()
-    assert json.loads((outcome.folder / "digests.json").read_text())["split"] == "split-a"
+    assert json.loads((outcome.folder / "digests.json").read_text())["split"] == sha256_of("split")
     results = json.loads((outcome.folder / "results.json").read_text())
     assert results == outcome.results
     assert results["status"] == "completed"
@@ -127,7 +128,7 @@ def test_the_shared_prompt_file_is_enough_to_predict_with() -> None:
         metadata = file.metadata()
     assert json.loads(metadata["class_names"]) == ["forest", "harbor", "river"]
     assert json.loads(metadata["words"]) == ["forest", "harbor", "river"]
-    assert metadata["clip"] == "clip-a"
+    assert metadata["clip"] == sha256_of("clip")
     assert metadata["round"] == "2"
     assert json.loads(metadata["templates"]) == ["a satellite photo of a {}."]
 
@@ -317,7 +318,9 @@ def test_clients_without_test_images_are_left_out_and_counted() -> None:
         )
         for kind in (TRAIN, EVALUATE)
     }
-    test = records(go(Fakes(small_config(), scripts=scripts)).folder)[1]
+    fakes = Fakes(small_config(), scripts=scripts)
+    fakes.identities[0] = {"num_test": 0}
+    test = records(go(fakes).folder)[1]
     assert test["clients_without_images"] == {"val": 0, "test": 1}
     assert test["test"]["images"] == 20
     assert test["test"]["personalized"]["mean"] == pytest.approx((0.2 + 0.3) / 2)
@@ -374,8 +377,7 @@ def test_a_run_to_start_from_must_be_there_whole_and_of_the_same_clip() -> None:
     more.prompt.shared_offsets = "rank:2"
     refused(r"holds shared_prompt \(4, 8\), expected shared_prompt \(4, 8\), shared_off", more)
     config = following(name="fourth")
-    digests = {"code": server.digests.code_digest(), "classes": "c", "split": "s", "clip": "other"}
-    digests["config"] = server.digests.config_digest(config)
+    digests = dict(identity(0, config).digests) | {"clip": sha256_of("other")}
     others = {p: {"digests": digests} for p in range(3)}
     refused("another CLIP", config, identities=others)
     (folder / "shared_prompt.safetensors").write_bytes(b"x")
