@@ -34,8 +34,9 @@ _HEARTBEAT_SECONDS = 150.0
 _TURN_SECONDS = 5.0
 _PATIENCE = 20.0
 """Seconds between asking this process to end and ending it."""
-_OFFLINE_SECONDS = 3.0
-"""The server looks for replies every 0.5 s and must see that the killed SuperNode is gone."""
+_OFFLINE_SECONDS = 1.5
+"""The server looks for replies every 0.5 s and must see that the killed SuperNode is gone, but the
+round after that must not pass without its successor."""
 _BETWEEN_TRIES, _TRIES_PER_LINE = 3.0, 20
 _REFUSED = (
     "waiting to be registered: the server does not know this site's key; ask its administrator to "

@@ -29,6 +29,8 @@ from types import FrameType
 
 _LOG_BYTES = 2**20
 _LINE_BYTES = 2**16
+_READS_PER_TURN = 32
+"""More than a pipe can hold: the last words of a program are read to their end."""
 _TURN_SECONDS = 0.2
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 _STAYS_AFTER = 30.0
@@ -167,17 +169,19 @@ class _Kept:
         self._pause = min(2 * self._pause, _LONGEST_PAUSE)
 
     def read(self) -> None:
-        """Pass on the lines that it has written."""
-        if self.output is None:
-            return
+        """Pass on the lines that it has written, of one that never stops only some."""
         with suppress(BlockingIOError):
-            while data := os.read(self.output, _LINE_BYTES):
+            for _ in range(_READS_PER_TURN):
+                if self.output is None:
+                    return
+                data = os.read(self.output, _LINE_BYTES)
                 *lines, self._line = (self._line + data).split(b"\n")
                 for line in lines:
                     self._log.say(line.decode(errors="replace"))
                 if len(self._line) >= _LINE_BYTES:
                     self._flush()
-            self.output = None  # it has closed its end
+                if not data:  # it has closed its end
+                    self.output = None
 
     def _flush(self) -> None:
         self._log.say(self._line.decode(errors="replace"))
