@@ -1,6 +1,7 @@
 """The ClientApp: thin handlers, and the guard that lets no sentence leave the site."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import wraps
 
 from flwr.app import Context, Message, RecordDict
@@ -10,9 +11,10 @@ from client_app import rounds
 from client_app.encoders import make_repeatable
 from client_app.failures import code_of
 from client_app.features import PARTS
+from client_app.policy import read_policy, require_allowed
 from client_app.rounds import Deadline
-from client_app.runtime import Runtime, open_runtime, stranger
-from client_app.site import client_name
+from client_app.runtime import Runtime, open_runtime, read_configuration, stranger
+from client_app.site import name_for_files
 from client_app.site_log import SiteLog
 from fedrsclip_core.errors import ConfigError, WireError
 from fedrsclip_core.wire.digests import code_digest
@@ -24,6 +26,7 @@ from fedrsclip_core.wire.records import (
     unpack_configuration,
     unpack_query,
     unpack_round_request,
+    unpack_run,
 )
 
 app = ClientApp()
@@ -42,7 +45,7 @@ def guarded(handler: Handler) -> Callable[[Message, Context], Message]:
 
     @wraps(handler)
     def guard(message: Message, context: Context) -> Message:
-        log = SiteLog(_log_name(context.node_config))
+        log = SiteLog(name_for_files(context.node_config))
         failure: FailureCode
         try:
             return Message(handler(message, context.node_config, log), reply_to=message)
@@ -124,7 +127,12 @@ def evaluate(message: Message, node_config: NodeConfig, log: SiteLog) -> RecordD
 
 
 def _runtime(message: Message, node_config: NodeConfig) -> Runtime:
-    return open_runtime(node_config, unpack_configuration(message.content))
+    """Open what a message needs, if this site lets its run run."""
+    configuration = unpack_configuration(message.content)
+    run_name, server_round = unpack_run(message.content)
+    config, now = read_configuration(configuration), datetime.now()
+    require_allowed(read_policy(), config, run_name, server_round, now)
+    return open_runtime(node_config, configuration)
 
 
 def _request(message: Message, runtime: Runtime) -> RoundRequest:
@@ -140,10 +148,3 @@ def _refuse_other_code(message: Message) -> None:
 def _is_our_code(message: Message) -> bool:
     _, code = unpack_query(message.content)
     return code == code_digest()
-
-
-def _log_name(node_config: NodeConfig) -> str:
-    try:
-        return client_name(node_config)
-    except ConfigError:
-        return "client-without-name"

@@ -45,6 +45,17 @@ def pick_device(wanted: str | None) -> str:
     return wanted
 
 
+def limit_gpu_memory(device: str, share: float) -> None:
+    """Let this process take at most a part of a CUDA device's memory, in (0, 1].
+
+    More is torch's error "out of memory", as on a smaller device.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.set_per_process_memory_fraction(share, torch.device(device).index)
+
+
 def make_repeatable(threads: int) -> None:
     """Fix what gives other bits from run to run: torch's threads, and a GPU's free choices.
 

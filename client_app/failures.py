@@ -8,6 +8,7 @@ from fedrsclip_core.errors import (
     DataError,
     FedRSCLIPError,
     ModelError,
+    PolicyError,
     PrivateStoreError,
     WireError,
 )
@@ -28,6 +29,7 @@ class NonFiniteError(FedRSCLIPError):
 
 _CODES: tuple[tuple[type[FedRSCLIPError], FailureCode], ...] = (
     (ConfigError, FailureCode.CONFIGURATION),
+    (PolicyError, FailureCode.POLICY),
     (DataError, FailureCode.DATA),
     (ModelError, FailureCode.MODEL),
     (PrivateStoreError, FailureCode.PRIVATE_STORE),

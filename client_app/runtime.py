@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from client_app.encoders import (
     image_encoder,
+    limit_gpu_memory,
     model_errors,
     pick_device,
     text_model,
 )
 from client_app.features import PARTS, ClientFeatures
+from client_app.policy import read_policy
 from client_app.private_format import PrivateFormat
 from client_app.site import Site, client_name, partition_id, read_site
 from client_app.site_log import SiteLog
@@ -105,8 +107,12 @@ class Runtime:
 
     @cached_property
     def device(self) -> str:
-        """The torch device."""
-        return pick_device(self.site.device)
+        """The torch device, of which this process takes no more than the site's policy says."""
+        device = pick_device(self.site.device)
+        share = read_policy().gpu_memory_share
+        if share is not None:
+            limit_gpu_memory(device, share)
+        return device
 
     @property
     def text(self) -> "TextModel":
@@ -278,7 +284,7 @@ def open_runtime(node_config: Mapping[str, object], configuration: str) -> Runti
     ConfigError
         If the run's configuration or the node's is unusable.
     """
-    config = _read(configuration)
+    config = read_configuration(configuration)
     site = read_site(node_config, num_clients=config.federation.num_clients)
     run = (configuration, str(paths.home()))
     if run not in _OPENED:
@@ -291,5 +297,6 @@ def open_runtime(node_config: Mapping[str, object], configuration: str) -> Runti
 
 
 @lru_cache(maxsize=4)
-def _read(configuration: str) -> Config:
+def read_configuration(configuration: str) -> Config:
+    """Read and check the configuration that came with a message; raises as :func:`from_json`."""
     return from_json(configuration)

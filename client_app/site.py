@@ -114,6 +114,14 @@ def client_name(node_config: Mapping[str, object]) -> str:
     return f"client-{partition_id}"
 
 
+def name_for_files(node_config: Mapping[str, object]) -> str:
+    """Return what this client's logs are called, also where nothing says who it is."""
+    try:
+        return client_name(node_config)
+    except ConfigError:
+        return "client-without-name"
+
+
 def _text(node_config: Mapping[str, object], key: str) -> str | None:
     value = node_config.get(key)
     if value is not None and not isinstance(value, str):

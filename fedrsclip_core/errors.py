@@ -25,6 +25,10 @@ class WireError(FedRSCLIPError):
     """A message outside the closed schema of the wire contract."""
 
 
+class PolicyError(FedRSCLIPError):
+    """A run that the policy of a site does not let run there."""
+
+
 class RunError(FedRSCLIPError):
     """A federation that cannot start or go on."""
 

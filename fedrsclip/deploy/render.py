@@ -129,6 +129,8 @@ def _client(description: Description, client: str, partition: int) -> Iterator[R
         supernode_port=_FIRST_SUPERNODE_PORT + partition,
     )
     yield Rendered(f"{place}/site.env", environment, kept=True)
+    policy = fill("site.yaml", client=client, name=name)
+    yield Rendered(f"{place}/site.yaml", policy, kept=True)
     yield _unit(place, f"fedrsclip-{name}-{client}", "start", name, f"site {client}")
     yield Rendered(f"{place}/install-units.sh", fill("install-units.sh"), _SCRIPT)
 

@@ -8,10 +8,13 @@ in ``docs/upstream.md``.
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
+from flwr.app import Context, Error, Message
+from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -43,23 +46,29 @@ from flwr.supernode.nodestate.in_memory_nodestate import (
     InMemoryNodeState,
 )
 
+from server_app.flower_internals import sent_objects
+
 __all__ = [
     "CLIENT_APP_CRASHED_ERROR",
     "MODULES",
     "Connection",
     "ErrorCode",
     "ExecutionSpec",
+    "Executor",
     "InMemoryNodeState",
     "LaunchResult",
     "ObjectStore",
     "SubStatus",
     "SubprocessExecutor",
+    "Task",
     "TaskType",
     "become_client_app",
     "become_superexec",
     "become_supernode",
+    "error_reply",
     "iterate_object_tree",
     "report_end",
+    "sent_objects",
 ]
 
 MODULES = (
@@ -73,6 +82,42 @@ _HEARTBEAT = "/flwr.proto.Fleet/SendNodeHeartbeat"
 _REST_OF_A_MESSAGE, _LAST_PULL_PAUSE = 60.0, 5.0
 """Seconds: Flower waits for two hours, and at the end ten seconds between two looks."""
 
+_STEPS = {"pull_task_input", "install_from_fab", "get_load_client_app_fn", "push_message"}
+"""What Flower's function for a ClientApp's process calls by name."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a ClientApp's process is given.
+
+    Attributes
+    ----------
+    message : Message
+        What is to be answered.
+    context : Context
+        Of this node and run.
+    archive : bytes
+        The app that was submitted.
+    install_submitted : Callable[[], ClientApp]
+        Does what Flower does with that archive: writes its files to the disk, puts them first on
+        ``sys.path`` and imports the ClientApp that its ``pyproject.toml`` names.
+    """
+
+    message: Message
+    context: Context
+    archive: bytes
+    install_submitted: Callable[[], ClientApp]
+
+
+class Handler(Protocol):
+    """What answers a task in the place of Flower's own way."""
+
+    def answer(self, task: Task) -> Message:
+        """Return the reply; what is raised becomes an error reply."""
+
+    def outgoing(self, task: Task, reply: Message) -> Message:
+        """Return what is sent of a reply, an error reply or not."""
+
 
 def become_superexec(new_executor: Callable[[], Executor]) -> None:
     """Run ``flower-superexec``, by the options on the command line, with an executor of one's own.
@@ -83,19 +128,60 @@ def become_superexec(new_executor: Callable[[], Executor]) -> None:
     flower_superexec()
 
 
-def become_client_app(spec: ExecutionSpec) -> None:
-    """Do in this process what ``flwr-clientapp`` does."""
-    from flwr.supernode.runtime.run_clientapp import run_clientapp
+def become_client_app(spec: ExecutionSpec, handler: Handler) -> None:
+    """Do in this process what ``flwr-clientapp`` does, but let ``handler`` answer.
+
+    Flower's function installs what was submitted, loads the app in it, calls that and sends the
+    reply. It finds these four steps among its module's names, where others are put here: nothing
+    is installed but by :attr:`Task.install_submitted`, and each reply, also that of an exception,
+    goes through ``handler``. Dependencies that the app names are never installed.
+    """
+    from flwr.supernode.runtime import run_clientapp
+
+    flower: Any = run_clientapp
+    if not set(flower.run_clientapp.__code__.co_names) >= _STEPS:
+        raise RuntimeError("this Flower takes other steps than those that are replaced here")
+    pull, push = flower.pull_task_input, flower.push_message
+    install, loader = flower.install_from_fab, flower.get_load_client_app_fn
+    tasks: list[Task] = []
+
+    def pulled(client: Any) -> Any:
+        message, context, run, fab = given = pull(client)
+
+        def install_submitted() -> ClientApp:
+            install(fab.content, skip_prompt=True)
+            load = loader(default_app_ref="", app_path=None, multi_app=True)
+            client_app: ClientApp = load(run.fab_id, run.fab_version, fab.hash_str)
+            return client_app
+
+        tasks.append(Task(message, context, fab.content, install_submitted))
+        return given
+
+    def answer(message: Message, context: Context) -> Message:
+        return handler.answer(tasks[-1])
+
+    def pushed(client: Any, message: Message, context: Context) -> None:
+        push(client, handler.outgoing(tasks[-1], message), context)
 
     _without_empty_lines()
-    run_clientapp(
+    flower.pull_task_input = pulled
+    flower.install_from_fab = lambda *_, **__: None
+    flower.get_load_client_app_fn = lambda *_, **__: lambda *_: answer
+    flower.push_message = pushed
+    flower.run_clientapp(
         runtime_api_address=spec.runtime_api_address,
         token=spec.token,
         insecure=spec.insecure,
         certificates=_certificates(spec),
         parent_pid=spec.parent_pid,
-        runtime_dependency_install=spec.runtime_dependency_install,
+        runtime_dependency_install=False,
     )
+
+
+def error_reply(task: Task, reason: str) -> Message:
+    """Return what Flower sends if a ClientApp raises an exception, with a text of one's own."""
+    error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
+    return Message(error, reply_to=task.message)
 
 
 def report_end(spec: ExecutionSpec, details: str) -> None:

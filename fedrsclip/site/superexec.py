@@ -2,8 +2,12 @@
 
 Flower starts a new ``flwr-clientapp`` for each message, and importing torch and Flower takes longer
 than a round of prompts. Here the site's fork server (:mod:`multiprocessing`) imports the libraries
-once and is forked for each message: that still has a process of its own, of which nothing remains,
-but starts in milliseconds. The fork server never touches a GPU, an image or the run's code.
+and the installed ClientApp once and is forked for each message: that still has a process of its
+own, of which nothing remains, but starts in milliseconds. The fork server never touches a GPU, an
+image or what was submitted.
+
+Nothing else is ever started: ``flwr-clientapp`` would run the submitted code, and a submitter
+who calls the run another kind of Flower's would be given another of its programs.
 
 A process that dies is reported to the SuperNode, which otherwise would miss it after a minute.
 
@@ -11,13 +15,11 @@ A process that dies is reported to the SuperNode, which otherwise would miss it 
 """
 
 import sys
-from collections.abc import MutableMapping
 from contextlib import suppress
 from multiprocessing import active_children, forkserver, get_context
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import ModuleType
 
 from fedrsclip.site.flower_internals import (
     MODULES,
@@ -40,10 +42,13 @@ LIBRARIES = (
     "sqlite3",
     "tokenizers",
     "torch",
+    "yaml",
 )
-"""What a message needs when its features are cached; nothing of this project."""
+"""What a message needs when its features are cached, beside :mod:`fedrsclip.site.preload`."""
 
-_PROJECT = ("client_app", "fedrsclip_core", "server_app")
+_TRIES = 3
+_OTHER = "a site runs nothing but ClientApps, this task is for {kind}"
+_NO_FORK = "the fork server was killed again and again"
 
 
 class WarmExecutor(SubprocessExecutor):
@@ -58,21 +63,27 @@ class WarmExecutor(SubprocessExecutor):
     def __init__(self, context: ForkServerContext | None = None) -> None:
         self._context = context or get_context("forkserver")
         self._running: dict[BaseProcess, ExecutionSpec] = {}
-        self._context.set_forkserver_preload(list(LIBRARIES))
+        self._context.set_forkserver_preload([*LIBRARIES, "fedrsclip.site.preload"])
         forkserver.ensure_running()
 
+    def get_eligible_capacity(
+        self, supported_task_types: set[TaskType], **_: object
+    ) -> tuple[set[TaskType], set[str]]:
+        """Ask for ClientApps alone."""
+        return supported_task_types & {TaskType.CLIENT_APP}, set()
+
     def launch(self, spec: ExecutionSpec) -> LaunchResult:
-        """Start a ClientApp warm; anything else, or if there is no fork server, as Flower does."""
+        """Fork a process for a message."""
         if spec.task_type != TaskType.CLIENT_APP:
-            return super().launch(spec)
-        try:
-            process = self._context.Process(target=run_client_app, args=(spec,))
-            process.start()
-        except (OSError, EOFError):
-            # It was killed in this instant; the next message finds a new one.
-            return super().launch(spec)
-        self._running[process] = spec
-        return LaunchResult.accepted()
+            return LaunchResult.failed(_OTHER.format(kind=spec.task_type))
+        for _ in range(_TRIES):
+            # If the fork server was killed in this instant, the next try finds a new one.
+            with suppress(OSError, EOFError):
+                process = self._context.Process(target=run_client_app, args=(spec,))
+                process.start()
+                self._running[process] = spec
+                return LaunchResult.accepted()
+        return LaunchResult.failed(_NO_FORK)
 
     def reconcile(self) -> None:
         """Forget the processes that have ended, and report those that died."""
@@ -93,17 +104,10 @@ def run_client_app(spec: ExecutionSpec) -> None:
     """Be Flower's ``flwr-clientapp``, in a process that was forked for it."""
     with suppress(OSError):  # for ps and top; there is no such file outside Linux
         Path("/proc/self/comm").write_text(str(TaskType.CLIENT_APP))
-    forget_project(sys.modules)
-    become_client_app(spec)
+    # Not at the top: this module is imported before the fork server has what that needs.
+    from fedrsclip.site.answer import Site
 
-
-def forget_project(modules: MutableMapping[str, ModuleType]) -> None:
-    """Drop this project's modules, so that the run's own code is imported, not what is installed.
-
-    Flower puts the submitted code first on ``sys.path``, where a loaded package is not looked for.
-    """
-    for name in [name for name in modules if name.partition(".")[0] in _PROJECT]:
-        del modules[name]
+    become_client_app(spec, Site())
 
 
 def main() -> None:

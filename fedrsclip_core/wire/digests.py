@@ -52,10 +52,12 @@ def code_digest() -> str:
 
 def files_digest(files: Mapping[str, Path]) -> str:
     """sha256 over names and bytes of files."""
-    parts: list[bytes | str] = []
-    for name, path in files.items():
-        parts += [name, path.read_bytes()]
-    return sha256_of(*parts)
+    return contents_digest({name: path.read_bytes() for name, path in files.items()})
+
+
+def contents_digest(contents: Mapping[str, bytes]) -> str:
+    """sha256 over the names and bytes of files that are in memory, in the order of the names."""
+    return sha256_of(*(part for item in sorted(contents.items()) for part in item))
 
 
 def config_digest(config: Config) -> str:

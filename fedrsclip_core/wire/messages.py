@@ -39,6 +39,7 @@ class FailureCode(StrEnum):
     """Why a client could not do what a message asked: all that a server may learn."""
 
     CONFIGURATION = "configuration"
+    POLICY = "policy"
     DATA = "data"
     MODEL = "model"
     PRIVATE_STORE = "private-store"

@@ -88,6 +88,21 @@ def unpack_query(content: RecordDict) -> tuple[str, str]:
     return _name("run-name", config["run-name"]), config["code"]
 
 
+def unpack_run(content: RecordDict) -> tuple[str, int]:
+    """Return (run name, server round) of any request, round 0 of a query; nothing else is read.
+
+    Raises
+    ------
+    WireError
+        If there is no run name, or the round is no integer.
+    """
+    config = content.config_records.get(CONFIG, ConfigRecord())
+    name, number = config.get("run-name"), config.get("server-round", 0)
+    if not isinstance(name, str) or type(number) is not int:
+        raise WireError("the request does not say of which run and round it is")
+    return name, number
+
+
 def unpack_configuration(content: RecordDict) -> str:
     """Return the run's resolved configuration, which is in every request; nothing else is read.
 

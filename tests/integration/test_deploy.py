@@ -17,11 +17,12 @@ import pytest
 from cryptography import x509
 from safetensors.numpy import load_file
 
-import fedrsclip_core
 from fedrsclip.cli import main
 from fedrsclip.deploy.keys import write_node_key
 from fedrsclip.run.staging import stage_app
+from fedrsclip.site.journal import journals
 from fedrsclip_core.config.compose import conf_dir
+from fedrsclip_core.wire.digests import PACKAGES, code_digest, files_digest
 from tests.integration.deployed import Deployment, answer, free_port, pids_of
 from tests.integration.loopback import Wiretap
 from tests.integration.namespaces import Cable, namespace
@@ -55,6 +56,14 @@ OVERRIDES = (
     f"run.name={RUN}",
 )
 PROGRAM = "flwr-clientapp"
+SECRET = "ZZ-a-sentence-of-the-site-ZZ"
+CANARY = """
+import os, pathlib, sys
+if "flwr-clientapp" in pathlib.Path("/proc/self/comm").read_text():
+    pathlib.Path(os.environ["FEDRSCLIP_HOME"], "canary").touch()
+    raise RuntimeError("{secret}" + os.environ["FEDRSCLIP_DATA_PATH"])
+"""
+"""What a submitted app would do at a site when it is imported there."""
 TLS_KINDS = {20: "change of ciphers", 21: "alert", 22: "handshake", 23: "application data"}
 REFUSED = (
     "/v1/control/list-runs",
@@ -82,6 +91,31 @@ class Rotation:
     serials: tuple[int, int]
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """What was seen when an app was submitted whose code is not the installed one.
+
+    Attributes
+    ----------
+    said : str
+        What `submit.sh` printed.
+    status : int
+        How it ended.
+    canaries : list[str]
+        Sites at which the app did what no app may do.
+    written : list[Path]
+        Its code at the sites' disks.
+    logs : dict[str, str]
+        What each site wrote for itself meanwhile.
+    """
+
+    said: str
+    status: int
+    canaries: list[str]
+    written: list[Path]
+    logs: dict[str, str]
+
+
 @dataclass
 class Outcome:
     """What was seen while the federation ran, and what it left."""
@@ -92,6 +126,8 @@ class Outcome:
     answers: dict[str, int | None] = field(default_factory=dict)
     stranger: str = ""
     submitted: tuple[int, str] = (-1, "")
+    refused: "Submitted | None" = None
+    allowed: "Submitted | None" = None
     commands: dict[int, str] = field(default_factory=dict)
     nodes: str = ""
     rotated: "Rotation | None" = None
@@ -123,14 +159,18 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         script.write_text(script.read_text().replace(there, tapped))
         for name in CLIENTS:
             deployment.start_client(name)
+        with client_processes(deployment) as outcome.commands:
+            outcome.submitted = deployment.call(deployment.admin / "submit.sh")
         changed = stage_app(root / "changed")
         shutil.copytree(conf_dir(), changed / "conf")  # `fedrsclip submit` composes there
-        with (changed / "fedrsclip_core" / "__init__.py").open("a") as submitted:
-            submitted.write("# Not in what is installed.\n")
-        with client_processes(deployment) as outcome.commands:
-            outcome.submitted = deployment.call(
-                deployment.admin / "submit.sh", environment={"PYTHONPATH": str(changed)}
-            )
+        with (changed / "fedrsclip_core" / "__init__.py").open("a") as code:
+            code.write(CANARY.replace("{secret}", SECRET))
+        deployment.fill_in(deployment.admin / "admin.env", {"RESTARTS": "0"})
+        outcome.refused = submit_changed(deployment, changed, "refused")
+        for name in CLIENTS:
+            policy = deployment.client(name) / "site.yaml"
+            policy.write_text(policy.read_text().replace("_code: false", "_code: true"))
+        outcome.allowed = submit_changed(deployment, changed, "allowed")
         flower = deployment.admin / "flower.sh"
         outcome.nodes = deployment.call(flower, "supernode", "list", "--format", "json")[1]
         outcome.stranger = meet_a_stranger(deployment)
@@ -142,6 +182,30 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         tap.close()
     outcome.left_behind = deployment.left_behind()
     yield outcome
+
+
+def app_files_in(folder: Path) -> dict[str, Path]:
+    paths = (path for package in PACKAGES for path in (folder / package).rglob("*.py"))
+    return {path.relative_to(folder).as_posix(): path for path in sorted(paths)}
+
+
+def submit_changed(deployment: Deployment, app: Path, run: str) -> Submitted:
+    """Submit an app that is not what the sites have installed."""
+    homes = {name: deployment.client(name) / "home" for name in CLIENTS}
+    logs = {name: home / "logs" / f"{name}.log" for name, home in homes.items()}
+    before = {name: log.stat().st_size for name, log in logs.items()}
+    status, said = deployment.call(
+        deployment.admin / "submit.sh",
+        f"run.name={run}",
+        environment={"PYTHONPATH": str(app)},
+    )
+    return Submitted(
+        said,
+        status,
+        [name for name, home in homes.items() if (home / "canary").exists()],
+        [path for name in CLIENTS for path in deployment.client(name).rglob("*.py")],
+        {name: log.read_text()[before[name] :] for name, log in logs.items()},
+    )
 
 
 @contextmanager
@@ -276,14 +340,53 @@ def test_a_run_completes_through_the_proxy(outcome: Outcome) -> None:
     assert (results["refused"], results["dropped"]["total"]) == ({}, 0)
 
 
-def test_each_message_has_a_forked_process_that_runs_the_submitted_code(outcome: Outcome) -> None:
-    # A site whose process had the installed code would have been refused.
-    installed = Path(fedrsclip_core.__file__).read_text()
-    assert "Not in what is installed" not in installed and outcome.submitted[0] == 0
+def test_each_message_has_a_forked_process(outcome: Outcome) -> None:
     messages = ("identity", "prepare", "train", "evaluate")
     assert len(outcome.commands) >= len(messages) * len(CLIENTS), outcome.commands
     others = {n: s for n, s in outcome.commands.items() if "multiprocessing.forkserver" not in s}
     assert others == {}
+
+
+def test_submitted_code_that_is_not_installed_is_refused_and_never_runs(outcome: Outcome) -> None:
+    seen = outcome.refused
+    assert seen is not None and seen.status == 1
+    assert seen.canaries == []
+    assert seen.said.count("query.identity failed there (configuration)") >= len(CLIENTS)
+    theirs = files_digest(app_files_in(outcome.deployment.root / "changed"))
+    for log in seen.logs.values():
+        assert "fedrsclip_core/__init__.py differs" in log
+        assert theirs in log and code_digest() in log
+    assert seen.written == []
+
+
+def test_a_site_that_allows_it_runs_submitted_code_and_keeps_its_sentences(
+    outcome: Outcome,
+) -> None:
+    seen = outcome.allowed
+    assert seen is not None and seen.status == 1
+    assert seen.canaries == list(CLIENTS) and len(seen.written) > 100
+    assert seen.said.count("query.identity failed there (internal)") >= len(CLIENTS)
+    assert all(SECRET in log for log in seen.logs.values())
+    server = [path for path in outcome.deployment.server.rglob("*") if path.is_file()]
+    assert any("superlink.db" in path.name for path in server)
+    for words in (SECRET, str(outcome.deployment.root / "images-")):
+        leaked = [path for path in server if words.encode() in path.read_bytes()]
+        # The submitted app itself holds the first.
+        assert not [path for path in leaked if b"Traceback" in path.read_bytes()], leaked
+        assert words not in seen.said
+
+
+def test_the_journal_of_a_site_has_every_message(outcome: Outcome) -> None:
+    for name in CLIENTS:
+        (journal,) = journals(outcome.deployment.client(name) / "home" / "logs")
+        lines = list(journal.entries())
+        done = [line for line in lines if line["run"] == RUN]
+        kinds = [line["kind"] for line in done]
+        assert kinds[:3] == ["query.identity", "query.prepare", "train"], kinds
+        assert {(line["outcome"], line["code"]) for line in done} == {("done", "installed")}
+        assert all(line["bytes_in"] > 0 and line["bytes_out"] > 0 for line in done)
+        outcomes = {line["run"]: line["outcome"] for line in lines if line["run"] != RUN}
+        assert outcomes == {"refused": "configuration", "allowed": "internal"}
 
 
 def test_only_the_fleet_is_published(outcome: Outcome) -> None:

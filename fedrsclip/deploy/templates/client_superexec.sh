@@ -3,6 +3,7 @@
 # It imports what they need once and forks. It speaks to this machine's own SuperNode, so --insecure
 # crosses no network.
 @header
+export FEDRSCLIP_POLICY="$here/site.yaml"
 @checks
 # Seconds between two looks for a message; they cross no network.
 export FLWR_SUPEREXEC_TASK_POLL_INTERVAL=0.25

@@ -1,6 +1,7 @@
 """What a site assumes of Flower's inside, each against Flower's own code."""
 
 import importlib.util
+import inspect
 import logging
 import os
 import socket
@@ -25,13 +26,17 @@ from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatResponse
 from flwr.proto.runtime_pb2 import PushTaskOutputRequest, PushTaskOutputResponse
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.primitives.asymmetric import generate_key_pairs
+from flwr.supernode.runtime import run_clientapp
 
 from fedrsclip.site import flower_internals
+from fedrsclip.site.answer import Site
 from fedrsclip.site.flower_internals import (
+    _STEPS,
     MODULES,
     Connection,
     ExecutionSpec,
     TaskType,
+    become_client_app,
     report_end,
 )
 
@@ -40,13 +45,14 @@ pytestmark = [pytest.mark.unit, pytest.mark.flower]
 TOKEN = "the-token-of-this-task"
 SPEC = """
 import os, sys
+class Nobody: pass
 from fedrsclip.site.flower_internals import ExecutionSpec, LaunchResult, TaskType
 from fedrsclip.site.flower_internals import become_client_app
 become_client_app(ExecutionSpec(
     task_type=TaskType.CLIENT_APP, runtime_api_address=sys.argv[1], token=sys.argv[2],
     insecure=True, root_certificates_path=None, runtime_dependency_install=False,
     parent_pid=os.getppid(), suppress_output=False, task_id=1,
-))
+), Nobody())
 """
 SUPEREXEC = """
 from fedrsclip.site.flower_internals import SubprocessExecutor, become_superexec
@@ -290,3 +296,27 @@ def test_a_client_app_asks_its_own_node_for_its_task_by_its_token(
     done = python(SPEC, address, TOKEN)
     assert done.returncode == 1, done.stderr
     assert any(TOKEN in headers for headers in calls), calls
+
+
+def test_a_client_apps_process_takes_the_steps_that_are_replaced() -> None:
+    """Each once, by its name in this module: nothing else there installs or loads an app."""
+    code = run_clientapp.run_clientapp.__code__
+    assert set(_STEPS) <= set(code.co_names)
+    source = inspect.getsource(run_clientapp.run_clientapp)
+    calls = {name: source.count(f"{name}(") for name in _STEPS}
+    assert calls == dict.fromkeys(_STEPS, 1)
+    touches = ("importlib", "load_app(", "sys.path", "__import__", "exec(", "subprocess")
+    assert not [word for word in touches if word in inspect.getsource(run_clientapp)]
+
+
+def test_a_flower_with_other_steps_runs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_clientapp, "run_clientapp", lambda **_: None)
+    with pytest.raises(RuntimeError, match="other steps"):
+        become_client_app(spec("127.0.0.1:1"), Site())
+
+
+def test_an_error_reply_is_flowers_own() -> None:
+    """As that which its function makes of an exception, but for the text."""
+    source = inspect.getsource(run_clientapp.run_clientapp)
+    assert "ErrorCode.CLIENT_APP_RAISED_EXCEPTION" in source
+    assert 'reason = str(type(ex)) + ":<\'" + str(ex) + "\'>"' in source

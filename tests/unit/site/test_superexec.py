@@ -1,6 +1,7 @@
 """Flower's SuperExec with processes that start warm; whole runs are in tests/integration."""
 
 import importlib.util
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,6 @@ import time
 from multiprocessing import active_children
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
-from types import ModuleType
 from typing import NoReturn
 
 import pytest
@@ -20,7 +20,7 @@ from fedrsclip.site.flower_internals import (
     LaunchResult,
     TaskType,
 )
-from fedrsclip.site.superexec import LIBRARIES, WarmExecutor, forget_project
+from fedrsclip.site.superexec import LIBRARIES, WarmExecutor
 
 pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
@@ -39,50 +39,38 @@ def spec(task_type: TaskType) -> ExecutionSpec:
     )
 
 
-class Cold:
-    """Programs in the place of Flower's, which write down that they were started."""
-
-    def __init__(self, folder: Path) -> None:
-        self._started = folder / "started"
-        self._started.touch()
-        for task_type in (TaskType.CLIENT_APP, TaskType.SERVER_APP):
-            program = folder / str(task_type)
-            program.write_text(f'#!/bin/sh\necho "$(basename "$0")" >>"{self._started}"\n')
-            program.chmod(0o755)
-
-    def started(self, wanted: int = 0) -> list[str]:
-        """Return the names of what was started, when there are so many."""
-        deadline = time.monotonic() + 30
-        while len(names := self._started.read_text().split()) < wanted:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        return names
-
-
-@pytest.fixture
-def cold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cold:
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    return Cold(tmp_path)
-
-
 @pytest.mark.parametrize("name", LIBRARIES)
-def test_what_is_imported_before_a_message_is_there_and_not_of_this_project(name: str) -> None:
+def test_what_is_imported_before_a_message_is_there(name: str) -> None:
     assert importlib.util.find_spec(name) is not None
-    assert name.partition(".")[0] not in ("client_app", "fedrsclip_core", "server_app")
 
 
-def test_the_projects_modules_are_forgotten_and_no_others() -> None:
-    names = [
-        "client_app",
-        "client_app.app",
-        "fedrsclip_core.runs.paths",
-        "server_app",
-        "client_apps",
-        "os",
-    ]
-    modules = {name: ModuleType(name) for name in names}
-    forget_project(modules)
-    assert list(modules) == ["client_apps", "os"]
+PRELOADED = """
+import json, os, sys, threading, torch
+before = len(os.listdir("/proc/self/task"))
+import fedrsclip.site.preload as preload
+from fedrsclip.site.submitted import installed_app
+from fedrsclip_core.wire import digests
+print(json.dumps({
+    "missing": [name for name in preload.modules() if name not in sys.modules],
+    "loaded": list(sys.modules),
+    "gpu": torch.cuda.is_initialized(),
+    "threads": len(os.listdir("/proc/self/task")) - before,
+    "kept": [f.cache_info().currsize for f in (installed_app, digests.code_digest)],
+}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="counts threads in /proc")
+def test_before_a_message_the_whole_client_is_there_and_nothing_has_been_touched() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PRELOADED], capture_output=True, text=True, timeout=120, check=True
+    )
+    found = json.loads(done.stdout)
+    assert found["missing"] == [] and found["kept"] == [1, 1]
+    assert {"client_app.app", "fedrsclip_core.learning.training"} <= set(found["loaded"])
+    # What takes seconds to import waits until a message needs it; so does what reads an image.
+    assert not {"transformers", "datasets", "PIL", "hydra"} & set(found["loaded"])
+    assert (found["gpu"], found["threads"]) == (False, 0)
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks the process up in /proc")
@@ -106,28 +94,68 @@ def children(pid: int) -> dict[int, str]:
     return {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in found}
 
 
-def test_a_client_app_is_forked_and_ends_with_its_executor(cold: Cold) -> None:
+def test_a_client_app_is_forked_and_ends_with_its_executor() -> None:
     executor = WarmExecutor()
     assert executor.launch(spec(TaskType.CLIENT_APP)) == LaunchResult.accepted()
     (process,) = active_children()
     executor.close()
     process.join(timeout=60)
     executor.reconcile()
-    assert process.exitcode is not None and not active_children() and cold.started() == []
+    assert process.exitcode is not None and not active_children()
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks the process up in /proc")
-def test_a_fork_server_that_was_killed_is_replaced(cold: Cold) -> None:
+def test_a_fork_server_that_was_killed_is_replaced() -> None:
     executor = WarmExecutor()
     (server,) = (pid for pid, line in children(os.getpid()).items() if "forkserver" in line)
     os.kill(server, signal.SIGKILL)
     while Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
         time.sleep(0.01)
     assert executor.launch(spec(TaskType.CLIENT_APP)) == LaunchResult.accepted()
-    assert len(active_children()) == 1 and cold.started() == []
+    assert len(active_children()) == 1
     executor.close()
     for process in active_children():
         process.join(timeout=60)
+
+
+@pytest.fixture
+def no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower's programs would run what was submitted."""
+
+    def started(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr(subprocess, "Popen", started)
+
+
+@pytest.mark.usefixtures("no_program")
+@pytest.mark.parametrize("kind", [kind for kind in TaskType if kind != TaskType.CLIENT_APP])
+def test_a_site_is_given_nothing_but_client_apps(kind: TaskType) -> None:
+    """A submitter who calls the run an AgentApp's makes Flower start a program that runs it."""
+    executor = WarmExecutor()
+    result = executor.launch(spec(kind))
+    assert result == LaunchResult.failed(result.message) and kind in (result.message or "")
+    assert not active_children()
+    capacity = executor.get_eligible_capacity(set(TaskType), insecure=True)
+    assert capacity == ({TaskType.CLIENT_APP}, set())
+
+
+class Refusing(ForkServerContext):
+    """Its fork server is killed again and again; counts the tries."""
+
+    tries = 0
+
+    def Process(self, *_: object, **__: object) -> NoReturn:  # type: ignore[override]  # noqa: N802
+        self.tries += 1
+        raise ConnectionRefusedError
+
+
+@pytest.mark.usefixtures("no_program")
+def test_without_a_fork_server_nothing_starts() -> None:
+    context = Refusing()
+    result = WarmExecutor(context).launch(spec(TaskType.CLIENT_APP))
+    assert result == LaunchResult.failed("the fork server was killed again and again")
+    assert context.tries > 1
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks the process up in /proc")
