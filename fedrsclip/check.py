@@ -4,10 +4,13 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
 from importlib import metadata
 
 from packaging.requirements import Requirement
 
+from client_app.policy import POLICY_VARIABLE, read_policy, require_allowed
 from fedrsclip.deploy.clock import SERVER_VARIABLE, inspect_clock
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import shared_shapes
@@ -40,10 +43,14 @@ def _inspections(overrides: Sequence[str]) -> Iterator[tuple[str, Callable[[], s
     site = SERVER_VARIABLE in os.environ
     if site:
         yield "clock", inspect_clock
+    if os.environ.get(POLICY_VARIABLE):
+        yield "policy", _policy
     composed: list[Config] = []
     yield "configuration", lambda: _configuration(overrides, composed)
     if composed:
         config = composed[0]
+        if os.environ.get(POLICY_VARIABLE):
+            yield "run", lambda: _allowed(config)
         if not site:
             yield "resources", lambda: _resources(config)
         yield "model", lambda: _model(config)
@@ -130,6 +137,22 @@ def _configuration(overrides: Sequence[str], composed: list[Config]) -> str:
     config = compose_here(overrides)
     composed.append(config)
     return f"{config.method}, {config.model.name}, {config.partition.name}"
+
+
+def _policy() -> str:
+    allowed = read_policy().allow_submitted_code
+    code = "SUBMITTED CODE MAY RUN HERE" if allowed else "only installed code runs here"
+    return f"{code}, as {os.environ[POLICY_VARIABLE]} says"
+
+
+def _allowed(config: Config) -> str:
+    """Say whether the run that is described here may run, as far as can be told before."""
+    name = config.run.name or ""
+    policy = read_policy()
+    # Who submits it may still give it a name.
+    known = policy if name else replace(policy, runs=("*",))
+    require_allowed(known, config, name, 0, datetime.now())
+    return f"the policy lets {name or 'a run of ' + config.federation.name} run"
 
 
 def _resources(config: Config) -> str:

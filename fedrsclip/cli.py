@@ -192,7 +192,9 @@ _HELP = {
     "`deploy certs out=DIR [days=N] [rotate=NAME]` makes keys and certificates; `deploy register "
     "keys=DIR` with submit's options for the SuperLink registers the clients' keys",
     "site": "what a site's start script does: `site start NAME=PROGRAM ...` waits for the server "
-    "(FEDRSCLIP_SERVER and FEDRSCLIP_CA in the environment) and keeps the programs running",
+    "(FEDRSCLIP_SERVER and FEDRSCLIP_CA in the environment) and keeps the programs running; "
+    "`site log` shows what the site answered, a line of JSON per message if not on a terminal, and "
+    "fails if that was changed",
 }
 
 if __name__ == "__main__":

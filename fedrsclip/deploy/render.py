@@ -156,7 +156,7 @@ def _client_scripts(
         "overrides": _overrides(description),
     }
     yield _script(f"clients/{client}/start", "client_start", "site.env", **values)
-    for script in ("supernode", "superexec", "check"):
+    for script in ("supernode", "superexec", "check", "log"):
         template = "client_superexec.sh" if script == "superexec" else f"{script}.sh"
         yield _script(f"clients/{client}/{script}.sh", template, "site.env", **values)
 

@@ -1,4 +1,4 @@
-"""`fedrsclip site start`: what runs at a site, in one command."""
+"""`fedrsclip site`: `start` runs what runs at a site, `log` shows what it answered."""
 
 import os
 import time
@@ -13,6 +13,7 @@ from fedrsclip_core.runs import paths
 _FOLDERS = ("FEDRSCLIP_DATA_PATH", "FEDRSCLIP_MODEL_PATH")
 _BETWEEN_TRIES, _TRIES_PER_LINE = 3.0, 20
 _USAGE = "site start NAME=PROGRAM [NAME=PROGRAM ...]"
+_LOG_USAGE = "site log"
 
 
 def site(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
@@ -23,8 +24,12 @@ def site(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> in
     FedRSCLIPError
         With the sentence to show.
     """
+    if list(arguments) == ["log"]:
+        from fedrsclip.site.log import to_terminal
+
+        return to_terminal(echo)
     if list(arguments[:1]) != ["start"]:
-        raise ConfigError(f"give what to do, as in {_USAGE}")
+        raise ConfigError(f"give what to do, as in {_USAGE}, or {_LOG_USAGE}")
     programs = [_program(argument) for argument in arguments[1:]]
     if not programs:
         raise ConfigError(f"give what to keep running, as in {_USAGE}")

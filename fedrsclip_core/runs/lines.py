@@ -45,7 +45,7 @@ def final_table(results: Results) -> str:
     )
     rows = [_row(title, record, zero_shot) for title, record in moments if record]
     if rows:
-        lines += ["", *_table([_HEADER, *rows])]
+        lines += ["", *table([_HEADER, *rows])]
     lines += ["", *_costs(results)]
     dropped = results["dropped"]["total"]
     if dropped:
@@ -102,7 +102,8 @@ def _row(title: str, record: RoundRecord, zero_shot: float | None) -> tuple[str,
     )
 
 
-def _table(rows: Sequence[Sequence[str]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows as lines of columns: the first at the left, the others at the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

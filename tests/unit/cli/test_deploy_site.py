@@ -1,11 +1,15 @@
 """What a site's scripts say before anything is sent."""
 
+import re
 import subprocess
 import sys
+from dataclasses import fields
+from datetime import time
 from pathlib import Path
 
 import pytest
 
+from client_app.policy import Hours, Policy, parse_policy
 from fedrsclip.cli import main
 from tests.unit.cli.dated import HOUR, server
 
@@ -79,4 +83,56 @@ def test_a_site_checks_itself(ahead: float, tmp_path: Path, programs: Path) -> N
     found = {line.split()[1].rstrip(":"): line.split()[0] for line in done.stdout.splitlines()}
     assert done.returncode == (1 if ahead else 0), done.stdout
     assert found["clock"] == ("problem" if ahead else "ok")
+    assert found["policy"] == found["run"] == "ok"
+    assert "only installed code runs here" in done.stdout
     assert found["home"] == found["model"] == found["data"] == found["prompts"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ("allow_submitted_code: 'no'", "allow_submitted_code must be true or false"),
+        ("methods: [promptfl]", "methods are promptfl, not 'fedrsclip_plus'"),
+        (None, "site.yaml cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_site_that_would_refuse_the_run_is_told(
+    policy: str | None, says: str, tmp_path: Path, programs: Path
+) -> None:
+    with server() as address:
+        port = f"federation.port={address.rpartition(':')[2]}"
+        place = deploy(tmp_path / "out", "federation.insecure=true", "partition=site", port)
+        if policy is None:
+            (place / "site.yaml").unlink()
+        else:
+            (place / "site.yaml").write_text(policy)
+        done = run(place / "check.sh", programs)
+    assert done.returncode == 1
+    assert says in done.stdout
+
+
+def test_the_policy_is_the_sites_and_kept(tmp_path: Path) -> None:
+    place = deploy(tmp_path / "out")
+    rendered = parse_policy((place / "site.yaml").read_text())
+    assert rendered == Policy(federations=("sites",))
+    scripts = {path.name: path.read_text() for path in place.iterdir() if path.suffix == ".sh"}
+    named = {name for name, text in scripts.items() if 'POLICY="$here/site.yaml"' in text}
+    assert named == {"superexec.sh", "check.sh"}
+    (place / "site.yaml").write_text("runs: [ours]\n")
+    deploy(tmp_path / "out")
+    assert (place / "site.yaml").read_text() == "runs: [ours]\n"
+
+
+def test_every_line_of_the_rendered_policy_is_one_that_can_be_said(tmp_path: Path) -> None:
+    text = (deploy(tmp_path / "out") / "site.yaml").read_text()
+    # An example that is commented out begins right after its sign.
+    said = re.sub(r"^#(?! )", "", text, flags=re.MULTILINE)
+    assert parse_policy(said).hours == (Hours(time(20), time(6)),)
+    assert {item.name for item in fields(Policy)} == set(
+        re.findall(r"^#?([a-z_]+):", text, re.MULTILINE)
+    )
+
+
+def test_a_site_shows_what_it_answered(tmp_path: Path, programs: Path) -> None:
+    place = deploy(tmp_path / "out")
+    assert "has no journal" in run(place / "log.sh", programs).stderr

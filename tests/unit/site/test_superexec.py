@@ -190,21 +190,3 @@ def end_well(_: ExecutionSpec) -> None:
 
 def wait_to_be_killed(_: ExecutionSpec) -> None:
     time.sleep(600)
-
-
-def test_other_tasks_are_flowers(cold: Cold) -> None:
-    assert WarmExecutor().launch(spec(TaskType.SERVER_APP)) == LaunchResult.accepted()
-    assert cold.started(1) == [TaskType.SERVER_APP] and not active_children()
-
-
-class Refusing(ForkServerContext):
-    """Its fork server has just been killed."""
-
-    def Process(self, *_: object, **__: object) -> NoReturn:  # type: ignore[override]  # noqa: N802
-        raise ConnectionRefusedError
-
-
-def test_without_a_fork_server_the_client_app_starts_cold(cold: Cold) -> None:
-    executor = WarmExecutor(Refusing())
-    assert executor.launch(spec(TaskType.CLIENT_APP)) == LaunchResult.accepted()
-    assert cold.started(1) == [TaskType.CLIENT_APP]
