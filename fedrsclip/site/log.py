@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fedrsclip.site.journal import Journal, journals
-from fedrsclip.watch.render import printable
 from fedrsclip_core.errors import RunError
+from fedrsclip_core.printable import printable
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.lines import table
 from fedrsclip_core.runs.units import size

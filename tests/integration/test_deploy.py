@@ -61,9 +61,9 @@ CANARY = """
 import os, pathlib, sys
 if "flwr-clientapp" in pathlib.Path("/proc/self/comm").read_text():
     pathlib.Path(os.environ["FEDRSCLIP_HOME"], "canary").touch()
-    raise RuntimeError("{secret}" + os.environ["FEDRSCLIP_DATA_PATH"])
+    raise RuntimeError("{backwards}"[::-1] + os.environ["FEDRSCLIP_DATA_PATH"])
 """
-"""What a submitted app would do at a site when it is imported there."""
+"""What a submitted app would do at a site when it is imported there. It holds no secret itself."""
 TLS_KINDS = {20: "change of ciphers", 21: "alert", 22: "handshake", 23: "application data"}
 REFUSED = (
     "/v1/control/list-runs",
@@ -164,7 +164,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
         changed = stage_app(root / "changed")
         shutil.copytree(conf_dir(), changed / "conf")  # `fedrsclip submit` composes there
         with (changed / "fedrsclip_core" / "__init__.py").open("a") as code:
-            code.write(CANARY.replace("{secret}", SECRET))
+            code.write(CANARY.replace("{backwards}", SECRET[::-1]))
         deployment.fill_in(deployment.admin / "admin.env", {"RESTARTS": "0"})
         outcome.refused = submit_changed(deployment, changed, "refused")
         for name in CLIENTS:
@@ -368,12 +368,10 @@ def test_a_site_that_allows_it_runs_submitted_code_and_keeps_its_sentences(
     assert seen.said.count("query.identity failed there (internal)") >= len(CLIENTS)
     assert all(SECRET in log for log in seen.logs.values())
     server = [path for path in outcome.deployment.server.rglob("*") if path.is_file()]
-    assert any("superlink.db" in path.name for path in server)
+    assert any(path.name == "superlink.db" for path in server)
     for words in (SECRET, str(outcome.deployment.root / "images-")):
-        leaked = [path for path in server if words.encode() in path.read_bytes()]
-        # The submitted app itself holds the first.
-        assert not [path for path in leaked if b"Traceback" in path.read_bytes()], leaked
         assert words not in seen.said
+        assert [path for path in server if words.encode() in path.read_bytes()] == []
 
 
 def test_the_journal_of_a_site_has_every_message(outcome: Outcome) -> None:
@@ -382,7 +380,8 @@ def test_the_journal_of_a_site_has_every_message(outcome: Outcome) -> None:
         lines = list(journal.entries())
         done = [line for line in lines if line["run"] == RUN]
         kinds = [line["kind"] for line in done]
-        assert kinds[:3] == ["query.identity", "query.prepare", "train"], kinds
+        rest = ["evaluate", "train", "evaluate"]
+        assert kinds == ["query.identity", "query.prepare", *rest]
         assert {(line["outcome"], line["code"]) for line in done} == {("done", "installed")}
         assert all(line["bytes_in"] > 0 and line["bytes_out"] > 0 for line in done)
         outcomes = {line["run"]: line["outcome"] for line in lines if line["run"] != RUN}

@@ -224,6 +224,13 @@ def other_configuration(client: Client, _: pytest.MonkeyPatch) -> Callable[[], M
     return lambda: client.query("identity", configuration=f'{{"{MARK}": 1}}')
 
 
+def unwanted_run(client: Client, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Message]:
+    policy = paths.home() / "site.yaml"
+    policy.write_text(f"runs: [{MARK}]\n")
+    monkeypatch.setenv("FEDRSCLIP_POLICY", str(policy))
+    return lambda: client.query("identity")
+
+
 def bad_node(client: Client, _: pytest.MonkeyPatch) -> Callable[[], Message]:
     return lambda: replace(client, node={"client-name": f"../{MARK}"}).query("identity")
 
@@ -305,6 +312,7 @@ FAILURES: list[
 ] = [
     (other_configuration, FailureCode.CONFIGURATION),
     (bad_node, FailureCode.CONFIGURATION),
+    (unwanted_run, FailureCode.POLICY),
     (no_images, FailureCode.DATA),
     (unreadable_images, FailureCode.DATA),
     (no_model, FailureCode.MODEL),
