@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from flwr.app import Message, RecordDict
@@ -10,7 +11,9 @@ from flwr.app.message import remove_content_from_message
 from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.node_pb2 import Node
+from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.retry import make_simple_http_retry_invoker
 
 import fedrsclip.deploy.templates as templates
 from fedrsclip.deploy.proxy import largest_object
@@ -35,6 +38,7 @@ from fedrsclip_core.wire.records import pack_identity, pack_round_reply
 pytestmark = [pytest.mark.unit, pytest.mark.flower]
 
 CLASSES, WIDEST = 1000, 1280
+TEMPLATE = (Path(templates.__file__).parent / "nginx.conf").read_text()
 NODE = 2**63 + 12345
 """Node ids take 10 bytes, as most of Flower's do."""
 
@@ -104,8 +108,7 @@ def test_an_honest_reply_passes(what: str) -> None:
         identity() if what == "identity" else train_reply(REPLIES[what])
     )
     print(f"{what}: {announced} B announce {objects} objects, the largest has {largest} B")
-    text = (Path(templates.__file__).parent / "nginx.conf").read_text()
-    bound = re.search(r"client_max_body_size (\d+)k;", text)
+    bound = re.search(r"client_max_body_size (\d+)k;", TEMPLATE)
     assert bound is not None
     assert announced < int(bound[1]) * 1024 * 0.7
     # Around an object there are ids of the run, the node, the session and the object.
@@ -118,3 +121,22 @@ def test_a_request_announces_few_objects() -> None:
     more = sizes(train_reply(REPLIES["prompt and factors"]))
     each = (more[0] - small[0]) / (more[1] - small[1])
     assert 2048 / each < 31
+
+
+def test_a_site_is_told_by_the_header_with_its_key() -> None:
+    variable = FLEET_HTTP_PUBLIC_KEY_HEADER.replace("-", "_")
+    assert f"limit_req_zone $http_{variable} zone=site:" in TEMPLATE
+
+
+def test_flower_asks_again_when_it_is_told_to_wait() -> None:
+    answers = iter([503, 503, 200])
+
+    def ask() -> int:
+        status = next(answers)
+        request = httpx.Request("POST", "https://proxy/v1/fleet/push-object")
+        httpx.Response(status, request=request).raise_for_status()
+        return status
+
+    invoker = make_simple_http_retry_invoker()
+    invoker.wait_function = lambda seconds: None
+    assert invoker.invoke(ask) == 200
