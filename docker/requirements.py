@@ -14,6 +14,7 @@ _PLAIN = {
     "numpy",
     "cryptography",
     "packaging",
+    "pyyaml",
     "safetensors",
     "tomli-w",
 }
