@@ -1,6 +1,6 @@
 #!/bin/sh
 # Flower's SuperLink of the federation @name. It listens on this machine alone: whoever reaches its
-# port may submit code that runs at every site.
+# port may submit code that runs on this host.
 @header
 mkdir -p "$here/state"
 cd "$here/state"
