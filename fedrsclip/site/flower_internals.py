@@ -6,6 +6,7 @@ in ``docs/upstream.md``.
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ from flwr.supernode.nodestate.in_memory_nodestate import (
     InMemoryNodeState,
 )
 
+from fedrsclip.site.submitted import project_is_small
 from server_app.flower_internals import sent_objects
 
 __all__ = [
@@ -303,6 +305,7 @@ def become_supernode(
         return made
 
     program.NodeStateFactory = own_factory
+    loop.get_fused_config_from_fab = bounded_config(loop.get_fused_config_from_fab)
     loop.http_request_response = own_connection
     transport.FleetHttpClient = Client
     bounds = pull_objects.__kwdefaults__ or {}
@@ -311,6 +314,24 @@ def become_supernode(
     flower_supernode()
     # Its loop has ended, but the server of its Runtime API would keep the process alive for ever.
     flwr_exit(ExitCode.SUPERNODE_CONNECTION_ERROR, "The connection to the SuperLink has ended.")
+
+
+def bounded_config(fused: Callable[[bytes, Any], Any]) -> Callable[[bytes, Any], Any]:
+    """Return Flower's function for a run's settings, but one that no archive can do harm to.
+
+    It unpacks the submitted ``pyproject.toml`` whatever its size, and an archive or a text that it
+    cannot read would end the SuperNode. What the run itself sets is then all that there is.
+    """
+
+    def config(archive: bytes, run: Any) -> Any:
+        try:
+            if project_is_small(archive):
+                return fused(archive, run)
+        except Exception as error:  # whatever the bytes provoke
+            print(f"the submitted app cannot be read ({type(error).__name__})", file=sys.stderr)
+        return dict(run.override_config)
+
+    return config
 
 
 def _without_empty_lines() -> None:

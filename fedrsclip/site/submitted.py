@@ -18,6 +18,7 @@ from fedrsclip_core.wire.digests import PACKAGES, app_files, contents_digest
 LARGEST = 10 * 2**20
 """Bytes of an archive, and of the code in it: Flower's command makes none that is larger."""
 
+_LARGEST_PROJECT = 2**18
 _DATA = re.compile(r"pyproject\.toml|\.info/CONTENT|conf/[\w/-]+\.yaml")
 """What belongs to the app and is no code: never read here."""
 _READ = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -65,6 +66,21 @@ def require_installed(archive: bytes, installed: Mapping[str, bytes]) -> None:
     difference = _difference([entry.filename for entry in entries], found, installed)
     if difference:
         raise _refusal(difference, found, installed)
+
+
+def project_is_small(archive: bytes) -> bool:
+    """Whether the archive's ``pyproject.toml``, which Flower's SuperNode reads, is what it can be.
+
+    Raises
+    ------
+    Exception
+        Of many kinds, if the archive cannot be read.
+    """
+    if len(archive) > LARGEST:
+        return False
+    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
+        project = opened.getinfo("pyproject.toml")
+    return project.file_size <= _LARGEST_PROJECT and project.compress_type in _READ
 
 
 def _code(opened: zipfile.ZipFile, entries: list[zipfile.ZipInfo]) -> dict[str, bytes] | None:

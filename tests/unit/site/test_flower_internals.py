@@ -2,12 +2,14 @@
 
 import importlib.util
 import inspect
+import io
 import logging
 import os
 import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -26,6 +28,7 @@ from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatResponse
 from flwr.proto.runtime_pb2 import PushTaskOutputRequest, PushTaskOutputResponse
 from flwr.supercore.inflatable.inflatable_utils import pull_objects
 from flwr.supercore.primitives.asymmetric import generate_key_pairs
+from flwr.supercore.run import Run
 from flwr.supernode.runtime import run_clientapp
 
 from fedrsclip.site import flower_internals
@@ -37,6 +40,7 @@ from fedrsclip.site.flower_internals import (
     ExecutionSpec,
     TaskType,
     become_client_app,
+    bounded_config,
     report_end,
 )
 
@@ -320,3 +324,52 @@ def test_an_error_reply_is_flowers_own() -> None:
     source = inspect.getsource(run_clientapp.run_clientapp)
     assert "ErrorCode.CLIENT_APP_RAISED_EXCEPTION" in source
     assert 'reason = str(type(ex)) + ":<\'" + str(ex) + "\'>"' in source
+
+
+def test_a_supernode_reads_the_submitted_settings_where_it_is_bounded() -> None:
+    loop = importlib.import_module("flwr.supernode.start_client_internal")
+    names = loop._pull_and_store_message.__code__.co_names
+    assert "get_fused_config_from_fab" in names
+    touches = ("zipfile", "tomli", "load_app", "install_from_fab", "importlib")
+    assert not [word for word in touches if word in inspect.getsource(loop)]
+
+
+PROJECT = """
+[project]
+name = "fedrsclip"
+version = "0.1.0"
+[tool.flwr.app]
+publisher = "fedrsclip"
+[tool.flwr.app.components]
+serverapp = "a:b"
+clientapp = "a:b"
+[tool.flwr.app.config]
+speed = 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "speed"),
+    [
+        ({"pyproject.toml": PROJECT}, 1),
+        ({"pyproject.toml": PROJECT + "#" * 2**24}, None),
+        ({"pyproject.toml": "[[no toml"}, None),
+        ({"pyproject.toml": "[project]"}, None),
+        ({"other.toml": PROJECT}, None),
+        ({}, None),
+    ],
+)
+def test_no_archive_ends_a_supernode(files: dict[str, str], speed: int | None) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as opened:
+        for name, text in files.items():
+            opened.writestr(name, text)
+    loop = importlib.import_module("flwr.supernode.start_client_internal")
+    config = bounded_config(loop.get_fused_config_from_fab)
+    run = Run.create_empty(7)
+    # Flower leaves out what the app itself does not have.
+    run.override_config = {"speed": 2} if speed else {"length": 3}
+    assert config(packed.getvalue(), run) == run.override_config
+    run.override_config = {}
+    assert config(packed.getvalue(), run) == ({} if speed is None else {"speed": speed})
+    assert config(b"no archive", run) == {}
