@@ -89,13 +89,13 @@ class Site:
     def lines(self) -> list[dict[str, Any]]:
         return [line for one in journals(self.home / "logs") for line in one.entries()]
 
-    def sent(self, files: Mapping[str, bytes]) -> dict[str, Any]:
+    def sent(self, files: Mapping[str, bytes] | bytes) -> dict[str, Any]:
         """Give the site a task with what was submitted; return what it sends."""
         if self.policy is not None:
             (self.root / "site.yaml").write_text(self.policy)
         to = self.root / "sent.json"
         to.unlink(missing_ok=True)
-        self.submitted = archive(files)
+        self.submitted = files if isinstance(files, bytes) else archive(files)
         task = {"archive": self.submitted, "code": code_digest(), "configuration": _configuration()}
         answered(task | self.asked, to)
         return dict(json.loads(to.read_text()))
@@ -177,6 +177,18 @@ def test_the_installed_app_answers_whatever_the_project_file_says(site: Site) ->
 
 def test_a_project_file_that_cannot_be_read_is_not_read(site: Site) -> None:
     assert site.sent({**installed_app(), "pyproject.toml": b"\xff[["})["text"] is None, site.log
+
+
+def test_what_lies_where_flower_would_install_the_app_is_not_looked_at(site: Site) -> None:
+    """Whoever wins a race for that folder has won nothing."""
+    site.sent(honest())
+    name = f"fedrsclip.fedrsclip.0.1.0.{hashlib.sha256(site.submitted).hexdigest()[:8]}"
+    planted = site.root / "flwr" / "apps" / name
+    for path, content in {**honest(), "client_app/__init__.py": CANARY.encode()}.items():
+        (planted / path).parent.mkdir(parents=True, exist_ok=True)
+        (planted / path).write_bytes(content)
+    assert site.sent(site.submitted)["text"] is None, site.log
+    assert not (site.home / "canary").exists()
 
 
 def test_words_of_the_server_do_not_come_back(site: Site) -> None:
