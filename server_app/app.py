@@ -224,7 +224,6 @@ def _federate(
         exchange,
         standard,
         federation.num_clients,
-        federation.prepare_timeout,
         echo,
         seen=set(call.answers) - absent,
         pending=call.pending,

@@ -9,6 +9,8 @@ from server_app.exchange import LAST_PAUSE, Exchange, Pending, Reply, new_messag
 from server_app.roster import IDENTITY_SECONDS, NOT_THERE, identity_request, understood
 
 _TELL_EVERY = 15.0
+_PREPARE_SECONDS = 600.0
+"""After which a client that has not prepared is asked again: what it has encoded, it keeps."""
 _CHANGED = "its {part} differs from that at the run's start"
 _OTHER = "its {part} differs from the other clients'"
 
@@ -29,8 +31,6 @@ class Newcomers:
         What newcomers are compared with.
     num_clients : int
         How many clients may take part.
-    prepare_timeout : float
-        Seconds in which one that joins must have encoded its images.
     echo : Callable[[str], None]
         Is told who came, once per node.
     seen : set[int]
@@ -42,7 +42,6 @@ class Newcomers:
     exchange: Exchange
     standard: Standard
     num_clients: int
-    prepare_timeout: float
     echo: Callable[[str], None]
     seen: set[int]
     pending: dict[int, Pending] = field(default_factory=dict)
@@ -144,7 +143,7 @@ class Newcomers:
             return
         self.echo(f"client {newcomer.name} has come: it joins once its images are prepared")
         messages = new_messages(identity_request(self.standard), [newcomer.node_id], QUERY_PREPARE)
-        self._preparing |= self.exchange.send(messages, self.prepare_timeout)
+        self._preparing |= self.exchange.send(messages, _PREPARE_SECONDS)
 
     def _ready(self, node_id: int, reply: Reply, clients: Sequence[Client]) -> list[Client]:
         """Return a client that has prepared and may join, if it does."""

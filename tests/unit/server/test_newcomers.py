@@ -27,7 +27,7 @@ class Federation:
         who = [identity(partition, fakes.config) for partition in range(2)]
         own = who[0].digests
         standard = Standard("r", own["code"], own["config"], "{}", fakes.config.prompt.n_ctx, False)
-        self.newcomers = Newcomers(exchange, standard, num_clients, 600.0, self.said.append, set())
+        self.newcomers = Newcomers(exchange, standard, num_clients, self.said.append, set())
         self.clients = tuple(Client(1000 + p, who[p]) for p in range(2))
 
     @property
