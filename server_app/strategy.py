@@ -31,6 +31,9 @@ from server_app.phase import (
 from server_app.replies import check_reply
 from server_app.sampling import sample
 
+_AFTER_A_FAILURE = 10.0
+"""Seconds: sites that come and go must not use up ``federation.max_failed_rounds`` at once."""
+
 
 class SharedPromptStrategy:
     """Federated rounds on what is shared, with one of Flower's aggregators inside.
@@ -162,6 +165,8 @@ class SharedPromptStrategy:
                 f"{self._failed_rounds} rounds in a row failed, the last one, round "
                 f"{server_round}: {self._open['failure']}"
             )
+        if self._failed_rounds and not self._standard.simulation:
+            self._exchange.pause(_AFTER_A_FAILURE)
         return shared
 
     def _report(self, server_round: int, shared: SharedTensors) -> None:

@@ -11,7 +11,14 @@ from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs.run_folder import RunFolder
-from fedrsclip_core.wire.messages import EVALUATE, QUERY_IDENTITY, QUERY_PREPARE, TRAIN
+from fedrsclip_core.wire.messages import (
+    EVALUATE,
+    QUERY_IDENTITY,
+    QUERY_PREPARE,
+    TRAIN,
+    ClientFailure,
+    FailureCode,
+)
 from server_app.admission import Client
 from server_app.app import RunOutcome, run
 from server_app.checkpoint import newest_checkpoint
@@ -337,3 +344,16 @@ def test_flower_telling_that_a_node_is_gone_frees_it_to_be_asked_again() -> None
     valid = [record["clients"]["valid"] for record in records(outcome.folder)]
     # Asked again in the round after that in which the SuperNode was seen to be gone.
     assert valid[5:12] == [2, 2, 2, 2, 2, 3, 3]
+
+
+def test_rounds_that_fail_at_once_do_not_end_a_run_at_once() -> None:
+    config = deployed(num_rounds=9, max_failed_rounds=4)
+    clock = Clock()
+
+    def broken(partition, message, answer):  # type: ignore[no-untyped-def]
+        raise ClientFailure(FailureCode.DISK)
+
+    fakes = Fakes(config, scripts={(TRAIN, 1): broken, (TRAIN, 2): broken})
+    with pytest.raises(RunError, match="4 rounds in a row failed"):
+        run(clock.exchange(fakes.grid(deployed=True)), config, run_id=7, echo=lambda line: None)
+    assert clock.now == pytest.approx(130.0)
