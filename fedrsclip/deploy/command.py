@@ -1,26 +1,31 @@
-"""`fedrsclip deploy`, `fedrsclip deploy certs` and `fedrsclip deploy register`."""
+"""`fedrsclip deploy`, and with it `certs`, `register`, `nodes` and `start`."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedrsclip.deploy.description import Description, describe, notes
 from fedrsclip.deploy.folder import claim, known_overrides
+from fedrsclip.deploy.start import start
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 
-_CERTS, _REGISTER = "certs", "register"
+_CERTS, _REGISTER, _NODES, _START = "certs", "register", "nodes", "start"
 
 
 def deploy(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
-    """Render a federation's hosts, make their keys (``certs``) or register those (``register``).
+    """Render a federation's hosts, make their keys (``certs``), or do what a server does.
+
+    That is to register keys (``register``), to say who is connected (``nodes``), and to keep the
+    server's programs running (``start``).
 
     Raises
     ------
     FedRSCLIPError
         With the sentence to show.
     """
-    if list(arguments[:1]) == [_REGISTER]:
-        return _register(arguments[1:], echo)
+    others = {_REGISTER: _register, _NODES: _nodes, _START: start}
+    if other := others.get("".join(arguments[:1])):
+        return other(arguments[1:], echo)
     certs = list(arguments[:1]) == [_CERTS]
     overrides, options = _split(arguments[1:] if certs else arguments, certs)
     if "out" not in options:
@@ -61,21 +66,43 @@ def _make_keys(
 
 
 def _register(arguments: Sequence[str], echo: Callable[[str], None]) -> int:
-    """Register the clients' public keys; one that is known already is left as it is."""
+    """Register the clients' public keys, once or (``keep=true``) whenever one is added or changed.
+
+    What is registered already is left as it is, and only entered in the registry.
+    """
+    from fedrsclip.deploy.registration import Registration
     from fedrsclip.run.connection import connect
     from fedrsclip.run.staging import scratch_folder
+    from server_app.registry import registry_of_server
 
     options = dict(argument.partition("=")[::2] for argument in arguments)
     if "keys" not in options:
         raise ConfigError("keys is not set: give the folder with the clients' public keys")
-    keys = sorted(Path(options["keys"]).expanduser().resolve().glob("*.pub"))
-    if not keys:
-        raise ConfigError(f"keys={options['keys']} holds no public key, *.pub")
+    clients = [name for name in options.get("clients", "").split(",") if name]
     with scratch_folder() as scratch:
-        connection = connect(options, scratch)
-        for key in keys:
-            new = connection.register(key, key.stem)
-            echo(f"{key.stem}: {'registered' if new else 'is registered already'}")
+        registration = Registration(
+            connect(options, scratch),
+            Path(options["keys"]).expanduser().resolve(),
+            clients,
+            registry_of_server(),
+            echo,
+        )
+        if options.get("keep") == "true":
+            registration.keep()
+        registration.once()
+    return 0
+
+
+def _nodes(arguments: Sequence[str], echo: Callable[[str], None]) -> int:
+    """Say who is connected, by name."""
+    from fedrsclip.watch import nodes
+    from fedrsclip_core.printable import printable
+
+    options = dict(argument.partition("=")[::2] for argument in arguments)
+    if options.keys() != {"connection"}:
+        raise ConfigError("give connection=<a name in Flower's config.toml>")
+    for line in nodes.lines(options["connection"])[1:]:
+        echo(printable(line))
     return 0
 
 

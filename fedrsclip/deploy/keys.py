@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_pem_private_key,
     load_ssh_private_key,
+    load_ssh_public_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -130,6 +131,23 @@ def public_line_of(key_file: Path) -> bytes:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(f"{key_file} is not an elliptic-curve key, which Flower wants")
     return _public_line(key, key_file.name)
+
+
+def public_key(file: Path) -> str:
+    """Return a SuperNode's public key from its file: what is before the comment.
+
+    Raises
+    ------
+    ConfigError
+        If it is damaged or of a kind that Flower does not take.
+    """
+    try:
+        key = load_ssh_public_key(file.read_bytes())
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ConfigError(f"{file} is no public key in OpenSSH's format: send it again") from error
+    if not isinstance(key, ec.EllipticCurvePublicKey):
+        raise ConfigError(f"{file} is not an elliptic-curve key, which Flower wants")
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def _public_line(key: PrivateKey, comment: str) -> bytes:

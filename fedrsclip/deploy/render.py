@@ -1,7 +1,7 @@
 """Scripts, units and configuration files of each host."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from fedrsclip.deploy.description import SERVER, Description
 from fedrsclip.deploy.folder import make_private, write_kept
 from fedrsclip.deploy.proxy import Proxy, listen_on, nginx_conf
 from fedrsclip.deploy.templates import fill
-from fedrsclip.run.submission import without_hosts
+from fedrsclip.run.submission import DEPLOY_KEYS
+from fedrsclip_core.config.overrides import key_of
 from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.runs.fileio import write_text
 
@@ -26,6 +27,12 @@ _SERVER_TLS = _LINE.join(
         "--enable-supernode-auth",
     )
 )
+
+_REGISTRY = 'export FEDRSCLIP_REGISTRY="$FEDRSCLIP_HOME/registry.json"'
+_KEPT = {
+    True: "SuperLink, SuperExec, proxy and the registration of keys",
+    False: "SuperLink, SuperExec and proxy",
+}
 
 
 @dataclass(frozen=True)
@@ -77,15 +84,20 @@ def _server(description: Description) -> Iterator[Rendered]:
         "name": federation.name,
         "superlink_port": federation.superlink_port,
     }
+    values["registry"] = _REGISTRY if secure else "# Without keys every client may be who it says."
     tls = _SERVER_TLS if secure else "--insecure"
     yield _script("server/superlink.sh", "superlink.sh", "server.env", tls=tls, **values)
     tls = _authority(secure)
     yield _script("server/superexec.sh", "server_superexec.sh", "server.env", tls=tls, **values)
     yield _script("server/proxy.sh", "proxy.sh", "server.env")
     yield _connection("server", "server.env", description)
+    programs = ["superlink", "superexec", "proxy"]
     if secure:
-        superlink = _superlink(federation)
-        yield _script("server/register.sh", "register.sh", "server.env", superlink=superlink)
+        values |= {"superlink": _superlink(federation), "clients": ",".join(description.clients)}
+        for name in ("register", "keys"):
+            yield _script(f"server/{name}.sh", f"{name}.sh", "server.env", **values)
+        programs.append("keys")
+    yield _start("server/start", "server_start", "server.env", **_kept_running(programs, secure))
     yield Rendered("server/server.env", fill("server.env"), kept=True)
     yield Rendered(
         "server/proxy/nginx.conf",
@@ -100,38 +112,42 @@ def _server(description: Description) -> Iterator[Rendered]:
         ),
     )
     name = federation.name
-    superlink = f"fedrsclip-{name}-superlink"
-    yield _unit("server", superlink, "superlink.sh", name, "SuperLink")
-    yield _unit(
-        "server", f"fedrsclip-{name}-superexec", "superexec.sh", name, "SuperExec", superlink
-    )
-    yield _unit("server", f"fedrsclip-{name}-proxy", "proxy.sh", name, "proxy", superlink)
+    yield _unit("server", f"fedrsclip-{name}-server", name, "server")
     yield Rendered("server/install-units.sh", fill("install-units.sh"), _SCRIPT)
 
 
-def _client(description: Description, client: str, partition: int) -> Iterator[Rendered]:
-    config, name = description.config, description.federation.name
-    place = f"clients/{client}"
-    needed = {
-        "FEDRSCLIP_DATA_PATH": config.data.name == "folder",
-        "FEDRSCLIP_MODEL_PATH": config.model.name == "local",
+def _kept_running(programs: Sequence[str], secure: bool) -> dict[str, object]:
+    """Return what the server's start waits for and keeps running."""
+    files = ["secret/superexec"]
+    if secure:
+        files += ["tls/ca.crt", "tls/server.crt", "tls/server.key"]
+    return {
+        "kept": _KEPT[secure],
+        "needs": " ".join(["needs=nginx", *(f'needs="$here/{file}"' for file in files)]),
+        "programs": " ".join(f'{name}="$here/{name}.sh"' for name in programs),
     }
-    missing = [variable for variable, wanted in needed.items() if wanted]
-    yield from _client_scripts(description, client, partition, missing)
-    said = [
-        "; needed" if wanted else "; not needed by this federation" for wanted in needed.values()
-    ]
+
+
+def _client(description: Description, client: str, partition: int) -> Iterator[Rendered]:
+    name = description.federation.name
+    place = f"clients/{client}"
+    needed = _needed(description)
+    yield from _client_scripts(description, client, partition, needed)
+    data_needed, model_needed = (
+        "; needed" if f"FEDRSCLIP_{what}_PATH" in needed else "; not needed by this federation"
+        for what in ("DATA", "MODEL")
+    )
     environment = fill(
         "site.env",
-        data_needed=said[0],
-        model_needed=said[1],
+        data_needed=data_needed,
+        model_needed=model_needed,
         # Apart from each other's, so that two clients may share a machine.
         supernode_port=_FIRST_SUPERNODE_PORT + partition,
     )
     yield Rendered(f"{place}/site.env", environment, kept=True)
     policy = fill("site.yaml", client=client, name=name)
     yield Rendered(f"{place}/site.yaml", policy, kept=True)
-    yield _unit(place, f"fedrsclip-{name}-{client}", "start", name, f"site {client}")
+    yield _unit(place, f"fedrsclip-{name}-{client}", name, f"site {client}")
     yield Rendered(f"{place}/install-units.sh", fill("install-units.sh"), _SCRIPT)
 
 
@@ -152,10 +168,10 @@ def _client_scripts(
         "known": known,
         "partition": partition,
         "partitions": federation.num_clients,
-        "checks": "\n".join(f': "${{{name}:?fill it in in site.env}}"' for name in needed),
+        "checks": "\n".join(f': "${{{name}:?{_fill_in(name)}}}"' for name in needed),
         "overrides": _overrides(description),
     }
-    yield _script(f"clients/{client}/start", "client_start", "site.env", **values)
+    yield _start(f"clients/{client}/start", "client_start", "site.env", **values)
     for script in ("supernode", "superexec", "check", "log"):
         template = "client_superexec.sh" if script == "superexec" else f"{script}.sh"
         yield _script(f"clients/{client}/{script}.sh", template, "site.env", **values)
@@ -197,23 +213,30 @@ def _superlink(federation: FederationConfig) -> str:
 
 
 def _overrides(description: Description) -> str:
-    return _LINE.join(map(shlex.quote, without_hosts(description.config, description.overrides)))
+    """Return what describes the run; the addresses of hosts do not, and are put in by nobody."""
+    hosts = {f"federation.{key}" for key in DEPLOY_KEYS}
+    kept = [text for text in description.overrides if key_of(text) not in hosts]
+    return _LINE.join(map(shlex.quote, kept))
+
+
+def _fill_in(name: str) -> str:
+    return f"give it as ./start {name}=<folder>, or in site.env"
 
 
 def _script(path: str, template: str, env_file: str, **values: object) -> Rendered:
-    process = values.pop("process", Path(path).stem)
-    header = fill("header.sh", env_file=env_file, process=process).rstrip("\n")
+    process, given = values.pop("process", Path(path).stem), values.pop("given", "")
+    header = fill("header.sh", env_file=env_file, process=process, given=given).rstrip("\n")
     return Rendered(path, fill(template, header=header, **values), _SCRIPT)
 
 
-def _unit(place: str, unit: str, script: str, name: str, what: str, after: str = "") -> Rendered:
-    text = fill(
-        "unit.service",
-        name=name,
-        what=what,
-        script=script,
-        after=f" {after}.service" if after else "",
-    )
+def _start(path: str, template: str, env_file: str, **values: object) -> Rendered:
+    """Return a host's start, which takes values for its env file."""
+    given = fill("given.sh", env_file=env_file)
+    return _script(path, template, env_file, given=given, **values)
+
+
+def _unit(place: str, unit: str, name: str, what: str) -> Rendered:
+    text = fill("unit.service", name=name, what=what)
     return Rendered(f"{place}/systemd/{unit}.service", text)
 
 
@@ -228,6 +251,7 @@ def _readme(description: Description) -> str:
         for name in description.clients
     ]
     insecure = federation.insecure
+    values = "".join(f" {name}=<folder>" for name in _needed(description))
     return fill(
         "README.md",
         name=federation.name,
@@ -236,17 +260,36 @@ def _readme(description: Description) -> str:
         superlink_port=federation.superlink_port,
         client_rows="\n".join(rows),
         warning=_WARNING if insecure else "",
-        keys_step=f"`fedrsclip deploy certs out=<this folder>`: makes {_MADE[insecure]}.",
-        register_step="" if insecure else _REGISTER,
+        keys_step=f"make {_MADE[insecure]}.",
+        send="\n".join(_sending(description)),
+        sites="\n".join(f"{name}/start{values}" for name in description.clients),
+        registers="" if insecure else _REGISTERS,
         keys_section="" if insecure else fill("keys.md"),
     )
+
+
+def _sending(description: Description) -> Iterator[str]:
+    """Yield the commands that make the keys and hand the folders over."""
+    yield "fedrsclip deploy certs out=."
+    yield f"scp -rp server admin {description.federation.address}:"
+    for name in description.clients:
+        yield f"scp -rp clients/{name} <host of {name}>:"
+
+
+def _needed(description: Description) -> list[str]:
+    """Return what every site has to say."""
+    config = description.config
+    needed = {
+        "FEDRSCLIP_DATA_PATH": config.data.name == "folder",
+        "FEDRSCLIP_MODEL_PATH": config.model.name == "local",
+    }
+    return [variable for variable, wanted in needed.items() if wanted]
 
 
 _WARNING = (
     "**No TLS and no node authentication: whoever is on the way reads and changes what is sent.**\n"
 )
 _MADE = {False: "the authority, the certificate, the keys and secrets", True: "the secrets"}
-_REGISTER = (
-    "5. `./register.sh` registers the clients' keys: once, and again after a key has changed.\n"
-    "   A client that is not registered is refused."
+_REGISTERS = (
+    "The server's registers the keys in\n  `server/keys`, and each that is added or changed there."
 )

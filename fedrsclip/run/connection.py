@@ -4,11 +4,12 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import tomli_w
 
@@ -22,6 +23,7 @@ _NAME = "fedrsclip"
 _SUBMIT_SECONDS = 120
 _CALL_SECONDS = 40  # Flower's command gives up after 30
 _NO_SUCH_RUN = re.compile(r"\brun id (?:\d+ )?not found", re.IGNORECASE)
+_LISTING = (sys.executable, "-m", f"{__package__}.flower_internals")
 _COLOURING = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 
@@ -59,6 +61,33 @@ class RunStatus:
     def unknown(self) -> bool:
         """Whether the SuperLink has answered that it has no such run."""
         return not self.status and _NO_SUCH_RUN.search(self.details) is not None
+
+
+class Node(TypedDict):
+    """A SuperNode as the SuperLink knows it.
+
+    Flower's own command says neither names nor keys.
+
+    Attributes
+    ----------
+    node_id : int
+        Its id, which stays with its key.
+    name : str
+        The name with which it was registered; empty without one.
+    key : str
+        Its public key as the first two words of an OpenSSH file; empty without one.
+    status : str
+        ``registered``, ``online``, ``offline`` or ``unregistered``.
+    online_at, offline_at : str
+        When it came or went last, ISO 8601; empty if it never did.
+    """
+
+    node_id: int
+    name: str
+    key: str
+    status: str
+    online_at: str
+    offline_at: str
 
 
 class Connection:
@@ -166,17 +195,16 @@ class Connection:
         if not answer.get("success"):
             raise RunError(f"Flower did not stop the run: {_words(answer)}")
 
-    def nodes(self) -> list[dict[str, Any]]:
-        """Return what Flower says of each SuperNode.
+    def nodes(self) -> list[Node]:
+        """Return what the SuperLink knows of each SuperNode.
 
         Raises
         ------
         RunError
             With Flower's own words if it does not answer.
         """
-        arguments = ["supernode", "list", self.name, "--format", "json"]
         try:
-            answer = parse(self._call(arguments, _CALL_SECONDS))
+            answer = parse(self._call_program([*_LISTING, self.name], _CALL_SECONDS))
         except subprocess.TimeoutExpired:
             raise RunError(
                 f"the SuperLink {self.name} did not answer in {_CALL_SECONDS} s: is it running, "
@@ -186,25 +214,43 @@ class Connection:
             raise RunError(f"Flower lists no nodes of {self.name}: {_words(answer)}")
         return list(answer["nodes"])
 
-    def register(self, key: Path, name: str) -> bool:
-        """Register a SuperNode's public key; return whether it is new.
+    def register(self, key: Path, name: str) -> int:
+        """Register a SuperNode's public key and return the id of its node.
 
         Raises
         ------
         RunError
             With Flower's own words if it refuses.
         """
-        arguments = ["supernode", "register", str(key), self.name, "--name", name]
+        arguments = ["register", str(key), self.name, "--name", name]
+        answer = self._about_node(arguments, f"register {name}")
+        return int(answer["node-id"])
+
+    def unregister(self, node_id: int) -> None:
+        """Shut a SuperNode out.
+
+        Raises
+        ------
+        RunError
+            With Flower's own words if it refuses.
+        """
+        self._about_node(["unregister", str(node_id), self.name], f"unregister {node_id}")
+
+    def _about_node(self, arguments: Sequence[str], what: str) -> dict[str, Any]:
         try:
-            answer = parse(self._call([*arguments, "--format", "json"], _SUBMIT_SECONDS))
+            words = ["supernode", *arguments, "--format", "json"]
+            answer = parse(self._call(words, _SUBMIT_SECONDS))
         except subprocess.TimeoutExpired:
-            raise RunError(f"Flower did not register {name} in {_SUBMIT_SECONDS} s") from None
-        if not answer.get("success") and "already" not in _words(answer).lower():
-            raise RunError(f"Flower does not register {name}: {_words(answer)}")
-        return bool(answer.get("success"))
+            raise RunError(f"Flower did not {what} in {_SUBMIT_SECONDS} s") from None
+        if not answer.get("success"):
+            raise RunError(f"Flower does not {what}: {_words(answer)}")
+        return answer
 
     def _call(self, arguments: Sequence[str], timeout: float) -> str:
-        with self._begin(arguments) as process:
+        return self._call_program([self._flwr, *arguments], timeout)
+
+    def _call_program(self, command: Sequence[str], timeout: float) -> str:
+        with self._begin_program(command) as process:
             try:
                 return process.communicate(timeout=timeout)[0]
             except BaseException:
@@ -212,8 +258,11 @@ class Connection:
                 raise
 
     def _begin(self, arguments: Sequence[str]) -> "subprocess.Popen[str]":
+        return self._begin_program([self._flwr, *arguments])
+
+    def _begin_program(self, command: Sequence[str]) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [self._flwr, *arguments],
+            command,
             env=self._environment,
             cwd=self._folder,
             stdin=subprocess.DEVNULL,

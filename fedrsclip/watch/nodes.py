@@ -15,8 +15,9 @@ def lines(superlink: str) -> list[str]:
     with scratch_folder() as scratch:
         found = connect({"connection": superlink}, scratch).nodes()
     said = ["", f"superlink {superlink}: {len(found)} nodes"]
-    for node in sorted(found, key=lambda node: str(node.get("node-id"))):
-        state = str(node.get("status"))
-        since = node.get("online-at") if state == "online" else node.get("offline-at")
-        said.append(f"  node {node.get('node-id')}: {state} since {since or 'never'}")
+    for node in sorted(found, key=lambda node: (node["name"], node["node_id"])):
+        state = node["status"]
+        since = node["online_at"] if state == "online" else node["offline_at"]
+        name = node["name"] or "without a name"
+        said.append(f"  {name} (node {node['node_id']}): {state} since {since or 'never'}")
     return said

@@ -14,4 +14,7 @@ address = "127.0.0.1:@superlink_port"
 @connection
 END
 mv "$new" "$FLWR_HOME/config.toml"
+if [ "$*" = "supernode list" ]; then
+    exec fedrsclip deploy nodes connection="@name" # with the names of the clients
+fi
 exec flwr "$@@"

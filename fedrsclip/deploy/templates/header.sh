@@ -1,7 +1,7 @@
 set -eu
 umask 077
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
-# Environment of this host, filled in by its administrator.
+@given# Environment of this host, filled in by its administrator.
 set -a
 . "$here/@env_file"
 set +a

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Writes the systemd units with this folder and its owner filled in.
-# Usage: ./install-units.sh [folder of the units]
+# Makes this host's `start` a service of systemd, run by the owner of this folder, and starts it.
+# Usage: sudo ./install-units.sh [other folder for the unit, which is then only written]
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)
 target=${1:-/etc/systemd/system}
@@ -12,7 +12,13 @@ case $here in
 esac
 owner=$(ls -ld -- "$here" | awk '{print $3}')
 for unit in "$here"/systemd/*.service; do
-    sed -e "s|__FOLDER__|$here|g" -e "s|__USER__|$owner|g" "$unit" >"$target/${unit##*/}"
-    echo "${unit##*/}"
+    name=${unit##*/}
+    sed -e "s|__FOLDER__|$here|g" -e "s|__USER__|$owner|g" "$unit" >"$target/$name"
+    if [ $# -eq 0 ]; then
+        systemctl daemon-reload
+        systemctl enable --now "$name"
+        echo "$name runs as $owner; what it waits for: journalctl -fu $name"
+    else
+        echo "$name"
+    fi
 done
-echo "next: systemctl daemon-reload && systemctl enable --now <each of these units>"

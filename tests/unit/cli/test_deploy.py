@@ -16,7 +16,7 @@ import pytest
 
 from fedrsclip.cli import main
 from fedrsclip.deploy.proxy import Proxy, largest_object, listen_on, nginx_conf
-from fedrsclip.run.submission import DEPLOY_KEYS
+from fedrsclip.run.submission import DEPLOY_KEYS, deployed
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.overrides import quote
 from fedrsclip_core.config.schema import FederationConfig
@@ -52,7 +52,8 @@ def scripts(out: Path) -> list[Path]:
 
 
 def test_every_host_has_its_files(out: Path) -> None:
-    server = {"superlink.sh", "superexec.sh", "proxy.sh", "proxy/nginx.conf", "register.sh"}
+    server = {"start", "superlink.sh", "superexec.sh", "proxy.sh", "proxy/nginx.conf"}
+    server |= {"register.sh", "keys.sh", "install-units.sh"}
     expected = {f"server/{name}" for name in server | {"flower.sh", "server.env"}}
     site = ("start", "supernode.sh", "superexec.sh", "check.sh", "site.env", "install-units.sh")
     expected |= {f"clients/{client}/{name}" for client in CLIENTS for name in site}
@@ -154,16 +155,88 @@ def test_a_site_must_say_where_its_images_are(name: str, out: Path) -> None:
 
 def test_what_is_submitted_says_nothing_of_the_hosts(out: Path) -> None:
     overrides = submitted(out)
-    config = compose(overrides)
+    config = deployed(overrides).config
     default = FederationConfig()
     for key in DEPLOY_KEYS:
         assert getattr(config.federation, key) == getattr(default, key), key
-    assert "north" not in " ".join(overrides)
+    # Nor is anything shown there that is not as it was given.
+    assert not [text for text in overrides if text.startswith("federation.")]
     assert words(out / "clients" / "east" / "check.sh") == ["fedrsclip", "check", *overrides]
     described = compose(OVERRIDES)
     assert config.federation.num_clients == len(described.federation.clients) == 3
     assert config.data == described.data
     assert config.privacy == described.privacy
+
+
+_VALUES = ("it's in /srv/a b", '$HOME `id` \\ "x"', "")
+
+
+@pytest.mark.parametrize("host", ["server", "clients/north"])
+def test_start_keeps_values_that_are_given(out: Path, host: str) -> None:
+    start, name = out / host / "start", "FEDRSCLIP_BIN"
+    env = out / host / ("server.env" if host == "server" else "site.env")
+    fake = out / "fedrsclip"
+    fake.write_text('#!/bin/sh\necho "$FEDRSCLIP_HOME" >"$0.home"\n')
+    fake.chmod(0o755)
+    needed = [] if host == "server" else ["FEDRSCLIP_DATA_PATH=/d", "FEDRSCLIP_MODEL_PATH=/m"]
+    for value in _VALUES:
+        command = [start, f"{name}={out}", f"FEDRSCLIP_HOME={value}", *needed]
+        subprocess.run(command, check=True, capture_output=True)
+        assert fake.with_suffix(".home").read_text()[:-1] == (value or str(out / host / "home"))
+        assert env.read_text().count("\nFEDRSCLIP_HOME=") == 1
+        assert stat.S_IMODE(env.stat().st_mode) == 0o600
+    before = env.read_text()
+    for wrong in ("data=/x", "FEDRSCLIP_DAT=/x", "x", "=x", "FEDRSCLIP_.*=/x"):
+        done = subprocess.run([start, wrong], capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and f"{wrong}: give NAME=value" in done.stderr
+    assert env.read_text() == before
+
+
+def test_the_servers_start_keeps_all_its_programs(out: Path, tmp_path: Path) -> None:
+    command = words(out / "server" / "start")
+    assert command[:3] == ["fedrsclip", "deploy", "start"]
+    pairs = [word.partition("=")[::2] for word in command[3:]]
+    programs = ("superlink", "superexec", "proxy", "keys")
+    assert [pair for pair in pairs if pair[0] != "needs"] == [
+        (n, f"$here/{n}.sh") for n in programs
+    ]
+    assert next(value for name, value in pairs if name == "needs") == "nginx"
+    register = words(out / "server" / "keys.sh")
+    assert "keep=true" in register and "clients=north,east,south" in register
+    for script in ("register", "keys", "superexec"):
+        text = (out / "server" / f"{script}.sh").read_text()
+        assert 'export FEDRSCLIP_REGISTRY="$FEDRSCLIP_HOME/registry.json"' in text
+    insecure = tmp_path / "insecure"
+    assert deploy(insecure, "federation.insecure=true", "federation.address=localhost") == 0
+    assert not any("keys" in word for word in words(insecure / "server" / "start"))
+    assert "FEDRSCLIP_REGISTRY" not in (insecure / "server" / "superexec.sh").read_text()
+
+
+def commands_of(readme: str) -> list[str]:
+    """Return what a person types until the first round, on all hosts."""
+    steps = readme[readme.index("## Until the first round") : readme.index("## What else")]
+    blocks = re.findall(r"```sh\n(.*?)\n```", steps, re.DOTALL)
+    return [line for block in blocks for line in block.split("\n")]
+
+
+def test_a_federation_of_three_needs_few_commands(out: Path) -> None:
+    commands = commands_of((out / "README.md").read_text())
+    rendering = 1
+    assert rendering + len(commands) <= 15
+    assert commands == [
+        "fedrsclip deploy certs out=.",
+        "scp -rp server admin fedrsclip.example.org:",
+        *(f"scp -rp clients/{name} <host of {name}>:" for name in CLIENTS),
+        "server/start",
+        *(
+            f"{name}/start FEDRSCLIP_DATA_PATH=<folder> FEDRSCLIP_MODEL_PATH=<folder>"
+            for name in CLIENTS
+        ),
+        "admin/submit.sh",
+    ]
+    for command in commands[-5:]:
+        path = command.split()[0]
+        assert os.access(out / path, os.X_OK) or os.access(out / "clients" / path, os.X_OK)
 
 
 def test_a_class_may_be_called_anything(tmp_path: Path) -> None:
@@ -176,7 +249,7 @@ def test_overrides_of_hosts_do_not_travel(tmp_path: Path) -> None:
     hosts = ["federation.clients=[a,b]", "federation.num_clients=2", "federation.min_clients=2"]
     assert deploy(tmp_path / "out", *hosts, "federation.alt_names=[10.0.0.1]") == 0
     overrides = submitted(tmp_path / "out")
-    config = compose(overrides)
+    config = deployed(overrides).config
     assert (config.federation.num_clients, config.federation.clients) == (2, [])
     assert "10.0.0.1" not in " ".join(overrides)
 
@@ -219,7 +292,7 @@ def test_units_restart_for_ever(out: Path, tmp_path: Path) -> None:
         command = [folder / "install-units.sh", target]
         subprocess.run(command, capture_output=True, check=True)
     units = {unit.name: unit.read_text() for unit in target.iterdir()}
-    assert len(units) == 4
+    assert len(units) == 2
     for name, text in units.items():
         assert name.startswith("fedrsclip-sites-")
         assert "Restart=always" in text

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fedrsclip import machine
 from fedrsclip.cli import main
+from fedrsclip.run import connection
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import TRAIN
 from server_app.app import run
@@ -123,24 +123,32 @@ def _flower(monkeypatch: pytest.MonkeyPatch, folder: Path, output: str) -> None:
     program = folder / "flwr"
     program.write_text(f"#!/bin/sh\ncat <<'EOF'\n{output}\nEOF\n")
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    monkeypatch.setattr(machine, "program", lambda name: str(program))
+    monkeypatch.setattr(connection, "_LISTING", (str(program),))
 
 
 def test_nodes_of_a_superlink_are_listed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     go("first")
+    came, went = "2026-01-01 10:00:00Z", "2026-01-01 11:00:00Z"
     nodes = [
-        {"node-id": "12", "status": "online", "online-at": "2026-01-01 10:00:00Z"},
-        {"node-id": "34", "status": "offline", "offline-at": "2026-01-01 11:00:00Z"},
-        {"node-id": "56", "status": "registered", "offline-at": "N/A"},
+        {"node_id": 34, "name": "", "status": "offline", "online_at": came, "offline_at": went},
+        {
+            "node_id": 12,
+            "name": "a\x1b[2J",
+            "status": "online",
+            "online_at": came,
+            "offline_at": "",
+        },
+        {"node_id": 56, "name": "b", "status": "registered", "online_at": "", "offline_at": ""},
     ]
     answer = json.dumps({"success": True, "nodes": nodes})
     _flower(monkeypatch, tmp_path, f"a warning\n{answer}")
     text = told(capsys, "--superlink", "sites")
     assert "superlink sites: 3 nodes" in text
-    assert "node 12: online since 2026-01-01 10:00:00Z" in text
-    assert "node 34: offline since 2026-01-01 11:00:00Z" in text
+    assert "a?[2J (node 12): online since 2026-01-01 10:00:00Z" in text
+    assert "without a name (node 34): offline since 2026-01-01 11:00:00Z" in text
+    assert "b (node 56): registered since never" in text
 
 
 @pytest.mark.parametrize("output", ['{"success": false, "error-message": "refused"}', "refused"])
