@@ -11,7 +11,7 @@ from importlib import metadata
 from packaging.requirements import Requirement
 
 from client_app.policy import POLICY_VARIABLE, read_policy, require_allowed
-from fedrsclip.deploy.clock import SERVER_VARIABLE, inspect_clock
+from fedrsclip.deploy.clock import SERVER_VARIABLE, NoAnswerError, inspect_clock
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import shared_shapes
 from fedrsclip_core.errors import ConfigError, FedRSCLIPError, RunError
@@ -42,7 +42,7 @@ def _inspections(overrides: Sequence[str]) -> Iterator[tuple[str, Callable[[], s
     # Only a site has a server elsewhere; and it simulates nobody.
     site = SERVER_VARIABLE in os.environ
     if site:
-        yield "clock", inspect_clock
+        yield "clock", _clock
     if os.environ.get(POLICY_VARIABLE):
         yield "policy", _policy
     composed: list[Config] = []
@@ -56,6 +56,13 @@ def _inspections(overrides: Sequence[str]) -> Iterator[tuple[str, Callable[[], s
         yield "model", lambda: _model(config)
         yield "data", lambda: _data(config)
         yield "prompts", lambda: _prompts(config)
+
+
+def _clock() -> str:
+    try:
+        return inspect_clock()
+    except NoAnswerError as error:  # it may not have been started yet, which start waits for
+        return f"not known: {error}"
 
 
 def _python() -> str:

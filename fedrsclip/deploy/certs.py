@@ -124,8 +124,8 @@ def _client(folder: Path, client: str, rotate: bool, echo: Echo) -> None:
         echo(f"made {private}")
         if rotate:
             echo(
-                f"send it to {client}, and on the server unregister its old node and run "
-                "register.sh: see README.md"
+                f"send it to {client} and server/keys to the server, whose start registers it: see "
+                "README.md"
             )
         return
     line = keys.public_line_of(private)

@@ -88,7 +88,7 @@ def _register(arguments: Sequence[str], echo: Callable[[str], None]) -> int:
             echo,
         )
         if options.get("keep") == "true":
-            registration.keep()
+            registration.keep(Path(options["database"]) if "database" in options else None)
         registration.once()
     return 0
 

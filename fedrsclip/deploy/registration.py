@@ -1,7 +1,8 @@
 """`fedrsclip deploy register`: the clients' public keys at the SuperLink, and who bears which name.
 
 The SuperLink is asked what it knows, so that nothing depends on what was done before: a key that
-is registered already only enters the registry, and one that was replaced is unregistered.
+is registered already only enters the registry, and one that was replaced or taken away is
+unregistered.
 """
 
 import math
@@ -61,13 +62,21 @@ class Registration:
             raise ConfigError(f"keys={self.keys} holds no public key, *.pub")
         self.register(self._nodes(patience))
 
-    def keep(self) -> None:
-        """Register all keys, and again whenever one is added or changed, until this is ended."""
+    def keep(self, database: Path | None = None) -> None:
+        """Register all keys, and again whenever one is added or changed, until this is ended.
+
+        Parameters
+        ----------
+        database : Path or None
+            The SuperLink's: all are registered again, too, when it is another file than before.
+        """
         told, known = "", None
         while True:
             try:
-                found = [(file, file.stat().st_mtime_ns) for file in self._files()]
-                if found != known:
+                files = {file: file.stat().st_mtime_ns for file in self._files()}
+                found = files, database and database.exists() and database.stat().st_ino
+                # No key at all is a folder that is not there, not a federation that was left.
+                if files and found != known:
                     self.register(self._nodes(math.inf))
                     known, told = found, ""
             except (FedRSCLIPError, OSError) as error:
@@ -75,7 +84,7 @@ class Registration:
             time.sleep(_BETWEEN_LOOKS)
 
     def register(self, nodes: Sequence[Node]) -> None:
-        """Register what is not, unregister what was replaced, and write the registry.
+        """Register what is not, unregister what was replaced or is gone, and write the registry.
 
         Parameters
         ----------
@@ -101,9 +110,11 @@ class Registration:
                 self._write(found)
             self.echo(f"{name}: {'is registered already' if key in known else 'registered'}")
         for node in nodes:
-            if keys.get(node["name"], node["key"]) != node["key"]:
+            name = node["name"]
+            if name in (*self.clients, *keys) and keys.get(name) != node["key"]:
                 self.connection.unregister(node["node_id"])
-                self.echo(f"{node['name']}: its earlier key is no longer registered")
+                what = "its earlier key is" if name in keys else "its key is gone and it is"
+                self.echo(f"{name}: {what} no longer registered")
         for name in self.clients:
             if name not in keys:
                 self.echo(f"{name}: waiting for its key, {self.keys / f'{name}.pub'}")

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import shlex
 import socket
 import ssl
@@ -65,10 +66,10 @@ class Deployment:
         with file.open("a") as text:
             text.writelines(lines)
 
-    def start(self, script: Path, *before: str) -> None:
+    def start(self, script: Path, *before: str, arguments: Sequence[str] = ()) -> None:
         """Start a script that stays; ``before`` are words in front of it."""
         log = self.log(script)
-        command = [*before, str(script)]
+        command = [*before, str(script), *arguments]
         self._trees[script] = ProcessTree(command, self._environment, self.root, log)
 
     def log(self, script: Path) -> Path:
@@ -79,9 +80,10 @@ class Deployment:
         """Start SuperLink, SuperExec and proxy, and wait until the SuperLink answers."""
         for name in ("superlink", "superexec", "proxy"):
             self.start(self.server / f"{name}.sh")
-        self.wait(self._healthy)
+        self.wait(self.healthy)
 
-    def _healthy(self) -> bool:
+    def healthy(self) -> bool:
+        """Whether the SuperLink answers."""
         return answer("127.0.0.1", self.superlink_port, "GET", "/health", self.authority) == 200
 
     def start_client(self, name: str, *before: str) -> None:
@@ -96,6 +98,13 @@ class Deployment:
         """Return what the programs of one site have printed."""
         return self.log(self.client(name) / "start").read_text()
 
+    def commands(self) -> list[str]:
+        """Return what `README.md` says that people type until the first round, on all hosts."""
+        readme = (self.out / "README.md").read_text()
+        steps = readme[readme.index("## Until the first round") : readme.index("## What else")]
+        blocks = re.findall(r"```sh\n(.*?)\n```", steps, re.DOTALL)
+        return [line for block in blocks for line in block.split("\n")]
+
     def end_server(self) -> None:
         """End proxy and SuperLink."""
         for name in ("proxy", "superlink"):
@@ -105,7 +114,7 @@ class Deployment:
         """Start SuperLink and proxy again, and wait until the SuperLink answers."""
         for name in ("superlink", "proxy"):
             self.start(self.server / f"{name}.sh")
-        self.wait(self._healthy)
+        self.wait(self.healthy)
 
     def call(
         self,

@@ -83,7 +83,7 @@ class Patient:
         deployment = self.deployment
         for name in ("superlink", "superexec", "proxy"):
             deployment.start(deployment.server / f"{name}.sh", *RESTARTED)
-        deployment.wait(deployment._healthy)
+        deployment.wait(deployment.healthy)
         for name in SPARES:
             line = write_node_key(deployment.root / name)
             (deployment.server / "keys" / f"{name}.pub").write_bytes(line)

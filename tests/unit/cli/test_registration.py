@@ -120,6 +120,15 @@ def test_a_key_that_was_unregistered_by_hand_is_registered_again(server: Server)
     assert server.names() == {13: ("north", 0), 12: ("south", 1)}
 
 
+def test_a_client_whose_key_is_taken_away_is_shut_out(server: Server) -> None:
+    server.registration.once()
+    (server.root / "keys" / "north.pub").unlink()
+    server.registration.once()
+    assert server.names() == {12: ("south", 1)}
+    assert server.superlink.known[11]["status"] == "unregistered"
+    assert "north: its key is gone and it is no longer registered" in server.said
+
+
 def test_a_missing_key_is_waited_for_and_a_strangers_is_left(server: Server) -> None:
     (server.root / "keys" / "south.pub").unlink()
     server.key("east")

@@ -146,7 +146,7 @@ def test_nodes_of_a_superlink_are_listed(
     _flower(monkeypatch, tmp_path, f"a warning\n{answer}")
     text = told(capsys, "--superlink", "sites")
     assert "superlink sites: 3 nodes" in text
-    assert "a?[2J (node 12): online since 2026-01-01 10:00:00Z" in text
+    assert "a\\x1b[2J (node 12): online since 2026-01-01 10:00:00Z" in text
     assert "without a name (node 34): offline since 2026-01-01 11:00:00Z" in text
     assert "b (node 56): registered since never" in text
 
