@@ -104,8 +104,7 @@ class Registration:
         self._write(found)
         for name, key in keys.items():
             if key not in known:
-                node_id = self.connection.register(self.keys / f"{name}.pub", name)
-                found[node_id] = self._client(name)
+                found[self._new_node(name, key)] = self._client(name)
                 # At once, so that its site is believed when it comes.
                 self._write(found)
             self.echo(f"{name}: {'is registered already' if key in known else 'registered'}")
@@ -118,6 +117,16 @@ class Registration:
         for name in self.clients:
             if name not in keys:
                 self.echo(f"{name}: waiting for its key, {self.keys / f'{name}.pub'}")
+
+    def _new_node(self, name: str, key: str) -> int:
+        try:
+            return self.connection.register(self.keys / f"{name}.pub", name)
+        except RunError:
+            # Another registration may have been quicker.
+            for node in self._nodes(0.0):
+                if node["key"] == key:
+                    return node["node_id"]
+            raise
 
     def _client(self, name: str) -> Registered:
         return Registered(name, self.clients.index(name) if self.clients else None)

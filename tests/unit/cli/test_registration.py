@@ -157,6 +157,18 @@ def test_a_superlink_that_starts_is_waited_for(server: Server) -> None:
         server.registration.once(patience=0.0)
 
 
+def test_two_registrations_at_once_agree(server: Server) -> None:
+    register = server.superlink.register
+
+    def be_late(key: Path, name: str) -> int:
+        register(key, name)
+        raise RunError("the key is already in use")
+
+    server.superlink.register = be_late  # type: ignore[method-assign]
+    server.registration.once()
+    assert server.names() == {11: ("north", 0), 12: ("south", 1)}
+
+
 def test_no_key_and_a_damaged_key_are_sentences(server: Server, tmp_path: Path) -> None:
     (server.root / "keys" / "south.pub").write_text("nonsense")
     with pytest.raises(ConfigError, match=r"south\.pub is no public key in OpenSSH's format"):

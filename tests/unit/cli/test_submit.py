@@ -221,16 +221,9 @@ def test_an_unknown_run_is_said(flower: Flower) -> None:
         flower.submit("attach=9")
 
 
-@pytest.mark.parametrize(
-    ("taken", "expected"),
-    [
-        ('{"success": true, "node-id": "3"}', True),
-        ('{"success": false, "error-message": "The key is\\nalready in use."}', False),
-    ],
-)
-def test_a_key_is_registered_once(taken: str, expected: bool, flower: Flower) -> None:
-    flower.set("running", taken=taken)
-    assert flower.connection(flower.folder).register(Path("north.pub"), "north") is expected
+def test_a_key_is_registered_and_its_node_named(flower: Flower) -> None:
+    flower.set("running", taken='{"success": true, "node-id": "3"}')
+    assert flower.connection(flower.folder).register(Path("north.pub"), "north") == 3
 
 
 def test_a_key_that_is_none_is_said(flower: Flower) -> None:
