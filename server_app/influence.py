@@ -11,7 +11,7 @@ from fedrsclip_core.config.shared_tensors import SharedTensors
 from fedrsclip_core.wire.messages import RoundReply
 from server_app.admission import Client
 
-_UPDATE_RATIO = 3.0
+UPDATE_RATIO = 3.0
 """Longest update over the median one in a deployment; see docs/deployment/attacks.md."""
 _FEWEST = 3
 """Clients without which a median says nothing: of two, either may be the liar."""
@@ -52,7 +52,7 @@ class Limits:
         if simulation and share is None:
             share = 1.0
         if not simulation and ratio is None:
-            ratio = _UPDATE_RATIO
+            ratio = UPDATE_RATIO
         return cls(strategy.weights == EQUAL, share, ratio)
 
     def contributions(
@@ -98,7 +98,12 @@ class Limits:
         return f"it has at most {self._share(num_clients):.0%} of the average"
 
     def _share(self, num_clients: int) -> float:
-        return min(0.5, 2 / max(1, num_clients)) if self.share is None else self.share
+        return usual_share(num_clients) if self.share is None else self.share
+
+
+def usual_share(num_clients: int) -> float:
+    """Return the largest part of all weights that one client may have in a deployment."""
+    return min(0.5, 2 / max(1, num_clients))
 
 
 def capped(counts: Sequence[int], share: float) -> list[float]:

@@ -22,7 +22,7 @@ from fedrsclip.deploy.proxy import Proxy, nginx_conf
 from tests.disks import fill, small_disk
 from tests.integration import hostile
 from tests.integration.deployed import Deployment, free_port
-from tests.integration.hostile.sitecustomize import DEATHS, KINDS, LARGE
+from tests.integration.hostile.sitecustomize import DEATHS, FORGED, KINDS, LARGE
 from tests.integration.namespaces import Cable, namespace
 from tests.integration.patient import SPARES, Patient
 from tests.integration.test_deploy import WANTED
@@ -295,6 +295,8 @@ def test_a_site_with_an_unknown_class_folder_is_refused(story: Story) -> None:
         ("norm", "the norm of shared_prompt is"),
         ("shape", "shared_prompt is not declared with shape"),
         ("extra", "records are {arrays, metrics, more}"),
+        ("names", r"unknown metric '\x1b[2J\nround 99 | test: global 100.0'"),
+        ("numbers", "test-total is 1000000000000, but it told "),
     ],
 )
 def test_a_bad_reply_is_dropped_and_counted(story: Story, kind: str, why: str) -> None:
@@ -303,7 +305,20 @@ def test_a_bad_reply_is_dropped_and_counted(story: Story, kind: str, why: str) -
     assert kind in KINDS
     assert any(reason.startswith(f"bad-reply: {why}") for reason in dropped)
     counted = story.patient.results["dropped"]["clients"]["west"]["bad-reply"]
-    assert counted == sum(reason.startswith("bad-reply") for reason in dropped) >= len(KINDS) - 1
+    assert counted == sum(reason.startswith("bad-reply") for reason in dropped) >= len(KINDS) - 3
+
+
+def test_a_far_reply_within_the_bounds_is_shortened_and_named(story: Story) -> None:
+    said = story.patient.run_log()
+    assert "the update of shared_prompt by client west is " in said
+    for record in story.records:
+        assert record["test"] is None or record["test"]["images"] < 10**6
+
+
+def test_what_a_site_sends_steers_no_terminal(story: Story) -> None:
+    said = story.patient.run_log()
+    assert FORGED[:4] not in said
+    assert not any(line.startswith("round 99") for line in said.splitlines())
 
 
 def test_a_large_reply_is_kept_out(story: Story) -> None:

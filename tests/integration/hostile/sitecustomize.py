@@ -20,8 +20,9 @@ from types import ModuleType
 from typing import Any
 
 LARGE = 100 * 2**20
-KINDS = ("nan", "norm", "shape", "extra", "large")
+KINDS = ("nan", "norm", "shape", "extra", "large", "names", "numbers", "far")
 """One per round, and all once more: on a busy machine a reply may be too late to be seen."""
+FORGED = "\x1b[2J\nround 99 | test: global 100.0"
 DEATHS = {4: "after its reply", 6: "in its reply", 8: "before its message"}
 """By the number of a site's message; the first two are those before the rounds."""
 
@@ -46,10 +47,16 @@ def send_bad_replies(app: ModuleType) -> None:
             "nan": lambda value: value * np.float32("nan"),
             "norm": lambda value: value + np.float32(1e6),
             "shape": lambda value: value[:-1],
+            "far": lambda value: value + np.float32(10),
         }.get(kind)
         if change is not None:
             reply = replace(reply, shared={k: change(v) for k, v in reply.shared.items()})
         content = pack(reply, with_arrays=with_arrays, **options)
+        if kind == "names":
+            content["metrics"][FORGED] = 1
+        if kind == "numbers":
+            content["metrics"]["test-total"] = 10**12
+            content["metrics"]["test-global-correct"] = 10**12
         if kind in ("extra", "large"):
             size = LARGE if kind == "large" else 8
             pixels = np.frombuffer(os.urandom(size), np.uint8)  # Flower sends equal parts once

@@ -283,3 +283,15 @@ def test_a_question_waits_for_twice_the_last_line() -> None:
     assert pace.is_due(27.0)
     pace.progressed(1000.0)
     assert pace.is_due(1030.0)
+
+
+def test_what_a_log_holds_steers_no_terminal(flower: Flower) -> None:
+    flower.set(
+        "finished:completed",
+        logs=("\x1b[92mINFO \x1b[0m: begin\n\x1b[2Jround 99\r | 100.0\u202e\n" + "x" * 900_000,),
+    )
+    assert flower.submit("run.name=first") == 0
+    said = flower.said[1:4]
+    assert said[:2] == ["INFO : begin", r"\x1b[2Jround 99\r | 100.0\u202e"]
+    assert said[2].endswith("(900000 characters)")
+    assert len(said[2]) < 11_000

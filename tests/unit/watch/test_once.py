@@ -162,3 +162,25 @@ def test_a_superlink_that_does_not_answer_is_said(
     _flower(monkeypatch, tmp_path, output)
     lines = told(capsys, "--superlink", "sites", code=1)
     assert lines[-1].startswith("fedrsclip: Flower lists no nodes of sites: ")
+
+
+def test_what_clients_said_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    forged = "\x1b[2Jround 99 | global 100.0"
+
+    def forge(partition, message, answer):  # type: ignore[no-untyped-def]
+        answer["metrics"][forged] = 1
+        return answer
+
+    go("first", {(TRAIN, 1): forge})
+    folder = paths.runs_dir() / "first"
+    # Whatever wrote these files: names as no server takes them.
+    for file in (folder / "results.json", folder / "metrics.jsonl"):
+        file.write_text(file.read_text().replace("client-1", r"\u001b[2J\u202e\nclient"))
+    summary = json.loads((folder / "results.json").read_text())
+    summary["refused"] = {forged: "why"}
+    (folder / "results.json").write_text(json.dumps(summary))
+    capsys.readouterr()
+    assert main(["watch", "--once", "first"]) == 0
+    captured = capsys.readouterr().out
+    assert r"refused clients: \x1b[2Jround 99" in captured
+    assert all(sign.isprintable() or sign == "\n" for sign in captured)
