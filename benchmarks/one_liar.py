@@ -50,7 +50,7 @@ from server_app.influence import UPDATE_RATIO, usual_share
 Lie = Callable[[RoundReply, SharedTensors], RoundReply]
 """(the honest reply, what was received) -> what is sent instead."""
 
-_WITHSTAND = "num_malicious_nodes"
+_WITHSTAND, _AVERAGED = "num_malicious_nodes", "num_nodes_to_select"
 LIAR = 0
 
 
@@ -110,6 +110,8 @@ def accuracy(aggregator: str, lie: str, options: Sequence[str], *, bounded: bool
         overrides.append(f"strategy.{_WITHSTAND}=1")
     config = compose(for_simulation([*overrides, f"run.name={aggregator}-{lie}-{bounded}"]))
     num_clients = config.federation.num_clients
+    if _AVERAGED in STRATEGY_PARAMETERS[aggregator]:
+        config.strategy.num_nodes_to_select = num_clients - 2
     if bounded:
         config.strategy.max_weight_share = usual_share(num_clients)
         config.strategy.max_update_ratio = UPDATE_RATIO

@@ -16,6 +16,7 @@ TINY = {
     "features": "--images 8 --side 64 --repeats 1",
     "startup": "--classes 4 --repeats 1",
     "simulation": "--clients 4 --rounds 2 --classes 4 --images 8",
+    "one_liar": "--clients 3 --rounds 1 --aggregators fedavg",
     "growth": "--clients 2 --classes 4 --images 160 320 --rounds 2 --extrapolate 1000",
 }
 DIFFERENCE = "max abs difference"

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from fedrsclip_core.config.schema import StrategyConfig
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
+from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.wire.messages import MOST_IMAGES, TRAIN, RoundReply
 from fedrsclip_core.wire.records import NUM_EXAMPLES
 from server_app.admission import Client
-from server_app.influence import Limits, capped, shortened
+from server_app.aggregation import AGGREGATORS, Aggregator, build
+from server_app.influence import UPDATE_RATIO, Limits, capped, shortened
 from tests.unit.server.fake_runs import counts, go, one_array, start_prompt
 from tests.unit.server.fakes import Fakes, identity, small_config
 
@@ -158,3 +160,45 @@ def test_equal_weights() -> None:
     config.strategy.weights = "equal"
     moved = go(Fakes(config)).shared[SHARED_PROMPT] - start_prompt(config)
     np.testing.assert_allclose(moved, 2.0, atol=1e-5)
+
+
+# --- under each aggregator --------------------------------------------------------------------
+
+
+def moved_by_a_liar(name: str, limits: Limits) -> float:
+    """Return how far one of ten moves the aggregate, in lengths of the round's median update."""
+    honest = updates(*np.linspace(0.8, 1.2, 9))
+    lie = {SHARED_PROMPT: START + np.float32(400)}
+    start = {SHARED_PROMPT: START}
+
+    def aggregated(sent: dict[str, dict[str, np.ndarray]]) -> np.ndarray:
+        withstand = 1 if "num_malicious_nodes" in STRATEGY_PARAMETERS[name] else None
+        config = StrategyConfig(name=name, num_malicious_nodes=withstand)
+        aggregator = Aggregator(build(config))
+        replies = {
+            client: RoundReply(MOST_IMAGES if shared is lie else 100, 0.0, shared)
+            for client, shared in sent.items()
+        }
+        grid = Fakes(small_config()).grid()
+        aggregator.configure(1, start, list(range(len(sent))), grid)
+        contributions, _ = limits.contributions(replies, start)
+        shapes = {SHARED_PROMPT: (2, 3)}
+        return aggregator.aggregate(1, contributions, shapes)[SHARED_PROMPT]
+
+    difference = aggregated({**honest, "client-9": lie}) - aggregated(honest)
+    return float(np.linalg.norm(difference))
+
+
+@pytest.mark.flower
+@pytest.mark.parametrize("name", AGGREGATORS)
+def test_no_aggregator_is_moved_farther_than_the_bounds_allow(name: str) -> None:
+    # A fifth of the weights times three lengths, and a fifth of what the honest ones have moved.
+    bounded = moved_by_a_liar(name, Limits.of(StrategyConfig(), simulation=False))
+    assert bounded < 0.2 * (UPDATE_RATIO + 1)
+
+
+@pytest.mark.flower
+@pytest.mark.parametrize("name", ["fedavg", "fedprox", "fedavgm"])
+def test_without_the_bounds_a_mean_is_the_liars(name: str) -> None:
+    alone = moved_by_a_liar(name, Limits(False, 1.0, None))
+    assert alone > 0.99 * np.linalg.norm(np.full(START.shape, 400.0))
