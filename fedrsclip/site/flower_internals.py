@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import httpx
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.constant import ErrorCode, Status, SubStatus
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     ActivateNodeResponse,
@@ -60,6 +60,7 @@ __all__ = [
     "InMemoryNodeState",
     "LaunchResult",
     "ObjectStore",
+    "Status",
     "SubStatus",
     "SubprocessExecutor",
     "Task",

@@ -18,6 +18,7 @@ from fedrsclip.site.flower_internals import (
     CLIENT_APP_CRASHED_ERROR,
     InMemoryNodeState,
     ObjectStore,
+    Status,
     TaskType,
     iterate_object_tree,
 )
@@ -47,10 +48,17 @@ class SiteState(InMemoryNodeState):
 
     def store_message(self, message: Message) -> str | None:
         """Store a message, or a reply that was made here."""
+        if message.metadata.reply_to_message_id:
+            return super().store_message(message)
+        # Nothing that is left of an earlier message may be taken for an answer to this one.
+        self.delete_messages()
         stored = super().store_message(message)
-        if self._newest_task is not None and not message.metadata.reply_to_message_id:
-            self._messages[self._newest_task] = message.metadata.message_id
-            self._newest_task = None
+        task_id, self._newest_task = self._newest_task, None
+        if task_id is not None:
+            self._messages[task_id] = message.metadata.message_id
+            # Its process may have been started, and have died, before the message was here.
+            if self.get_tasks(task_ids=[task_id], statuses=[Status.FINISHED]):
+                self._answer(task_id)
         return stored
 
     def store_message_and_object_tree(
@@ -77,6 +85,16 @@ class SiteState(InMemoryNodeState):
             self.get_task_by_token("")  # looks for tasks whose processes give no sign any more
             return []
         return super().get_messages_legacy(run_ids=run_ids, is_reply=is_reply, limit=limit)
+
+    def delete_messages(self, *, message_ids: Sequence[str] | None = None) -> None:
+        """Forget messages (without ids all) with the replies to them, and all their parts."""
+        with self.lock_msg_store:
+            stored = [entry.message.metadata for entry in self.msg_store.values()]
+            ids = {m.message_id for m in stored} if message_ids is None else set(message_ids)
+            ids |= {m.message_id for m in stored if m.reply_to_message_id in ids}
+            super().delete_messages(message_ids=list(ids))
+        for message_id in ids:
+            self.object_store.delete(message_id)
 
     def finish_task(self, task_id: int, sub_status: str, details: str) -> bool:
         """Finish a task, and answer its message if its process has not."""
@@ -105,10 +123,7 @@ class SiteState(InMemoryNodeState):
                 if self._is_whole(reply):
                     return
                 self.delete_messages(message_ids=[reply.metadata.message_id])
-                self.object_store.delete(reply.metadata.message_id)
-            # No other process must be given it, and what it has not fetched is of no use any more.
-            entry.is_retrieved = True
-            self.object_store.delete(message.metadata.message_id)
+            entry.is_retrieved = True  # no other process must be given it
             self._store_crash(message)
 
     def _store_crash(self, message: Message) -> None:

@@ -6,7 +6,7 @@ Each fault is shown with Flower's own memory, too: where that has lost a fault, 
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
-from threading import Thread
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +20,8 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.object_store import ObjectStoreFactory
-from flwr.supernode.start_client_internal import _push_messages
+from flwr.supercore.run import Run
+from flwr.supernode.start_client_internal import _pull_and_store_message, _push_messages
 
 from fedrsclip.site.flower_internals import ErrorCode, InMemoryNodeState, SubStatus, TaskType
 from fedrsclip.site.node_state import SiteState
@@ -43,29 +44,50 @@ class Node:
         store = ObjectStoreFactory().store()
         self.state = memory(store)
         self.state.set_node_id(NODE)
+        self.state.store_run(Run.create_empty(RUN))
         self.store = store
         self.sent: list[tuple[str, int | None]] = []
         self._loops: list[Thread] = []
         self._reply: Message
 
-    def take(self, text: str) -> tuple[int, Message]:
-        """Receive a message as Flower's loop does, and begin to wait for the reply."""
-        message = with_id(
-            make_message(
-                metadata=Metadata(RUN, "", 0, NODE, "", "1", time.time(), 3600, "train"),
-                content=RecordDict({"config": ConfigRecord({"text": text})}),
-            )
-        )
-        task = self.state.create_task(task_type=TaskType.CLIENT_APP, run_id=RUN, fab_hash="fab")
-        assert task is not None
-        with no_object_id_recompute():
-            self.store.preregister(RUN, get_object_tree(message))
-            self.state.store_message(remove_content_from_message(message))
-            for name, part in get_all_nested_objects(message).items():
-                self.store.put(name, part.deflate())
-        self._loops.append(Thread(target=self._push, daemon=True))
+    def take(self, text: str, come: Callable[[], bool] = lambda: True) -> tuple[int, Message]:
+        """Receive a message by Flower's loop, and begin to wait for the reply.
+
+        Its parts are there once ``come`` returns, or never if that returns false.
+        """
+        message = a_message(text)
+        before = {task.task_id for task in self.state.get_tasks()}
+        self._loops.append(Thread(target=self._turn, args=(message, come), daemon=True))
         self._loops[-1].start()
+        deadline = time.monotonic() + PATIENCE
+        while message.metadata.message_id not in self.state.msg_store:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        (task,) = (t.task_id for t in self.state.get_tasks() if t.task_id not in before)
         return task, message
+
+    def _turn(self, message: Message, come: Callable[[], bool]) -> None:
+        with no_object_id_recompute():
+            tree, objects = get_object_tree(message), get_all_nested_objects(message)
+
+        def pull(_: int, name: str) -> bytes:
+            if not come():
+                raise ConnectionError("they do not come")
+            return objects[name].deflate()
+
+        run_id = _pull_and_store_message(
+            state=self.state,
+            object_store=self.store,
+            node_config={},
+            receive=lambda: (remove_content_from_message(message), tree),
+            get_run=lambda _: pytest.fail("the run is known"),
+            get_fab=lambda *_: pytest.fail("the run is known"),
+            pull_object=pull,
+            confirm_message_received=lambda *_: None,
+            trusted_entities=None,
+        )
+        if run_id is not None:
+            self._push()
 
     def _push(self) -> None:
         def send(reply: Message, tree: ObjectTree, seconds: float) -> tuple[set[str], str]:
@@ -90,6 +112,11 @@ class Node:
         """Let the process fetch its message, and say that it has it."""
         (message,) = self.state.get_messages_legacy(run_ids=[RUN], is_reply=False, limit=1)
         self.state.record_message_processing_start(message.metadata.message_id)
+        tree = self.store.get_object_tree(message.metadata.message_id)
+        deadline = time.monotonic() + PATIENCE
+        while not all(map(self.store.get, all_ids(tree))):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
         self.store.delete(message.metadata.message_id)
         return message
 
@@ -141,6 +168,15 @@ class Node:
         self.state.get_messages_legacy = self.store.get = stop  # type: ignore[method-assign]
         for loop in self._loops:
             loop.join(timeout=PATIENCE)
+
+
+def a_message(text: str) -> Message:
+    return with_id(
+        make_message(
+            metadata=Metadata(RUN, "", 0, NODE, "", "1", time.time(), 3600, "train"),
+            content=RecordDict({"config": ConfigRecord({"text": text})}),
+        )
+    )
 
 
 def with_id(message: Message) -> Message:
@@ -311,14 +347,50 @@ def test_a_second_reply_is_dropped_and_the_first_may_be_announced_twice(node: Ne
     assert ours.is_stuck and ours.sent == []
 
 
-def test_a_message_whose_parts_never_came_is_forgotten(node: New) -> None:
+@pytest.mark.parametrize("reported", [False, True])
+def test_a_message_whose_parts_never_came_is_forgotten(node: New, reported: bool) -> None:
     ours = node(SiteState)
-    task, message = ours.take("1")
-    # What Flower does then, in this order.
-    ours.state.delete_messages(message_ids=[message.metadata.message_id])
-    ours.store.delete(message.metadata.message_id)
+    gate = Event()
+    task, _ = ours.take("1", lambda: not gate.wait(PATIENCE))
+    if reported:
+        ours.start(task)
+        assert ours.finish(task, SubStatus.FAILED)
+    gate.set()
+    assert not ours.is_stuck
+    assert ours.sent == [] and ours.state.msg_store == {} and len(ours.store) == 0
+    assert not ours.state.working
+    second, following = ours.take("2")
+    ours.start(second)
+    assert ours.reply(ours.fetch())
+    assert ours.wait(1) == [(following.metadata.message_id, None)]
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+def test_a_process_that_dies_while_its_message_still_comes_has_crashed(
+    node: New, fetched: bool
+) -> None:
+    ours = node(SiteState)
+    gate = Event()
+    task, message = ours.take("1", lambda: gate.wait(PATIENCE))
+    ours.start(task)
+    if fetched:
+        (_,) = ours.state.get_messages_legacy(run_ids=[RUN], is_reply=False, limit=1)
     assert ours.finish(task, SubStatus.FAILED)
-    assert not ours.state.working and ours.state.msg_store == {}
+    gate.set()
+    assert ours.wait(1) == [(message.metadata.message_id, CRASHED)]
+    assert len(ours.store) == 0 and ours.state.msg_store == {} and not ours.state.working
+
+
+def test_a_process_that_dies_before_its_message_is_here_has_crashed(node: New) -> None:
+    ours = node(SiteState)
+    task = ours.state.create_task(task_type=TaskType.CLIENT_APP, run_id=RUN, fab_hash="fab")
+    assert task is not None
+    ours.start(task)
+    assert ours.finish(task, SubStatus.FAILED)
+    message = a_message("1")
+    ours.state.store_message(message)
+    ours._push()
+    assert ours.sent == [(message.metadata.message_id, CRASHED)] and not ours.state.working
 
 
 def test_a_task_that_no_process_has_taken_is_work(node: New) -> None:
