@@ -6,7 +6,8 @@ process dies at the wrong instant (``docs/upstream.md``). Here each task knows i
 - when a task is over, however it ended, its message has exactly one reply: a whole one, or the
   error that its process crashed;
 - a reply goes out only when all of it is there;
-- a reply to a message that waits for none is dropped.
+- a reply to a message that waits for none is dropped;
+- a message for anything but a ClientApp, which no site would run, is an error at once.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from fedrsclip.site.flower_internals import (
     InMemoryNodeState,
     ObjectStore,
     Status,
+    SubStatus,
     TaskType,
     iterate_object_tree,
 )
@@ -56,8 +58,11 @@ class SiteState(InMemoryNodeState):
         task_id, self._newest_task = self._newest_task, None
         if task_id is not None:
             self._messages[task_id] = message.metadata.message_id
-            # Its process may have been started, and have died, before the message was here.
-            if self.get_tasks(task_ids=[task_id], statuses=[Status.FINISHED]):
+            (task,) = self.get_tasks(task_ids=[task_id])
+            if task.type != TaskType.CLIENT_APP:  # no site has a program that would take it
+                self.finish_task(task_id, SubStatus.FAILED, "a site runs nothing but ClientApps")
+            elif task.status.status == Status.FINISHED:
+                # Its process has been started, and has died, before the message was here.
                 self._answer(task_id)
         return stored
 

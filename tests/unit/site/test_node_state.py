@@ -381,6 +381,15 @@ def test_a_process_that_dies_while_its_message_still_comes_has_crashed(
     assert len(ours.store) == 0 and ours.state.msg_store == {} and not ours.state.working
 
 
+def test_a_message_for_another_kind_of_app_is_an_error_at_once(node: New) -> None:
+    ours = node(SiteState)
+    assert ours.state.create_task(task_type=TaskType.AGENT_APP, run_id=RUN, fab_hash="fab")
+    message = a_message("1")
+    ours.state.store_message(message)
+    ours._push()
+    assert ours.sent == [(message.metadata.message_id, CRASHED)] and not ours.state.working
+
+
 def test_a_process_that_dies_before_its_message_is_here_has_crashed(node: New) -> None:
     ours = node(SiteState)
     task = ours.state.create_task(task_type=TaskType.CLIENT_APP, run_id=RUN, fab_hash="fab")
