@@ -73,8 +73,8 @@ def read_site(
         client_name=client_name(node_config),
         partition_id=partition,
         num_partitions=num_partitions,
-        data_path=Path(data_path).expanduser() if data_path else None,
-        model_path=Path(model_path).expanduser() if model_path else None,
+        data_path=paths.place(data_path, "data.path") if data_path else None,
+        model_path=paths.place(model_path, "model.path") if model_path else None,
         device=device,
     )
 

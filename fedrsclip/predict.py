@@ -23,6 +23,7 @@ from fedrsclip_core.config.shared_tensors import (
 )
 from fedrsclip_core.data.images import decode, to_rgb
 from fedrsclip_core.errors import DataError, ModelError
+from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.shared_prompt import (
     NoSharedPromptError,
     SharedPrompt,
@@ -112,7 +113,7 @@ def load_classifier(
     """
     from fedrsclip_core.clip.image_encoder import ImageEncoder
 
-    saved = _read(Path(prompt_file).expanduser())
+    saved = _read(paths.place(prompt_file, "prompt_file"))
     files = _find_clip(saved, None if model_path is None else Path(model_path))
     text, logit_scale = _text_features(saved, files, device)
     return SceneClassifier(saved.class_names, text, logit_scale, ImageEncoder(files, device))
@@ -193,7 +194,7 @@ def _check_sizes(shared: SharedTensors, files: ClipFiles) -> None:
 def _rgb(image: "str | Path | Image") -> "Image":
     if not isinstance(image, str | Path):
         return to_rgb(image)
-    file = Path(image).expanduser()
+    file = paths.place(image, "the image")
     if not file.is_file():
         raise DataError(f"there is no image at {file}")
     try:

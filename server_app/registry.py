@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from fedrsclip_core.errors import RunError
+from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.fileio import write_json
 from fedrsclip_core.runs.records import UnreadableError, read_object
 
@@ -79,7 +80,7 @@ class Registry:
 def registry_of_server() -> Registry | None:
     """Return the registry that the environment names, if it does."""
     path = os.environ.get(VARIABLE)
-    return Registry(Path(path).expanduser()) if path else None
+    return Registry(paths.place(path, VARIABLE)) if path else None
 
 
 def objection(

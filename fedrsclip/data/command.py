@@ -47,7 +47,7 @@ def _list(path: Path | None, echo: Echo) -> int:
         counts = len(spec.class_names), spec.images_per_class, spec.num_images
         rows.append((name, spec.title, *(str(count) for count in counts), spec.licence))
     if path is not None:
-        path = path.expanduser()
+        path = paths.place(path, "--path")
         if not path.is_dir():
             raise ConfigError(f"there is no folder {path}: correct --path")
         rows = [(row[0], _found(row[0], path), *row[1:]) for row in rows]
@@ -75,12 +75,12 @@ def _prepare(name: str, source: str, target: Path, echo: Echo) -> int:
     from fedrsclip.data.prepare import prepare_folder, prepare_hub
 
     spec = find_spec(name)
-    target = paths.outside_app(target.expanduser().resolve(), "--to")
+    target = paths.outside_app(paths.place(target, "--to").resolve(), "--to")
     if source == _HUB:
         commit = prepare_hub(spec, target)
         how = f"from {spec.hub_id}, commit {commit or 'unknown'}"
     else:
-        copied = prepare_folder(spec, Path(source).expanduser(), target)
+        copied = prepare_folder(spec, paths.place(source, "--from"), target)
         how = f"{copied} copied, {spec.num_images - copied} linked"
     echo(f"{spec.num_images} images in {len(spec.class_names)} classes in {target} ({how})")
     echo(f"licence: {spec.licence}")
@@ -97,7 +97,7 @@ def _check(
 
     spec = find_spec(name)
     if sheet is not None:
-        paths.outside_app(sheet, "--sheet")
+        paths.outside_app(paths.place(sheet, "--sheet"), "--sheet")
     given = [] if path is None else [f"data.path={path}"]
     config = compose_data([f"data={name}", *given, *overrides])
     return inspect(spec, config, sheet, echo)
@@ -109,7 +109,7 @@ def _split(out: Path | None, overrides: Sequence[str], echo: Echo) -> int:
     from fedrsclip_core.runs.fileio import write_json
 
     if out is not None:
-        paths.outside_app(out, "--out")
+        paths.outside_app(paths.place(out, "--out"), "--out")
     record = split_record(compose_data(overrides))
     if out is None:
         echo(json.dumps(record, indent=2))

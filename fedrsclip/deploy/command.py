@@ -30,7 +30,7 @@ def deploy(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> 
     overrides, options = _split(arguments[1:] if certs else arguments, certs)
     if "out" not in options:
         raise ConfigError("out is not set: give the folder to write to, as in out=sites")
-    folder = paths.outside_app(Path(options["out"]).expanduser().resolve(), "out")
+    folder = paths.outside_app(paths.place(options["out"], "out").resolve(), "out")
     return (
         _make_keys(folder, overrides, options, echo) if certs else _render(folder, overrides, echo)
     )
@@ -82,7 +82,7 @@ def _register(arguments: Sequence[str], echo: Callable[[str], None]) -> int:
     with scratch_folder() as scratch:
         registration = Registration(
             connect(options, scratch),
-            Path(options["keys"]).expanduser().resolve(),
+            paths.place(options["keys"], "keys").resolve(),
             clients,
             registry_of_server(),
             echo,

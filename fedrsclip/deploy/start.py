@@ -74,6 +74,6 @@ def _missing(needed: str) -> str:
 def _program(name: str, script: str) -> Program:
     if not (name.isidentifier() and script):
         raise ConfigError(f"{name!r} is no program: give NAME=SCRIPT, as in {_USAGE}")
-    if not os.access(script, os.X_OK):
+    if not (Path(script).is_file() and os.access(script, os.X_OK)):
         raise ConfigError(f"{name}: {script} is not there, or may not be run by this user")
     return Program(name, [script])

@@ -28,7 +28,7 @@ def report(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> 
 
 def _folder(given: str) -> Path:
     """Return the folder that a path, or the name of a run or of a benchmark, stands for."""
-    path = Path(given).expanduser()
+    path = paths.place(given, "the folder")
     for folder in (path, paths.runs_dir() / given, paths.bench_dir(given)):
         if folder.is_dir():
             return folder.resolve()

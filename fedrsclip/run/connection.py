@@ -15,6 +15,7 @@ import tomli_w
 
 from fedrsclip import machine
 from fedrsclip_core.errors import ConfigError, RunError
+from fedrsclip_core.runs import paths
 
 WHERE = ("connection", "address", "root_certificates", "insecure")
 """Options of a command that say where the SuperLink is."""
@@ -322,7 +323,9 @@ def connect(options: Mapping[str, str], folder: Path) -> Connection:
         return Connection(given["connection"], folder, flower_environment())
     secure = given.keys() == {"address", "root_certificates"}
     if secure or given == {"address": given.get("address"), "insecure": "true"}:
-        certificates = Path(given["root_certificates"]).expanduser() if secure else None
+        certificates = (
+            paths.place(given["root_certificates"], "root_certificates") if secure else None
+        )
         if certificates is not None and not certificates.is_file():
             raise ConfigError(f"root_certificates={certificates} is not there")
         resolved = None if certificates is None else certificates.resolve()

@@ -45,7 +45,7 @@ def compose_data(overrides: Sequence[str]) -> Config:
         if value is None and key not in site:
             value = os.environ.get(sources.variable) or None
         if value is not None and key.endswith(".path"):
-            value = str(Path(str(value)).expanduser().resolve())
+            value = str(paths.place(str(value), key).resolve())
         configuration.set_value(config, key, value)
     configuration.validate(config)
     if config.data.name == "folder" and config.data.path is None:

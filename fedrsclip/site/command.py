@@ -43,7 +43,7 @@ def _program(argument: str) -> Program:
     name, _, path = argument.partition("=")
     if not (name.isidentifier() and path):
         raise ConfigError(f"{argument!r} is no program: give NAME=PROGRAM, as in {_USAGE}")
-    if not os.access(path, os.X_OK):
+    if not (Path(path).is_file() and os.access(path, os.X_OK)):
         raise ConfigError(f"{name}: {path} is not there, or may not be run by this user")
     return Program(name, [path])
 

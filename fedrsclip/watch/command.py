@@ -133,7 +133,7 @@ def _find(asked: str | None) -> Path:
     """Return the folder that is meant, which may not be there yet."""
     if asked is None:
         return RunFolder.newest().path
-    path = Path(asked).expanduser()
+    path = paths.place(asked, "the run")
     if path.is_dir() or os.sep in asked:
         return path.resolve()
     folder, bench = RunFolder.named(asked).path, paths.bench_dir(asked)

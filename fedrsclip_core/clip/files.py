@@ -132,7 +132,7 @@ def find_clip(model: ModelConfig, path: Path | None) -> ClipFiles:
     """
     commit = None
     if path is not None:
-        folder = path.expanduser()
+        folder = paths.place(path, "model.path")
     elif model.hub_id is not None:
         folder = _from_hub(model.hub_id, model.revision)
         commit = folder.name  # the hub's cache has a folder per commit

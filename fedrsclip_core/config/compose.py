@@ -318,7 +318,7 @@ def _parsed(text: str) -> "Override":
 
     try:
         return OverridesParser.create().parse_override(text)
-    except HydraException as error:
+    except (HydraException, ValueError) as error:  # the latter of a number without end
         name, equals, _ = text.partition("=")
         if not equals:
             raise ConfigError(f"override {text!r} is not of the form key=value") from error

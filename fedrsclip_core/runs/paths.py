@@ -27,7 +27,23 @@ def home() -> Path:
 
 @cache
 def _checked(given: str) -> Path:
-    return outside_app(Path(given).expanduser(), "FEDRSCLIP_HOME")
+    return outside_app(place(given, "FEDRSCLIP_HOME"), "FEDRSCLIP_HOME")
+
+
+def place(given: str | Path, what: str) -> Path:
+    """Return the path that a person has given, with ``~`` replaced.
+
+    Raises
+    ------
+    ConfigError
+        If it can be none; ``what`` names the setting.
+    """
+    if "\0" in str(given):
+        raise ConfigError(f"{what} is {str(given)!r}: a path has no NUL in it")
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{what} is {given}: there is no such user here, or no home") from None
 
 
 def outside_app(path: Path, what: str) -> Path:

@@ -14,6 +14,29 @@ pytestmark = pytest.mark.unit
 CHECKOUT = Path(fedrsclip_core.__file__).resolve().parents[1]
 
 
+@pytest.mark.parametrize("given", ["a\0b", "~no-such-user/x"])
+def test_what_can_be_no_path_is_a_sentence(
+    given: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for command in (
+        ("watch", "--once", given),
+        ("report", given),
+        ("deploy", f"out={given}"),
+        ("deploy", "register", f"keys={given}", "address=a:1", f"root_certificates={given}"),
+        ("data", "check", "uc_merced", "--path", given),
+        ("data", "prepare", "uc_merced", "--from", given, "--to", str(tmp_path / "x")),
+    ):
+        assert main(list(command)) == 1, command
+        assert capsys.readouterr().err.startswith("fedrsclip: ")
+    with pytest.raises(ConfigError, match=r"data\.path is"):
+        paths.place(given, "data.path")
+
+
+def test_a_number_without_end_is_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "seed=" + "9" * 5000]) == 1
+    assert capsys.readouterr().err.startswith("fedrsclip: ")
+
+
 @pytest.mark.parametrize("below", ["conf/sites", "server_app", "fedrsclip_core/x", "fedrsclip"])
 def test_a_place_that_travels_is_refused(below: str) -> None:
     with pytest.raises(ConfigError, match=r"^out is .* travels to every site"):
