@@ -6,8 +6,8 @@ Whole runs on the embedded scenes, in this process: honest, and with client 0 ly
 without bounds and with those that a deployment of so many clients has. Figures are the accuracy
 of the shared side on all test images after the last round, in per cent; of their accuracies all
 tell the truth. ``claim``: 10,000,000 images and its own step backwards. ``far``: its own number of
-images and a tensor of norm 999 in a random direction. ``within``: 10,000,000 images and three times
-its own step backwards, as one who knows the bounds.
+images and a tensor of norm 999 in a random direction. ``within``: 10,000,000 images and twice its
+own step backwards, as one who knows the bounds.
 """
 
 import os
@@ -73,7 +73,7 @@ def _far(honest: RoundReply, received: SharedTensors) -> RoundReply:
     return replace(honest, shared=shared)
 
 
-LIES: dict[str, Lie] = {"claim": _backwards(1), "far": _far, "within": _backwards(3)}
+LIES: dict[str, Lie] = {"claim": _backwards(1), "far": _far, "within": _backwards(UPDATE_RATIO)}
 
 
 class LyingGrid(InProcessGrid):

@@ -11,12 +11,14 @@ from fedrsclip_core.config.shared_tensors import SharedTensors
 from fedrsclip_core.wire.messages import RoundReply
 from server_app.admission import Client
 
-UPDATE_RATIO = 3.0
+UPDATE_RATIO = 2.0
 """Longest update over the median one in a deployment; see docs/deployment/attacks.md."""
 _FEWEST = 3
 """Clients without which a median says nothing: of two, either may be the liar."""
 _ABSURD = 10.0
 """Times the median of the others' images from which a count is worth a question."""
+_FEW = 10.0
+"""Images that are usual also where the others have fewer."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Limits:
             counts = [getattr(client.identity, f"num_{part}") for client in clients]
             for index, client in enumerate(clients):
                 others = counts[:index] + counts[index + 1 :]
-                usual = max(1.0, median(others)) if others else counts[index]
+                usual = max(_FEW, median(others)) if others else counts[index]
                 if counts[index] > _ABSURD * usual:
                     yield (
                         f"client {client.name} tells of {counts[index]} {part} images, the median "
