@@ -190,7 +190,11 @@ _HELP = {
     "data list | prepare | check | split, each with --help",
     "deploy": "render what each host of a federation needs into out=DIR; "
     "`deploy certs out=DIR [days=N] [rotate=NAME]` makes keys and certificates; `deploy register "
-    "keys=DIR` with submit's options for the SuperLink registers the clients' keys",
+    "keys=DIR` with submit's options for the SuperLink registers the clients' keys "
+    "(clients=A,B,C in the order of partitions; keep=true: until it is ended; who is who goes to "
+    "the file FEDRSCLIP_REGISTRY); `deploy nodes connection=NAME` lists them by name; "
+    "`deploy start [needs=FILE ...] NAME=SCRIPT ...` waits for what a server needs and keeps its "
+    "programs running",
     "site": "what a site's start script does: `site start NAME=PROGRAM ...` waits for the server "
     "(FEDRSCLIP_SERVER and FEDRSCLIP_CA in the environment) and keeps the programs running; "
     "`site log` shows what the site answered, a line of JSON per message if not on a terminal, and "
