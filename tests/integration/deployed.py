@@ -105,17 +105,6 @@ class Deployment:
         blocks = re.findall(r"```sh\n(.*?)\n```", steps, re.DOTALL)
         return [line for block in blocks for line in block.split("\n")]
 
-    def end_server(self) -> None:
-        """End proxy and SuperLink."""
-        for name in ("proxy", "superlink"):
-            self._trees[self.server / f"{name}.sh"].end()
-
-    def restart_server(self) -> None:
-        """Start SuperLink and proxy again, and wait until the SuperLink answers."""
-        for name in ("superlink", "proxy"):
-            self.start(self.server / f"{name}.sh")
-        self.wait(self.healthy)
-
     def call(
         self,
         script: Path,
