@@ -6,13 +6,14 @@ leaves is a reply or a code of the closed list, and before it leaves the journal
 """
 
 import hashlib
+import signal
 import sys
 import time
 from collections.abc import MutableMapping
 from datetime import UTC, datetime
 from types import ModuleType
 
-from flwr.app import Message
+from flwr.app import Message, Metadata
 from flwr.clientapp import ClientApp
 
 from client_app.app import app as installed_client_app
@@ -26,7 +27,7 @@ from fedrsclip.site.submitted import installed_app, require_installed
 from fedrsclip_core.errors import WireError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.digests import PACKAGES
-from fedrsclip_core.wire.messages import ClientFailure, FailureCode
+from fedrsclip_core.wire.messages import QUERY_PREPARE, ClientFailure, FailureCode
 from fedrsclip_core.wire.records import unpack_run
 
 DONE = "done"
@@ -34,6 +35,8 @@ INSTALLED = "installed"
 """What ran, in the journal; submitted code stands there by its digest."""
 
 _LONGEST_NAME = 100
+_PATIENCE, _LONGEST = 120.0, 86_400.0
+"""Seconds for which a process may work after its message's deadline, and until that at the most."""
 _REASONS = {code: f"{ClientFailure}:<'{code}'>" for code in FailureCode}
 """What Flower makes of a :class:`ClientFailure`, by its code."""
 
@@ -54,6 +57,7 @@ class Site:
             If the app that was submitted may not run here, or cannot be loaded.
         """
         failure: FailureCode
+        end_if_it_hangs(task.message.metadata)
         try:
             client_app = self._client_app(task)
         except Exception as error:
@@ -112,6 +116,22 @@ class Site:
             "seconds": round(time.monotonic() - self._start, 3),
             "outcome": outcome,
         }
+
+
+def end_if_it_hangs(metadata: Metadata) -> None:
+    """Let the kernel end this process some time after the message's deadline.
+
+    No handler: that would wait for Python, which may be what hangs, as in a GPU's driver. While it
+    lives its site takes no other message. Images are encoded to the end, since what has been
+    encoded is kept.
+    """
+    if metadata.message_type == QUERY_PREPARE:
+        return
+    left = metadata.created_at + metadata.ttl - time.time()
+    if not left < _LONGEST:  # what no clock says, too
+        left = _LONGEST
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(round(max(0.0, left) + _PATIENCE))
 
 
 def forget_project(modules: MutableMapping[str, ModuleType]) -> None:

@@ -3,16 +3,21 @@
 import hashlib
 import io
 import json
+import signal
+import time
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from flwr.app import Metadata
 
+from fedrsclip.site import answer
 from fedrsclip.site.answer import forget_project
 from fedrsclip.site.journal import journals
 from fedrsclip.site.submitted import installed_app
@@ -263,3 +268,42 @@ def test_the_projects_modules_are_forgotten_and_no_others() -> None:
     modules = {name: ModuleType(name) for name in names}
     forget_project(modules)
     assert list(modules) == ["client_apps", "os"]
+
+
+def _hang(metadata: Metadata) -> None:
+    answer.end_if_it_hangs(metadata)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    while True:
+        time.sleep(1)
+
+
+@pytest.mark.parametrize("ttl", [0.5, -1000.0])
+def test_a_process_that_hangs_is_ended_after_its_messages_deadline(
+    monkeypatch: pytest.MonkeyPatch, ttl: float
+) -> None:
+    monkeypatch.setattr(answer, "_PATIENCE", 1.0)
+    metadata = Metadata(7, "", 1, 2, "", "", time.time(), ttl, "train")
+    process = get_context("fork").Process(target=_hang, args=(metadata,))
+    process.start()
+    process.join(timeout=60)
+    assert process.exitcode == -signal.SIGALRM
+
+
+@pytest.mark.parametrize(
+    ("kind", "ttl", "seconds"),
+    [
+        ("query.prepare", 10.0, None),
+        ("train", 600.0, 720),
+        ("train", float("nan"), 86_520),
+        ("train", 1e300, 86_520),
+    ],
+)
+def test_how_long_a_process_may_work(
+    monkeypatch: pytest.MonkeyPatch, kind: str, ttl: float, seconds: int | None
+) -> None:
+    set_to: list[int] = []
+    monkeypatch.setattr(signal, "alarm", set_to.append)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
+    answer.end_if_it_hangs(Metadata(7, "", 1, 2, "", "", 1000.0, ttl, kind))
+    assert set_to == ([] if seconds is None else [seconds])
