@@ -33,7 +33,7 @@ PARTS: tuple[Part, ...] = ("val", "test")
 ELSEWHERE = object()
 """Marks what is not checked with its file, because whoever shows it does without it if need be."""
 
-_LARGEST = 2**63
+_LARGEST = 2**64
 """No count, size or figure of a run reaches it, and arithmetic on what is below stays finite."""
 _DEEPEST = 20
 """Levels of lists and objects inside each other; a run's files have six."""

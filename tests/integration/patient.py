@@ -86,7 +86,12 @@ class Patient:
         deployment.wait(deployment.healthy)
         for name in SPARES:
             line = write_node_key(deployment.root / name)
-            (deployment.server / "keys" / f"{name}.pub").write_bytes(line)
+            public = deployment.root / f"{name}.pub"
+            public.write_bytes(line)
+            # As Flower's node and no client: register.sh takes the federation's clients alone.
+            script = deployment.server / "flower.sh"
+            status, said = deployment.call(script, "supernode", "register", str(public))
+            assert status == 0, said
         assert deployment.call(deployment.server / "register.sh")[0] == 0
         for name in self.clients:
             self.start_client(name)

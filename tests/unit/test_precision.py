@@ -166,7 +166,7 @@ def test_bytes_that_are_not_what_they_are_declared_as(
     record = pack_shared(SHARED, "int8")
     data = Array(np.ascontiguousarray(lie(OFFSETS_ARRAY))).data
     record[SHARED_OFFSETS] = Array(dtype="int8", shape=(3, 5), stype="numpy.ndarray", data=data)
-    with pytest.raises(WireError, match="the bytes of shared_offsets are not what"):
+    with pytest.raises(WireError, match="bytes of shared_offsets are not those of int8"):
         unpack_shared(record, shapes_of(SHARED), "int8")
 
 
@@ -174,7 +174,7 @@ def test_too_many_bytes_are_not_read() -> None:
     record = pack_shared(SHARED, "int8")
     data = bytes(15 + 2000)
     record[SHARED_OFFSETS] = Array(dtype="int8", shape=(3, 5), stype="numpy.ndarray", data=data)
-    with pytest.raises(WireError, match=r"shared_offsets carries 2015 bytes for shape \(3, 5\)"):
+    with pytest.raises(WireError, match="the 2015 bytes of shared_offsets are not those of int8"):
         unpack_shared(record, shapes_of(SHARED), "int8")
 
 

@@ -18,6 +18,9 @@ from tests.unit.server.fakes import Clock, Fakes, small_config
 
 pytestmark = pytest.mark.unit
 
+LARGEST_ID = 2**64 - 1
+"""Flower draws a run's id from all numbers of 64 bits."""
+
 
 def ran(name: str = "first") -> RunFolder:
     """Let a server run with scripted clients, one of which fails in a round."""
@@ -31,14 +34,14 @@ def ran(name: str = "first") -> RunFolder:
         return answer
 
     exchange = Clock().exchange(Fakes(config, scripts={(TRAIN, 1): fail}).grid())
-    return RunFolder(run(exchange, config, run_id=7, echo=lambda line: None).folder)
+    return RunFolder(run(exchange, config, run_id=LARGEST_ID, echo=lambda line: None).folder)
 
 
 def test_what_a_server_writes_is_what_the_types_say() -> None:
     folder = ran()
     description, results, digests = folder.description(), folder.results(), folder.digests()
     assert description is not None and results is not None and digests is not None
-    assert description["flower_run_ids"] == [7]
+    assert description["flower_run_ids"] == [LARGEST_ID]
     assert results["digests"] == digests
     log = folder.rounds()
     assert [record["round"] for record in log.read()] == [0, 1, 2, 3]
