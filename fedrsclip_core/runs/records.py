@@ -33,8 +33,8 @@ PARTS: tuple[Part, ...] = ("val", "test")
 ELSEWHERE = object()
 """Marks what is not checked with its file, because whoever shows it does without it if need be."""
 
-_LARGEST = 2**64
-"""No count, size or figure of a run reaches it, and arithmetic on what is below stays finite."""
+_LARGEST_INTEGER, _LARGEST_FLOAT = 2**64, 1e100
+"""No number of a run reaches it, and arithmetic on what is below stays finite."""
 _DEEPEST = 20
 """Levels of lists and objects inside each other; a run's files have six."""
 
@@ -326,12 +326,17 @@ def _unsound(value: object) -> str:
                 inner += one
             elif isinstance(one, str) and not _can_be_written(one):
                 return "it holds text that cannot be written"
-            elif isinstance(one, int | float) and not abs(one) < _LARGEST:  # nor NaN
+            elif isinstance(one, int | float) and not _is_small(one):
                 return "it holds a number that no run has"
         if not inner:
             return ""
         level = inner
     return "it is nested too deeply"
+
+
+def _is_small(number: float) -> bool:
+    # False for NaN, too.
+    return abs(number) < (_LARGEST_FLOAT if isinstance(number, float) else _LARGEST_INTEGER)
 
 
 def _can_be_written(text: str) -> bool:

@@ -177,8 +177,8 @@ def meet_strangers(story: Story) -> None:
             deployment.start(script, FAKETIME, "-f", shift)
 
     refused = "it says it is north, but its key is registered for nobody"
-    patient.wait_for("the second north", lambda: refused in patient.run_log())
-    story.seconds["a second client of one name: refused after"] = time.monotonic() - start
+    patient.wait_for("the false north", lambda: refused in patient.run_log())
+    story.seconds["a node that says it is another: refused after"] = time.monotonic() - start
     for script in (second, second.with_name("superexec.sh")):
         deployment._trees[script].end()
     deadline = start + KNOCK_SECONDS

@@ -10,7 +10,9 @@ from fedrsclip_core.runs.records import (
     Results,
     RoundRecord,
     Spread,
+    UnreadableError,
     conforms,
+    parse_object,
 )
 from tests.run_files import results, round_record, spread
 
@@ -68,3 +70,14 @@ def test_a_clients_figures_are_not_checked_with_the_file() -> None:
 def test_an_ending_needs_no_reason() -> None:
     assert conforms({"status": "completed"}, Ending)
     assert not conforms({"status": "failed", "reason": 1}, Ending)
+
+
+@pytest.mark.parametrize("number", ["18446744073709551615", "1e30", "-1e30", "0.1"])
+def test_numbers_of_a_configuration_or_a_run_are_read(number: str) -> None:
+    assert parse_object(f'{{"a": [{number}]}}'.encode(), "f", dict[str, Any])
+
+
+@pytest.mark.parametrize("number", ["18446744073709551616", "1e200", "-1e999", "NaN", "Infinity"])
+def test_numbers_that_no_run_has_are_damage(number: str) -> None:
+    with pytest.raises(UnreadableError, match="a number that no run has"):
+        parse_object(f'{{"a": [{number}]}}'.encode(), "f", dict[str, Any])
