@@ -193,7 +193,7 @@ _HELP = {
     "keys=DIR` with submit's options for the SuperLink registers the clients' keys "
     "(clients=A,B,C in the order of partitions; keep=true: until it is ended; who is who goes to "
     "the file FEDRSCLIP_REGISTRY); `deploy nodes connection=NAME` lists them by name; "
-    "`deploy start [needs=FILE ...] NAME=SCRIPT ...` waits for what a server needs and keeps its "
+    "`deploy start [needs=FILE ...] NAME=PROGRAM ...` waits for what a server needs and keeps its "
     "programs running",
     "site": "what a site's start script does: `site start NAME=PROGRAM ...` waits for the server "
     "(FEDRSCLIP_SERVER and FEDRSCLIP_CA in the environment) and keeps the programs running; "

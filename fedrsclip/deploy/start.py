@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fedrsclip.site.supervisor import Program, keep
+from fedrsclip.site.supervisor import given_program, keep
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 
 Echo = Callable[[str], None]
 
-_USAGE = "deploy start [needs=FILE_OR_PROGRAM ...] NAME=SCRIPT [NAME=SCRIPT ...]"
-_NEEDS = "needs"
+_USAGE = "deploy start [needs=FILE_OR_PROGRAM ...] NAME=PROGRAM [NAME=PROGRAM ...]"
+_NEEDS = "needs="
 _BETWEEN_LOOKS = 2.0
 
 
@@ -25,9 +25,8 @@ def start(arguments: Sequence[str], echo: Echo) -> int:
     ConfigError
         If the arguments are no programs.
     """
-    pairs = [argument.partition("=")[::2] for argument in arguments]
-    needed = [value for name, value in pairs if name == _NEEDS]
-    programs = [_program(name, value) for name, value in pairs if name != _NEEDS]
+    needed = [one.removeprefix(_NEEDS) for one in arguments if one.startswith(_NEEDS)]
+    programs = [given_program(one, _USAGE) for one in arguments if not one.startswith(_NEEDS)]
     if not programs:
         raise ConfigError(f"give what to keep running, as in {_USAGE}")
     wait_for(needed, echo)
@@ -69,11 +68,3 @@ def _missing(needed: str) -> str:
     return (
         f"{needed}: make it by `fedrsclip deploy certs` where this folder was rendered, and send it"
     )
-
-
-def _program(name: str, script: str) -> Program:
-    if not (name.isidentifier() and script):
-        raise ConfigError(f"{name!r} is no program: give NAME=SCRIPT, as in {_USAGE}")
-    if not (Path(script).is_file() and os.access(script, os.X_OK)):
-        raise ConfigError(f"{name}: {script} is not there, or may not be run by this user")
-    return Program(name, [script])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedrsclip.deploy.clock import NoAnswerError, inspect_clock
-from fedrsclip.site.supervisor import Program, keep
+from fedrsclip.site.supervisor import given_program, keep
 from fedrsclip_core.errors import ConfigError, RunError
 from fedrsclip_core.runs import paths
 
@@ -30,22 +30,13 @@ def site(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> in
         return to_terminal(echo)
     if list(arguments[:1]) != ["start"]:
         raise ConfigError(f"give what to do, as in {_USAGE}, or {_LOG_USAGE}")
-    programs = [_program(argument) for argument in arguments[1:]]
+    programs = [given_program(argument, _USAGE) for argument in arguments[1:]]
     if not programs:
         raise ConfigError(f"give what to keep running, as in {_USAGE}")
     check_folders(os.environ.get)
     wait_for_server(echo)
     keep(programs, logs=paths.logs_dir() / "programs", echo=echo)
     return 0
-
-
-def _program(argument: str) -> Program:
-    name, _, path = argument.partition("=")
-    if not (name.isidentifier() and path):
-        raise ConfigError(f"{argument!r} is no program: give NAME=PROGRAM, as in {_USAGE}")
-    if not (Path(path).is_file() and os.access(path, os.X_OK)):
-        raise ConfigError(f"{name}: {path} is not there, or may not be run by this user")
-    return Program(name, [path])
 
 
 def check_folders(value: Callable[[str], str | None]) -> None:

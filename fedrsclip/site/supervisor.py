@@ -27,6 +27,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import FrameType
 
+from fedrsclip_core.errors import ConfigError
+
 _LOG_BYTES = 2**20
 _LINE_BYTES = 2**16
 _READS_PER_TURN = 32
@@ -67,6 +69,22 @@ class Program:
     environment: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     once: bool = False
+
+
+def given_program(argument: str, usage: str) -> Program:
+    """Return the program that ``NAME=PROGRAM`` on a command line gives.
+
+    Raises
+    ------
+    ConfigError
+        If it gives none, or one that this user cannot run.
+    """
+    name, _, path = argument.partition("=")
+    if not (name.isidentifier() and path):
+        raise ConfigError(f"{argument!r} is no program: give NAME=PROGRAM, as in {usage}")
+    if not (Path(path).is_file() and os.access(path, os.X_OK)):
+        raise ConfigError(f"{name}: {path} is not there, or may not be run by this user")
+    return Program(name, [path])
 
 
 def keep(
