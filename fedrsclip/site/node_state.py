@@ -87,7 +87,7 @@ class SiteState(InMemoryNodeState):
     ) -> Sequence[Message]:
         """Return messages as Flower does, but no reply before all of it is there."""
         if is_reply and not self._whole_replies():
-            self.get_task_by_token("")  # looks for tasks whose processes give no sign any more
+            self.get_task_by_token("")  # looks for tasks whose processes send no heartbeat any more
             return []
         return super().get_messages_legacy(run_ids=run_ids, is_reply=is_reply, limit=limit)
 

@@ -30,7 +30,7 @@ from fedrsclip_core.runs.lock import hold
 _SILENCE_SECONDS = 600.0
 """The SuperNode asks every 3 seconds. One request may take long: a large part of a message."""
 _HEARTBEAT_SECONDS = 150.0
-"""It gives a sign every 20 seconds, and after 60 without one the SuperLink holds it to be gone."""
+"""It sends one every 20 seconds; after 60 without one the SuperLink holds it to be gone."""
 _TURN_SECONDS = 5.0
 _PATIENCE = 20.0
 """Seconds between asking this process to end and ending it."""
@@ -176,7 +176,7 @@ def main() -> None:
     with lock:
         predecessor = Predecessor(home, boot_id())
         moves = Pulse("nothing has moved", _SILENCE_SECONDS)
-        beats = Pulse("no sign was given to the SuperLink", _HEARTBEAT_SECONDS)
+        beats = Pulse("no heartbeat was sent to the SuperLink", _HEARTBEAT_SECONDS)
         pulses, memories = [moves], []
 
         def new_state(store: ObjectStore) -> SiteState:

@@ -192,7 +192,7 @@ def test_a_supernode_whose_heartbeats_have_stopped_ends_itself(tmp_path: Path) -
         _, said = process.communicate(timeout=120)
     paths = [path for path, _, _ in calls]
     assert paths.count("send-node-heartbeat") == 1, "Flower has tried again"
-    assert "ends itself to be started again: no sign was given to the SuperLink for 2 s" in said
+    assert "ends itself to be started again: no heartbeat was sent to the SuperLink for 2 s" in said
     assert paths[-2:] == ["deactivate-node", "unregister-node"] and process.returncode == 0
 
 
