@@ -102,7 +102,7 @@ def _dealt(deal_of: _Deal) -> _Dealt:
 def _deal_digest(config: Config, source: ImageSource, num_partitions: int) -> str:
     """sha256 over all that :func:`_dealt` depends on."""
     settings = (asdict(config.data), asdict(config.partition), config.seed, num_partitions)
-    arrays = (source.labels, source.fixed_test, source.origins)
+    arrays = (source.labels, source.given_parts, source.origins)
     return sha256_of(
         json.dumps([settings, source.class_names, source.groups]),
         *(b"none" if array is None else array.tobytes() for array in arrays),
@@ -182,7 +182,7 @@ def _split_of(
 ) -> Split:
     """Split some of a source's images, given by ascending indices; ``data.shots`` to train on."""
     place = {int(i): k for k, i in enumerate(members)}
-    fixed = None if source.fixed_test is None else source.fixed_test[members]
+    given = None if source.given_parts is None else source.given_parts[members]
     split = make_split(
         source.labels[members],
         len(source.class_names),
@@ -190,7 +190,7 @@ def _split_of(
         test_fraction=config.data.test_fraction,
         seed=config.seed,
         class_names=source.class_names,
-        fixed_test=fixed if fixed is not None and fixed.any() else None,
+        given_parts=given,
         groups=[[place[i] for i in group if i in place] for group in groups],
     )
     whole = Split(*(members[part] for part in split.parts.values()))

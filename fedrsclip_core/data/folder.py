@@ -62,8 +62,8 @@ class FolderSource:
         The federation's classes.
     labels : NDArray[np.int64]
         ``(N,)`` indices into ``class_names``.
-    fixed_test : NDArray[np.bool_] or None
-        ``(N,)``, true below ``test``; ``None`` without such a folder.
+    given_parts : NDArray[np.int8] or None
+        ``(N,)``, 2 below ``test``, else 0; ``None`` without such a folder.
     origins : NDArray[np.int64] or None
         ``(N,)`` indices into ``datasets``; ``None`` without.
     groups : list[list[int]]
@@ -109,7 +109,8 @@ class FolderSource:
         self._folder_of: NDArray[np.int32] = np.array([f for f, _ in files], dtype=np.int32)
         origins, labels, in_test = np.array(ranks, dtype=np.int64)[self._folder_of].T
         self.labels: NDArray[np.int64] = labels.copy()
-        self.fixed_test: NDArray[np.bool_] | None = in_test.astype(bool) if in_test.any() else None
+        parts = (2 * in_test).astype(np.int8)
+        self.given_parts: NDArray[np.int8] | None = parts if parts.any() else None
         self.origins: NDArray[np.int64] | None = origins.copy() if datasets else None
         self._near_duplicates = near_duplicates
 

@@ -36,8 +36,8 @@ class HubSource:
         The federation's classes.
     labels : NDArray[np.int64]
         ``(N,)`` indices into ``class_names``.
-    fixed_test : NDArray[np.bool_] or None
-        ``(N,)``, true in the ``test`` split; ``None`` without one.
+    given_parts : NDArray[np.int8] or None
+        ``(N,)``, 2 in the ``test`` split, else 0; ``None`` without one.
     origins : None
         All rows are of one data set.
     groups : list[list[int]]
@@ -75,8 +75,8 @@ class HubSource:
         number = {name: c for c, name in enumerate(self.class_names)}
         translation = np.array([number.get(name, -1) for name in names])
         self.labels: NDArray[np.int64] = translation[own_labels].astype(np.int64)
-        in_test = np.arange(len(own_labels)) >= self._index.test_from
-        self.fixed_test: NDArray[np.bool_] | None = in_test if in_test.any() else None
+        parts = np.where(np.arange(len(own_labels)) < self._index.test_from, 0, 2).astype(np.int8)
+        self.given_parts: NDArray[np.int8] | None = parts if parts.any() else None
         self.origins: NDArray[np.int64] | None = None
         self.groups: list[list[int]] = []
 

@@ -40,7 +40,7 @@ class SceneSource:
         The classes in order.
     labels : NDArray[np.int64]
         ``(N,)``, class by class.
-    fixed_test : None
+    given_parts : None
         No test part is given.
     origins : None
         All scenes are of one data set.
@@ -71,7 +71,7 @@ class SceneSource:
         self.labels: NDArray[np.int64] = np.repeat(
             np.arange(len(self.class_names), dtype=np.int64), images_per_class
         )
-        self.fixed_test: NDArray[np.bool_] | None = None
+        self.given_parts: NDArray[np.int8] | None = None
         self.origins: NDArray[np.int64] | None = None
         self.groups: list[list[int]] = []
         self._images_per_class = images_per_class

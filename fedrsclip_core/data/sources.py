@@ -25,15 +25,16 @@ class ImageSource(Protocol):
         The federation's classes, in order.
     labels : NDArray[np.int64]
         ``(N,)`` indices into ``class_names``.
-    fixed_test : NDArray[np.bool_] or None
-        ``(N,)``, true for images of a given test part; ``None`` if none is given.
+    given_parts : NDArray[np.int8] or None
+        ``(N,)``, the part that each image is given for: 0 train, 1 val, 2 test; ``None`` if the
+        data come without parts. A part that has no image is drawn from those of train.
     origins : NDArray[np.int64] or None
         ``(N,)`` numbers of the data sets that images are of; ``None``: all are of one.
     """
 
     class_names: list[str]
     labels: NDArray[np.int64]
-    fixed_test: NDArray[np.bool_] | None
+    given_parts: NDArray[np.int8] | None
     origins: NDArray[np.int64] | None
 
     @property

@@ -40,7 +40,7 @@ def make_split(
     test_fraction: float,
     seed: int,
     class_names: Sequence[str] = (),
-    fixed_test: NDArray[np.bool_] | None = None,
+    given_parts: NDArray[np.int8] | None = None,
     groups: Sequence[Sequence[int]] = (),
 ) -> Split:
     """Split images class by class; how one class falls does not depend on the others.
@@ -59,37 +59,41 @@ def make_split(
         Of the draw.
     class_names : Sequence[str]
         For error sentences.
-    fixed_test : NDArray[np.bool_] or None
-        ``(N,)``, a given test part; ``test_fraction`` then means nothing.
+    given_parts : NDArray[np.int8] or None
+        ``(N,)``: 0 train, 1 val, 2 test. If an image is given for val, ``val_fraction`` means
+        nothing, if one is given for test, ``test_fraction``; a part without any is drawn from
+        train's.
     groups : Sequence[Sequence[int]]
-        Near-duplicates. A group stays in one part: in the given test part if one of it is there,
-        otherwise where it fits, so that a part may come out smaller than its fraction.
+        Near-duplicates. A group stays in one part: in a given test part if one of it is there,
+        then in a given val part, otherwise where it fits, so that a part may come out smaller
+        than its fraction.
 
     Raises
     ------
     DataError
-        If a class has images, but too few for three parts.
+        If a class has images, but too few for the parts that are drawn.
     """
     units = joined(len(labels), groups)
     part_of = np.zeros(len(labels), dtype=np.int64)  # 0 train, 1 val, 2 test
-    if fixed_test is not None:
+    if given_parts is not None:
         for unit in units:
-            if fixed_test[unit].any():
-                part_of[unit] = 2
+            part_of[unit] = given_parts[unit].max()
+    drawn = [name for part, name in ((1, "val"), (2, "test")) if not (part_of == part).any()]
+    val_fraction = val_fraction if "val" in drawn else 0.0
+    test_fraction = test_fraction if "test" in drawn else 0.0
     names = class_names or [f"number {c}" for c in range(num_classes)]
     room = np.zeros((3, num_classes), dtype=np.int64)
     for c, name in enumerate(names):
         members = part_of[labels == c]
         free = int((members == 0).sum())
-        _check_class(name, len(members), free, given=fixed_test is not None)
+        _check_class(name, len(members), free, drawn)
         if not free:
             continue
-        test_share = 0.0 if fixed_test is not None else test_fraction
-        wanted = _share(len(members), test_share)
+        wanted = _share(len(members), test_fraction)
         room[2, c] = min(wanted, free - 1 - (val_fraction > 0))
         room[1, c] = min(_share(len(members), val_fraction), free - 1 - room[2, c])
     for unit in _in_drawn_order(units, labels, num_classes, seed):
-        if part_of[unit[0]] == 2:
+        if part_of[unit[0]]:
             continue
         needed = np.bincount(labels[unit], minlength=num_classes)
         part = next((p for p in (2, 1) if (needed <= room[p]).all()), 0)
@@ -138,17 +142,19 @@ def _share(count: int, fraction: float) -> int:
     return max(int(count * fraction + 0.5), 1) if fraction > 0 else 0
 
 
-def _check_class(name: str, count: int, free: int, *, given: bool) -> None:
-    if 0 < count < 3:
+def _check_class(name: str, count: int, free: int, drawn: Sequence[str]) -> None:
+    """Refuse a class with too few images to train on and to draw the other parts from."""
+    if count == 0 or free >= 1 + len(drawn):
+        return
+    has = f"class {name} has {free} image{'s' if free != 1 else ''}"
+    needed = f"at least {1 + len(drawn)}"
+    if len(drawn) == 2:
         raise DataError(
-            f"class {name} has {count} image{'s' if count > 1 else ''}: train, val and test need "
-            "at least 3; add images or take the class away"
+            f"{has}: train, val and test need {needed}; add images or take the class away"
         )
-    if given and count > 0 and free < 2:
-        raise DataError(
-            f"class {name} has {free} image{'s' if free != 1 else ''} outside the test folder: "
-            "train and val need at least 2"
-        )
+    given = "val" if drawn == ["test"] else "test" if drawn else "val and test"
+    needing = f"train and {drawn[0]} need" if drawn else "train needs"
+    raise DataError(f"{has} outside the given {given} part: {needing} {needed}")
 
 
 def joined(count: int, groups: Sequence[Sequence[int]]) -> list[Indices]:

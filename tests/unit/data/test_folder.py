@@ -18,7 +18,7 @@ def test_class_folders_in_name_order(tmp_path: Path) -> None:
     assert source.class_names == ["beach", "river"]
     assert source.labels.tolist() == [0, 0, 0, 1, 1]
     assert source.labels.dtype == np.int64
-    assert source.fixed_test is None
+    assert source.given_parts is None
     assert [source.describe(i) for i in (0, 4)] == ["beach/beach00.png", "river/river01.png"]
 
 
@@ -67,8 +67,8 @@ def test_train_and_test_folders(tmp_path: Path) -> None:
     source = FolderSource(tmp_path)
     assert source.class_names == ["beach", "river"]
     assert source.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
-    assert source.fixed_test is not None
-    assert source.fixed_test.tolist() == [False] * 3 + [True] + [False] * 2 + [True]
+    assert source.given_parts is not None
+    assert source.given_parts.tolist() == [0] * 3 + [2] + [0] * 2 + [2]
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".JPEG", ".png", ".tif", ".TIFF"])

@@ -64,7 +64,7 @@ def test_save_to_disk_copy(saved: Path, tmp_path: Path) -> None:
     source = HubSource(spec_of(saved))
     assert source.class_names == NAMES
     assert source.labels.tolist() == [0, 1, 1, 0]
-    assert source.fixed_test is None
+    assert source.given_parts is None
     from PIL import Image
 
     with Image.open(tmp_path / "png" / "0-2.png") as image:
@@ -79,8 +79,8 @@ def test_local_parquet_folder_with_a_test_split(tmp_path: Path) -> None:
     make_rows(tmp_path / "png", [2, 0], seed=1).to_parquet(folder / "test.parquet")
     source = HubSource(spec_of(folder), ["beach", "river", "lake"])
     assert source.labels.tolist() == [1, 0, 2, 2, 1]
-    assert source.fixed_test is not None
-    assert source.fixed_test.tolist() == [False] * 3 + [True] * 2
+    assert source.given_parts is not None
+    assert source.given_parts.tolist() == [0] * 3 + [2] * 2
     assert source.image(4).size == (24, 24)
 
 

@@ -86,23 +86,60 @@ def test_seed_changes_the_draw() -> None:
 
 def test_given_test_folder_is_kept() -> None:
     labels = labels_of([20, 20])
-    given_test = np.arange(40) % 4 == 0
-    split = make_split(
-        labels, 2, val_fraction=0.1, test_fraction=0.5, seed=0, fixed_test=given_test
-    )
-    assert split.test.tolist() == np.flatnonzero(given_test).tolist()
+    given = np.where(np.arange(40) % 4 == 0, 2, 0).astype(np.int8)
+    split = make_split(labels, 2, val_fraction=0.1, test_fraction=0.5, seed=0, given_parts=given)
+    assert split.test.tolist() == np.flatnonzero(given).tolist()
     assert np.bincount(labels[split.val]).tolist() == [2, 2]
     assert_partition_of(split, 40)
 
 
 def test_near_duplicate_of_a_given_test_image_is_no_training_image() -> None:
     labels = np.zeros(10, dtype=np.int64)
-    given_test = np.arange(10) == 9
+    given = np.array([0] * 8 + [1, 2], dtype=np.int8)
     split = make_split(
-        labels, 1, val_fraction=0.1, test_fraction=0.2, seed=0, fixed_test=given_test,
-        groups=[(0, 9)],
+        labels, 1, val_fraction=0.1, test_fraction=0.2, seed=0, given_parts=given,
+        groups=[(0, 9), (1, 8)],
     )  # fmt: skip
     assert split.test.tolist() == [0, 9]
+    assert split.val.tolist() == [1, 8]
+
+
+def test_given_val_and_test_are_kept_whatever_the_fractions() -> None:
+    labels = labels_of([20, 20])
+    given = (np.arange(40) % 4 % 3).astype(np.int8)
+    splits = [
+        make_split(labels, 2, val_fraction=f, test_fraction=f, seed=s, given_parts=given)
+        for f, s in ((0.0, 0), (0.3, 1))
+    ]
+    for split in splits:
+        for part, indices in enumerate(split.parts.values()):
+            assert indices.tolist() == np.flatnonzero(given == part).tolist()
+
+
+def test_a_test_part_is_drawn_beside_a_given_val_part() -> None:
+    labels = labels_of([20, 20])
+    given = (np.arange(40) % 4 == 0).astype(np.int8)
+    split = make_split(labels, 2, val_fraction=0.5, test_fraction=0.2, seed=0, given_parts=given)
+    assert split.val.tolist() == np.flatnonzero(given).tolist()
+    assert np.bincount(labels[split.test]).tolist() == [4, 4]
+    assert_partition_of(split, 40)
+
+
+@pytest.mark.parametrize(
+    ("given_test", "digest"),
+    [
+        (False, "5037579f2e2b5e171d362fa8e64b530fa6ec7f9cce83633de3d52e8c187c9eee"),
+        (True, "20f1b90c8a24b8d3e902deea85f6b37e88cece75133abad1b113c2d654c936cb"),
+    ],
+)
+def test_splits_of_before_keep_their_bits(given_test: bool, digest: str) -> None:
+    labels = np.random.default_rng(5).permutation(np.repeat(np.arange(3), [30, 17, 9]))
+    given = np.where(np.arange(56) % 4 == 0, 2, 0).astype(np.int8) if given_test else None
+    split = make_split(
+        labels, 3, val_fraction=0.15, test_fraction=0.25, seed=7, given_parts=given,
+        groups=[(1, 2, 9), (20, 21)],
+    )  # fmt: skip
+    assert split_digest(split, labels) == digest
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -114,12 +151,19 @@ def test_too_few_images_of_a_class(count: int) -> None:
         )
 
 
-def test_too_few_images_outside_the_test_folder() -> None:
-    labels = labels_of([5])
-    with pytest.raises(DataError, match="class beach has 1 image outside the test folder"):
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ([0, 2, 2, 2, 2], "1 image outside the given test part: train and val need at least 2"),
+        ([0, 1, 1, 1, 1], "1 image outside the given val part: train and test need at least 2"),
+        ([1, 2, 2, 2, 2], "0 images outside the given val and test part: train needs at least 1"),
+    ],
+)
+def test_too_few_images_outside_the_given_parts(given: list[int], sentence: str) -> None:
+    with pytest.raises(DataError, match=f"class beach has {sentence}"):
         make_split(
-            labels, 1, val_fraction=0.1, test_fraction=0.2, seed=0, class_names=["beach"],
-            fixed_test=np.arange(5) > 0,
+            labels_of([5]), 1, val_fraction=0.1, test_fraction=0.2, seed=0, class_names=["beach"],
+            given_parts=np.array(given, dtype=np.int8),
         )  # fmt: skip
 
 
