@@ -17,7 +17,7 @@ from fedrsclip_core.errors import ConfigError, DataError
 from fedrsclip_core.runs.fileio import sync_directory
 
 if TYPE_CHECKING:
-    from fedrsclip_core.data.hub import HubSource
+    from fedrsclip_core.data.hub.source import HubSource
 
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "TIFF": ".tif"}
 
@@ -73,8 +73,8 @@ def prepare_hub(spec: DatasetSpec, target: Path) -> str | None:
     """
     from huggingface_hub.utils.logging import set_verbosity
 
-    from fedrsclip_core.data.hub import HubSource
-    from fedrsclip_core.data.hub_index import HubSpec, find_index
+    from fedrsclip_core.data.hub.index import HubSpec, find_index
+    from fedrsclip_core.data.hub.source import HubSource
 
     _check_free(target)
     if spec.hub_id is None:

@@ -114,7 +114,7 @@ def found_data_revision(config: Config) -> str | None:
     DataError
         If it cannot be found.
     """
-    from fedrsclip_core.data.hub_index import find_index
+    from fedrsclip_core.data.hub.index import find_index
     from fedrsclip_core.data.sources import hub_spec
 
     if config.data.name != "hub" or config.data.hub_revision is not None:

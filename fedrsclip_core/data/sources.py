@@ -13,7 +13,7 @@ from fedrsclip_core.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fedrsclip_core.data.hub_index import HubSpec
+    from fedrsclip_core.data.hub.index import HubSpec
 
 
 class ImageSource(Protocol):
@@ -113,7 +113,7 @@ def open_source(
         return open_folder(
             path, data.class_names, data.near_duplicates, data.class_aliases, datasets
         )
-    from fedrsclip_core.data.hub import HubSource
+    from fedrsclip_core.data.hub.source import HubSource
 
     if path is None and data.hub_id is None:
         raise DataError("no data set is given: set data.hub_id, or data.path to a local copy")
@@ -122,7 +122,7 @@ def open_source(
 
 def hub_spec(data: DataConfig, path: Path | None) -> "HubSpec":
     """Return which data set a configuration with ``data.name=hub`` names."""
-    from fedrsclip_core.data.hub_index import HubSpec
+    from fedrsclip_core.data.hub.index import HubSpec
 
     columns = (data.image_column, data.label_column)
     return HubSpec(data.hub_id, data.hub_revision, path, *columns)

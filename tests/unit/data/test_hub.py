@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedrsclip_core.data.hub import HubSource
-from fedrsclip_core.data.hub_index import HubSpec, find_index
+from fedrsclip_core.data.hub.index import HubSpec, find_index
+from fedrsclip_core.data.hub.source import HubSource
 from fedrsclip_core.errors import DataError
 from tests.unit.data.helpers import make_folder, save_image
 
@@ -105,8 +105,8 @@ def test_second_opening_needs_no_datasets_library(saved: Path) -> None:
     first = HubSource(spec_of(saved))
     code = (
         "import sys; from pathlib import Path\n"
-        "from fedrsclip_core.data.hub import HubSource\n"
-        "from fedrsclip_core.data.hub_index import HubSpec\n"
+        "from fedrsclip_core.data.hub.source import HubSource\n"
+        "from fedrsclip_core.data.hub.index import HubSpec\n"
         "source = HubSource(HubSpec(None, None, Path(sys.argv[1]), 'image', 'label'))\n"
         "assert not {'datasets', 'PIL', 'pyarrow', 'torch'} & set(sys.modules)\n"
         "print(source.labels.tolist(), source.stat_key(1))"

@@ -9,7 +9,7 @@ import pytest
 from fedrsclip.data import prepare
 from fedrsclip.data.layout import deviations, find_layout, list_images
 from fedrsclip.data.specs import SPEC_NAMES, find_spec
-from fedrsclip_core.data.hub import HubSource
+from fedrsclip_core.data.hub.source import HubSource
 from fedrsclip_core.errors import ConfigError, DataError
 from tests.unit.data.helpers import make_folder, small_spec
 from tests.unit.data.test_hub import make_rows, spec_of

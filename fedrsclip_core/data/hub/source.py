@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.data.hub_index import HubIndex, HubSpec, find_index
+from fedrsclip_core.data.hub.index import HubIndex, HubSpec, find_index
 from fedrsclip_core.data.images import decode
 from fedrsclip_core.data.names import check_name
 from fedrsclip_core.errors import DataError
