@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from client_app.site_log import SiteLog
 from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.config.reading import Reading
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.data.features.encoding import Encoding
 from fedrsclip_core.data.features.feature_set import FeatureSet
@@ -33,6 +34,8 @@ class ClientFeatures:
         The client's images and their split.
     files : ClipFiles
         Which CLIP.
+    reading : Reading
+        How images become RGB.
     image_encoder : Callable[[], ImageEncoder]
         Loads its image side; called for missing features only.
     max_unreadable : float
@@ -43,6 +46,7 @@ class ClientFeatures:
 
     data: ClientData
     files: ClipFiles
+    reading: Reading
     image_encoder: "Callable[[], ImageEncoder]"
     max_unreadable: float
     log: SiteLog
@@ -79,7 +83,7 @@ class ClientFeatures:
             encoder = self.image_encoder()
             return Encoding(encoder.prepare, encoder.encode)
 
-        cache = FeatureCache.of_images(paths.features_dir(), self.files)
+        cache = FeatureCache.of_images(paths.features_dir(), self.files, self.reading)
         return self._cached(cache, indices, load, "features")
 
     def _patches(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
@@ -92,7 +96,7 @@ class ClientFeatures:
                 lambda prepared: encoder.encode_patches(prepared).reshape(len(prepared), -1),
             )
 
-        cache = FeatureCache.of_patches(paths.features_dir(), self.files)
+        cache = FeatureCache.of_patches(paths.features_dir(), self.files, self.reading)
         patches, kept = self._cached(cache, indices, load, "patch features")
         return patches.reshape(-1, self.files.num_patches, self.files.dim), kept
 

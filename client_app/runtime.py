@@ -26,6 +26,7 @@ from client_app.site import Site, client_name, partition_id, read_site
 from client_app.site_log import SiteLog
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.clip.offset_basis import offset_basis
+from fedrsclip_core.config.reading import Reading, reading_of
 from fedrsclip_core.config.resolved import from_json
 from fedrsclip_core.config.schema import TRANSPORT, Config
 from fedrsclip_core.config.shared_tensors import Shapes, shared_shapes
@@ -84,6 +85,11 @@ class Runtime:
             partition_id=self.site.partition_id,
             num_partitions=self.site.num_partitions,
         )
+
+    @cached_property
+    def reading(self) -> Reading:
+        """How images become RGB here."""
+        return reading_of(self.config.data)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -239,6 +245,7 @@ class Runtime:
         features = ClientFeatures(
             self.data,
             self.files,
+            self.reading,
             lambda: image_encoder(self.files, self.device),
             self.config.data.max_unreadable,
             log,

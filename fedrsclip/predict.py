@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.clip.files import ClipFiles, find_clip
+from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.config.schema import DTYPES, ModelConfig, PromptConfig
 from fedrsclip_core.config.shared_tensors import (
     SHARED_COEFFICIENTS,
@@ -21,7 +22,7 @@ from fedrsclip_core.config.shared_tensors import (
     SHARED_PROMPT,
     SharedTensors,
 )
-from fedrsclip_core.data.images import decode, to_rgb
+from fedrsclip_core.data.imagery.decoding import decode, to_rgb
 from fedrsclip_core.errors import DataError, ModelError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.shared_prompt import (
@@ -51,6 +52,8 @@ class SceneClassifier:
         Inverse temperature.
     encoder : ImageEncoder
         The frozen image tower.
+    reading : Reading
+        How image files become RGB, as in training.
     """
 
     def __init__(
@@ -59,11 +62,13 @@ class SceneClassifier:
         text: NDArray[np.float32],
         logit_scale: float,
         encoder: "ImageEncoder",
+        reading: Reading = AS_THEY_ARE,
     ) -> None:
         self.class_names = list(class_names)
         self._text = text
         self._logit_scale = logit_scale
         self._encoder = encoder
+        self._reading = reading
 
     def predict(self, image: "str | Path | Image") -> str:
         """Return the most probable class name of one image.
@@ -85,7 +90,7 @@ class SceneClassifier:
         """
         rows = [np.empty((0, len(self.class_names)), np.float32)]
         for batch in _batches(images):
-            prepared = [self._encoder.prepare(_rgb(image)) for image in batch]
+            prepared = [self._encoder.prepare(_rgb(image, self._reading)) for image in batch]
             features = self._encoder.encode(prepared)  # (B, dim)
             rows.append(_softmax(self._logit_scale * features @ self._text.T))
         return np.concatenate(rows)
@@ -116,7 +121,8 @@ def load_classifier(
     saved = _read(paths.place(prompt_file, "prompt_file"))
     files = _find_clip(saved, None if model_path is None else Path(model_path))
     text, logit_scale = _text_features(saved, files, device)
-    return SceneClassifier(saved.class_names, text, logit_scale, ImageEncoder(files, device))
+    encoder = ImageEncoder(files, device)
+    return SceneClassifier(saved.class_names, text, logit_scale, encoder, saved.reading)
 
 
 def _read(file: Path) -> SharedPrompt:
@@ -191,14 +197,14 @@ def _check_sizes(shared: SharedTensors, files: ClipFiles) -> None:
             )
 
 
-def _rgb(image: "str | Path | Image") -> "Image":
+def _rgb(image: "str | Path | Image", reading: Reading) -> "Image":
     if not isinstance(image, str | Path):
         return to_rgb(image)
     file = paths.place(image, "the image")
     if not file.is_file():
         raise DataError(f"there is no image at {file}")
     try:
-        return decode(file)
+        return decode(file, reading)
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
 

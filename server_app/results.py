@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
+from fedrsclip_core.config.reading import reading_of
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import SharedTensors
 from fedrsclip_core.runs.records import (
@@ -70,6 +71,7 @@ def shared_prompt(state: RunState) -> SharedPrompt | None:
         templates=tuple(config.prompt.templates),
         run=state.run_name,
         server_round=state.server_round,
+        reading=reading_of(config.data),
     )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.config.reading import reading_of
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.data.features.encoding import Encoding
@@ -35,7 +36,7 @@ def clients_features(
     """
     from fedrsclip_core.clip.image_encoder import ImageEncoder
 
-    store = FeatureCache.of_images(paths.features_dir(), files)
+    store = FeatureCache.of_images(paths.features_dir(), files, reading_of(config.data))
 
     @cache
     def encoding() -> Encoding:

@@ -21,6 +21,7 @@ from fedrsclip.run.submission import Submission, submission
 from fedrsclip.run.superlink import SuperLink
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.overrides import for_simulation, quote, split_site_overrides
+from fedrsclip_core.config.reading import reading_of
 from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.errors import RunError
@@ -94,7 +95,9 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     if config.run.name is None:
         data = configuration.choices(overrides)["data"]
         travelling.append(f"run.name={_new_name(config.method, data)}")
-    cache = FeatureCache.of_images(paths.features_dir(), preflight.check_model(config))
+    cache = FeatureCache.of_images(
+        paths.features_dir(), preflight.check_model(config), reading_of(config.data)
+    )
     return Simulation(
         submission(travelling),
         preflight.site_environment(config),

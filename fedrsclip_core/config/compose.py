@@ -38,6 +38,8 @@ OVERRIDES_KEY, CONFIGURATION_KEY = "hydra-overrides", "configuration"
 TUNED = "tuned"
 """Says which tuned values count: ``recorded``, those that ship, or ``null``, none."""
 _MAPPINGS = ("data.class_words.", "data.class_aliases.")
+_LISTS_OR_ONE = ("data.bands", "data.stretch")
+"""Lists of which one item may be given without brackets."""
 _RECIPES = ("experiment", "method")
 """Groups whose options set values in other groups."""
 
@@ -305,6 +307,8 @@ def _checked(text: str) -> list[str]:
     if key not in keys():
         raise ConfigError(_unknown_key(key))
     container = get_origin(keys()[key])
+    if key in _LISTS_OR_ONE and isinstance(override.value(), str | int | float):
+        return [f"{key}=[{value}]"]
     if isinstance(override.value(), list | dict) and not isinstance(
         override.value(), container if isinstance(container, type) else ()
     ):

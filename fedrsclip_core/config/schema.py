@@ -140,6 +140,9 @@ class DataConfig:
     class_words: dict[str, str] = field(default_factory=dict)
     class_aliases: dict[str, str] = field(default_factory=dict)
     near_duplicates: list[list[str]] = field(default_factory=list)
+    bands: list[str] = field(default_factory=list)
+    stretch: list[str] = field(default_factory=list)
+    nodata: float | None = None
     images_per_class: int = 100
     shots: int | None = None
     val_fraction: float = 0.1

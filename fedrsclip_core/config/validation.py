@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
+from fedrsclip_core.config.reading import reading_of
 from fedrsclip_core.config.schema import (
     BASIS,
     DTYPES,
@@ -380,6 +381,7 @@ def _check_data(config: Config) -> None:
             f"data.val_fraction + data.test_fraction is "
             f"{data.val_fraction + data.test_fraction:g}: nothing is left to train on"
         )
+    reading_of(data)
     names = data.class_names
     if len(set(names)) < len(names):
         double = next(name for name in names if names.count(name) > 1)

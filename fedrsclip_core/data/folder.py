@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.data.images import SUFFIXES, decode
+from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
+from fedrsclip_core.data.imagery.decoding import decode
+from fedrsclip_core.data.imagery.names import looks_like_image
 from fedrsclip_core.data.names import check_name
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs.fileio import sha256_of_file
@@ -55,6 +57,8 @@ class FolderSource:
     datasets : Sequence[str]
         Folders below ``root`` that hold a data set each, one after the other. Empty: ``root``
         is the data set.
+    reading : Reading
+        How images become RGB.
 
     Attributes
     ----------
@@ -82,6 +86,7 @@ class FolderSource:
         near_duplicates: Sequence[Sequence[str]] = (),
         class_aliases: Mapping[str, str] | None = None,
         datasets: Sequence[str] = (),
+        reading: Reading = AS_THEY_ARE,
     ) -> None:
         if not root.is_dir():
             raise DataError(
@@ -113,6 +118,7 @@ class FolderSource:
         self.given_parts: NDArray[np.int8] | None = parts if parts.any() else None
         self.origins: NDArray[np.int64] | None = origins.copy() if datasets else None
         self._near_duplicates = near_duplicates
+        self._reading = reading
 
     def __len__(self) -> int:
         return len(self._names)
@@ -180,7 +186,7 @@ class FolderSource:
         DataError
             If it is unreadable or truncated.
         """
-        return decode(self._path(i))
+        return decode(self._path(i), self._reading)
 
     def describe(self, i: int) -> str:
         """Path below the data folder, for the site's own log."""
@@ -197,6 +203,7 @@ def open_folder(
     near_duplicates: Sequence[Sequence[str]],
     class_aliases: Mapping[str, str],
     datasets: Sequence[str],
+    reading: Reading = AS_THEY_ARE,
 ) -> FolderSource:
     """Open a folder of images, or return it as opened before if no file has come or gone.
 
@@ -211,12 +218,13 @@ def open_folder(
         tuple(map(tuple, near_duplicates)),
         tuple(class_aliases.items()),
         tuple(datasets),
+        reading,
     )
     stamps, source = _NEWEST.get(key, ((), None))
     if source is not None and stamps == _stamps(source):
         return source
     begin = time.time_ns()
-    source = FolderSource(root, class_names, near_duplicates, class_aliases, datasets)
+    source = FolderSource(root, class_names, near_duplicates, class_aliases, datasets, reading)
     stamps = _stamps(source)
     _NEWEST.clear()
     if all(changed < begin - _SETTLED_NS for _, changed, _ in stamps):
@@ -273,9 +281,7 @@ def folders_in(folder: Path) -> list[Path]:
 def images_in(folder: Path) -> list[str]:
     """Return the names of a folder's images, known by their suffix, in no order."""
     return [
-        entry.name
-        for entry in _visible(folder)
-        if entry.name.lower().endswith(SUFFIXES) and entry.is_file()
+        entry.name for entry in _visible(folder) if looks_like_image(entry.name) and entry.is_file()
     ]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.reading import reading_of
 from fedrsclip_core.config.schema import DataConfig
 from fedrsclip_core.errors import DataError
 
@@ -111,13 +112,18 @@ def open_source(
                 "or FEDRSCLIP_DATA_PATH"
             )
         return open_folder(
-            path, data.class_names, data.near_duplicates, data.class_aliases, datasets
+            path,
+            data.class_names,
+            data.near_duplicates,
+            data.class_aliases,
+            datasets,
+            reading_of(data),
         )
     from fedrsclip_core.data.hub.source import HubSource
 
     if path is None and data.hub_id is None:
         raise DataError("no data set is given: set data.hub_id, or data.path to a local copy")
-    return HubSource(hub_spec(data, path), data.class_names, data.class_aliases)
+    return HubSource(hub_spec(data, path), data.class_names, data.class_aliases, reading_of(data))
 
 
 def hub_spec(data: DataConfig, path: Path | None) -> "HubSpec":

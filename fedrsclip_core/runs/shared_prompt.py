@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.config.shared_tensors import (
     NAMES,
     OFFSETS,
@@ -16,6 +17,7 @@ from fedrsclip_core.config.shared_tensors import (
     SHARED_PROMPT,
     SharedTensors,
 )
+from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs.sealed import DamagedFileError, read_tensors, write_sealed
 
 _FORMAT = "fedrsclip-shared-prompt-3"
@@ -50,6 +52,8 @@ class SharedPrompt:
         The run's name.
     server_round : int
         The round after which it was written.
+    reading : Reading
+        How the federation's images became RGB; the default in files that do not say it.
     """
 
     shared: SharedTensors
@@ -63,6 +67,7 @@ class SharedPrompt:
     templates: tuple[str, ...]
     run: str
     server_round: int
+    reading: Reading = AS_THEY_ARE
 
 
 def write_shared_prompt(path: Path, prompt: SharedPrompt) -> None:
@@ -86,6 +91,9 @@ def write_shared_prompt(path: Path, prompt: SharedPrompt) -> None:
         "templates": json.dumps(prompt.templates),
         "run": prompt.run,
         "round": str(prompt.server_round),
+        "bands": json.dumps(prompt.reading.bands),
+        "stretch": json.dumps(prompt.reading.stretch),
+        "nodata": json.dumps(prompt.reading.nodata),
     }
     write_sealed(path, prompt.shared, metadata)
 
@@ -142,7 +150,19 @@ def _prompt(shared: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, st
         templates=_texts(metadata.get("templates", "[]")),
         run=metadata.get("run", ""),
         server_round=int(metadata.get("round", 0)),
+        reading=_reading(metadata),
     )
+
+
+def _reading(metadata: Mapping[str, str]) -> Reading:
+    nodata = json.loads(metadata.get("nodata", "null"))
+    if nodata is not None and type(nodata) not in (int, float):
+        raise ValueError("nodata is no number")
+    bands, stretch = (_texts(metadata.get(name, "[]")) for name in ("bands", "stretch"))
+    try:
+        return Reading(bands, stretch, None if nodata is None else float(nodata))
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
 
 
 def _check_offsets(shared: Mapping[str, NDArray[np.float32]], n_cls: int) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from fedrsclip_core.config.reading import Reading
 from fedrsclip_core.data.features.encoding import Encoding, FeatureQuery, Skipped, stat_digest
 from fedrsclip_core.data.features.store import FeatureStore, KnownImage, Vector
 from fedrsclip_core.data.sources import ImageSource, readable_hash
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-_FORMAT = "fedrsclip features 1"
+_FORMAT = "fedrsclip features 2"
+"""Those of the first format may be of images with deep or further bands, misread as 8-bit RGB."""
 _MAX_BYTES = 8 * 2**30
 
 
@@ -67,19 +69,19 @@ class FeatureCache:
         self._now = now
 
     @classmethod
-    def of_images(cls, folder: Path, files: "ClipFiles") -> Self:
-        """Return the cache of a CLIP's image features ``(dim,)``."""
-        return cls(folder, files.encoder_key, files.dim, _MAX_BYTES)
+    def of_images(cls, folder: Path, files: "ClipFiles", reading: Reading) -> Self:
+        """Return the cache of a CLIP's features ``(dim,)`` of images that are read in one way."""
+        return cls(folder, f"{files.encoder_key}{reading.key}", files.dim, _MAX_BYTES)
 
     @classmethod
-    def of_patches(cls, folder: Path, files: "ClipFiles") -> Self:
+    def of_patches(cls, folder: Path, files: "ClipFiles", reading: Reading) -> Self:
         """Return the cache of a CLIP's patch features, ``(V * dim,)`` for each image.
 
         In a file of its own, so that what other methods have encoded stays valid; in half
         precision, because with ViT-B/16 an image's patches take 200 kB even so, a hundred times
         its feature.
         """
-        key, dim = f"{files.encoder_key}-patches", files.num_patches * files.dim
+        key, dim = f"{files.encoder_key}{reading.key}-patches", files.num_patches * files.dim
         return cls(folder, key, dim, _MAX_BYTES, np.float16)
 
     def content_hashes(

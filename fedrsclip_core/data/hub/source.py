@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.data.hub.index import HubIndex, HubSpec, find_index
-from fedrsclip_core.data.images import decode
+from fedrsclip_core.data.imagery.decoding import decode
 from fedrsclip_core.data.names import check_name
 from fedrsclip_core.errors import DataError
 
@@ -29,6 +30,8 @@ class HubSource:
         The federation's classes. Empty: the data set's own, in its order.
     class_aliases : Mapping[str, str]
         Classes that the data set calls otherwise.
+    reading : Reading
+        How images become RGB.
 
     Attributes
     ----------
@@ -55,8 +58,10 @@ class HubSource:
         spec: HubSpec,
         class_names: Sequence[str] = (),
         class_aliases: Mapping[str, str] | None = None,
+        reading: Reading = AS_THEY_ARE,
     ) -> None:
         self._spec = spec
+        self._reading = reading
         self._index: HubIndex = find_index(spec)
         aliases = class_aliases or {}
         names = [aliases.get(name, name) for name in self._index.names]
@@ -105,7 +110,7 @@ class HubSource:
         DataError
             If it is unreadable or truncated.
         """
-        return decode(self.encoded(i))
+        return decode(self.encoded(i), self._reading)
 
     def describe(self, i: int) -> str:
         """Row number, for the site's own log."""

@@ -16,7 +16,7 @@ from fedrsclip_core.clip.text_model import load_text_model
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import SHARED_OFFSETS
-from fedrsclip_core.data.images import decode
+from fedrsclip_core.data.imagery.decoding import decode
 from fedrsclip_core.runs.shared_prompt import read_shared_prompt
 from server_app import app as server
 from server_app.app import RunOutcome

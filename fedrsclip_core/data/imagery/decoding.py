@@ -4,12 +4,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 LARGEST = 2**25
 """Pixels that are decoded at most: 33 million, which take 256 MiB for a moment.
 
@@ -20,8 +20,15 @@ _REDUCTIONS = (2, 4, 8)
 _EIGHT_BIT_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
-def decode(file: Path | bytes) -> "Image":
+def decode(file: Path | bytes, reading: Reading = AS_THEY_ARE) -> "Image":
     """Return an image as RGB.
+
+    Parameters
+    ----------
+    file : Path or bytes
+        The file or its content.
+    reading : Reading
+        Which bands are seen, and how their numbers become 0 to 255.
 
     Raises
     ------
@@ -30,6 +37,8 @@ def decode(file: Path | bytes) -> "Image":
     """
     from PIL import Image
 
+    if reading != AS_THEY_ARE:
+        raise DataError(f"images cannot be read by {reading} yet")
     try:
         with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
             _bound(image)

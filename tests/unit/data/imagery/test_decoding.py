@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedrsclip_core.data.images import LARGEST, decode
+from fedrsclip_core.data.imagery.decoding import LARGEST, decode
 from fedrsclip_core.errors import DataError
 
 pytestmark = pytest.mark.unit
@@ -53,7 +53,7 @@ def test_a_small_file_with_many_pixels_is_refused(width: int, height: int) -> No
 def test_refusing_takes_no_memory(tmp_path: Path) -> None:
     (tmp_path / "bomb.png").write_bytes(png(12000, 12000))
     code = (
-        "import resource, sys; from fedrsclip_core.data.images import decode\n"
+        "import resource, sys; from fedrsclip_core.data.imagery.decoding import decode\n"
         "from fedrsclip_core.errors import DataError\nimport PIL.PngImagePlugin\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         "try: decode(open(sys.argv[1], 'rb').read())\n"

@@ -1,0 +1,1 @@
+"""Image files: what they hold by their own headers, and how they become RGB pictures."""
