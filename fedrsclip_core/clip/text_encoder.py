@@ -6,7 +6,13 @@ suffix (name, full stop, end), under a tree mask: a suffix token sees the prefix
 tokens of its own class, at the position it has in the unpacked prompt. Nothing after EOS exists,
 and only the EOS rows leave the last layer. Several prompts (shared and private, or several
 clients') are a batch dimension over the same frozen tree.
+
+On a GPU a step launches hundreds of kernels, which takes longer than they run. So there the encoder
+and its gradient are recorded once for each number of prompts, as CUDA graphs.
 """
+
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +55,7 @@ class PackedTextEncoder:
         self._suffixes = frozen[1:]  # (n_suffix, width)
         self._context_positions = tower.positions[1:prefix]  # (n_ctx, width)
         self._mask, self._eos_rows = _tree_mask(tokens, frozen)
+        self._recorded: dict[int, Callable[[Tensor], Tensor]] = {}
 
     @property
     def device(self) -> torch.device:
@@ -77,8 +84,25 @@ class PackedTextEncoder:
         -------
         Tensor
             Projected text features, not normalised, ``(K, n_cls, dim)``; they equal
-            HuggingFace's ``get_text_features`` on the unpacked prompts.
+            HuggingFace's ``get_text_features`` on the unpacked prompts. On a GPU those of a call
+            with gradients hold until the next one.
         """
+        if self.device.type == "cuda" and prompts.requires_grad:
+            return self._replayed(prompts)
+        return self.encode(prompts)
+
+    def _replayed(self, prompts: Tensor) -> Tensor:
+        """Encode by a recorded graph, whose gradient is one, too."""
+        count = len(prompts)
+        if count not in self._recorded:
+            sample = torch.zeros_like(prompts, requires_grad=True)
+            recorded: Any = torch.cuda.make_graphed_callables(self.encode, (sample,))
+            self._recorded[count] = recorded
+        encoded: Tensor = self._recorded[count](prompts)
+        return encoded
+
+    def encode(self, prompts: Tensor) -> Tensor:
+        """Encode kernel by kernel; arguments and result are those of a call."""
         batch = prompts.shape[0]
         start = self._start.expand(batch, -1, -1)
         suffixes = self._suffixes.expand(batch, -1, -1)
