@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What a CUDA device does, in under eight minutes: tests, steps, encoding, clients that share it.
+# What a CUDA device does, in about eight minutes: tests, steps, encoding, clients that share it.
 #
 #     benchmarks/gpu.sh [OUT.json]
 #
@@ -42,7 +42,7 @@ clients() {
 }
 
 part tests 90 "$python" -m pytest -q -p no:cacheprovider -m gpu tests/unit
-bench step 90 step_time --device cuda
+bench step 90 step_time --device cuda --repeats 3
 bench features 90 features --images 1024 --device cuda --repeats 1
 bench offset_step 60 offset_step --device cuda --repeats 3
 "$python" -c 'import sys; from pathlib import Path; from benchmarks.inputs import save_random_clip
@@ -51,7 +51,7 @@ clients cpu federation.device=cpu
 clients shared federation.device=cuda federation.client_gpus=0.25
 clients alone federation.device=cuda federation.client_gpus=1
 for mode in reduce-overhead default; do
-    bench "step_$mode" 90 step_time --device cuda --classes 45 --compile "$mode" --repeats 3
+    bench "step_$mode" 75 step_time --device cuda --classes 45 --compile "$mode" --repeats 3
 done
 
 "$python" - "$parts" "$out" <<'PY'
