@@ -1,6 +1,9 @@
 """Which files are images, by their names."""
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+_SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".jp2", ".j2k", ".jpf", ".jpx"),
+    *(".webp", ".bmp", ".gif", ".avif", ".vrt"),
+)
 
 
 def looks_like_image(name: str) -> bool:
