@@ -1,41 +1,48 @@
-"""A frozen HuggingFace CLIP on disk: found, identified, its two towers loaded apart.
-
-Training needs the text tower only, and of its embedding table only the rows of the class names:
-just those tensors are read from the safetensors file.
-"""
+"""A frozen HuggingFace CLIP on disk: found and identified."""
 
 import json
-import re
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fedrsclip_core.clip import assets
+from fedrsclip_core.clip import assets, hub
+from fedrsclip_core.clip.folder_files import read_object, remembered
+from fedrsclip_core.clip.preprocessing import check_image_size, read_preprocessing
+from fedrsclip_core.clip.tokens import tokenizer_digest
+from fedrsclip_core.clip.weights import all_tensor_names, digest_of_tensors, weight_files
 from fedrsclip_core.config.schema import ModelConfig
 from fedrsclip_core.errors import ModelError
 from fedrsclip_core.runs import paths
-from fedrsclip_core.runs.fileio import sha256_of, sha256_of_file, write_json
+from fedrsclip_core.runs.fileio import sha256_of
 
-if TYPE_CHECKING:
-    import torch
-
-_HUB_FILES = ["*.json", "merges.txt", "model*.safetensors"]
-_PREPROCESSING = "preprocessor_config.json"
-_SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_NUMBERS = {
-    "": ("projection_dim",),
-    "text_config": ("hidden_size", "max_position_embeddings"),
-    "vision_config": ("image_size", "patch_size"),
+_LAYERS = {
+    "num_hidden_layers": 12,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
 }
-"""Sizes of ``config.json`` that are used before the weights are there to contradict them."""
+_TEXT = {
+    **_LAYERS,
+    "hidden_size": 512,
+    "intermediate_size": 2048,
+    "num_attention_heads": 8,
+    "max_position_embeddings": 77,
+    "vocab_size": 49408,
+}
+_VISION = {
+    **_LAYERS,
+    "hidden_size": 768,
+    "intermediate_size": 3072,
+    "num_attention_heads": 12,
+    "num_channels": 3,
+    "image_size": 224,
+    "patch_size": 32,
+}
+_PROJECTION = {"projection_dim": 512}
+"""What is computed depends on these fields of ``config.json``; transformers' defaults."""
 _LARGEST_SIZE = 100_000
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.json", "merges.txt")
+_WEIGHTS_OF_OTHERS = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,10 @@ class ClipFiles:
     folder : Path
         Where it lies; a site's own business.
     fingerprint : str
-        sha256 over weights, configuration and tokenizer.
+        sha256 over the tensors' values, the configuration and the tokenizer, as they are computed
+        with: a copy in other files, of another precision or version of transformers has the same.
     preprocessing : str
-        sha256 over the image preprocessing settings.
+        sha256 over the image preprocessing settings in their normal form.
     dtype : str
         The frozen towers' precision, ``float32`` or ``bfloat16``.
     commit : str or None
@@ -75,16 +83,13 @@ class ClipFiles:
     @property
     def text_config(self) -> dict[str, Any]:
         """The text tower's part of the configuration, with CLIP's own defaults."""
-        defaults = {
-            "hidden_size": 512,
-            "num_attention_heads": 8,
-            "num_hidden_layers": 12,
-            "max_position_embeddings": 77,
-            "hidden_act": "quick_gelu",
-            "layer_norm_eps": 1e-5,
-        }
-        nested = {k: v for k, v in (self.config.get("text_config") or {}).items() if v is not None}
-        return defaults | nested
+        return _section(self.config, "text_config", _TEXT)
+
+    @property
+    def vision_config(self) -> dict[str, Any]:
+        """What counts of the image tower's part of the configuration, with CLIP's defaults."""
+        section = _section(self.config, "vision_config", _VISION)
+        return {name: section[name] for name in _VISION}
 
     @property
     def width(self) -> int:
@@ -94,14 +99,13 @@ class ClipFiles:
     @property
     def dim(self) -> int:
         """The projection's size ``d``."""
-        return int(self.config.get("projection_dim") or 512)
+        return int(_projection(self.config))
 
     @property
     def num_patches(self) -> int:
         """Patches ``V`` of an image."""
-        nested = self.config.get("vision_config") or {}
-        size, patch = nested.get("image_size") or 224, nested.get("patch_size") or 32
-        return int(size // patch) ** 2
+        vision = self.vision_config
+        return int(vision["image_size"] // vision["patch_size"]) ** 2
 
     @property
     def max_positions(self) -> int:
@@ -133,188 +137,142 @@ def find_clip(model: ModelConfig, path: Path | None) -> ClipFiles:
     commit = None
     if path is not None:
         folder = paths.place(path, "model.path")
+    elif model.openclip_file is not None:
+        raise ModelError(
+            f"{model.name} is on the hub in OpenCLIP's form only: `fedrsclip model convert "
+            f"{model.name} out=<folder>` downloads and converts it, then add model.path=<folder>"
+        )
     elif model.hub_id is not None:
-        folder = _from_hub(model.hub_id, model.revision)
+        folder = hub.snapshot(model.hub_id, model.revision)
         commit = folder.name  # the hub's cache has a folder per commit
     else:
         folder = assets.demo_clip_folder()
+    return identify(folder, model.dtype, commit)
+
+
+def identify(folder: Path, dtype: str = "float32", commit: str | None = None) -> ClipFiles:
+    """Return what a model folder holds.
+
+    Raises
+    ------
+    ModelError
+        If it is no complete CLIP.
+    """
     config = _read_config(folder)
-    if config.get("model_type") != "clip":
-        raise ModelError(
-            f"model folder {folder} holds a {config.get('model_type', 'model without type')!r}, "
-            "not a HuggingFace CLIPModel: give model.path a folder saved with "
-            "CLIPModel.save_pretrained"
-        )
-    if not (folder / _PREPROCESSING).is_file():
-        raise ModelError(f"model folder {folder} has no {_PREPROCESSING}: copy it there")
-    digests = [_digest_of_file(file) for file in weight_files(folder)]
-    digests.append(sha256_of(json.dumps(config, sort_keys=True)))
-    digests += [sha256_of_file(folder / n) for n in _TOKENIZER_FILES if (folder / n).is_file()]
-    settings = _read_object(folder / _PREPROCESSING)
+    text, vision = (
+        _section(config, "text_config", _TEXT),
+        _section(config, "vision_config", _VISION),
+    )
+    settings = read_preprocessing(folder)
+    check_image_size(folder, settings, vision["image_size"])
+    names = all_tensor_names(text["num_hidden_layers"], vision["num_hidden_layers"])
+    tensors = remembered(
+        f"tensors {len(names)}",
+        weight_files(folder),
+        lambda: digest_of_tensors(folder, names),
+    )
     return ClipFiles(
         folder,
-        sha256_of(*digests),
-        sha256_of(json.dumps(settings, sort_keys=True)),
-        model.dtype,
+        sha256_of(tensors, _canonical(_counted(config)), tokenizer_digest(folder)),
+        sha256_of(_canonical(settings)),
+        dtype,
         commit,
     )
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """Return the files with the weights, safetensors (whole or sharded) before PyTorch's own.
-
-    Raises
-    ------
-    ModelError
-        If there are none or a shard is missing.
-    """
-    index = folder / "model.safetensors.index.json"
-    if (folder / "model.safetensors").is_file():
-        found = [folder / "model.safetensors"]
-    elif index.is_file():
-        found = [folder / name for name in _shards(index)]
-    else:
-        found = [folder / "pytorch_model.bin"]
-    for file in found:
-        if not file.is_file():
-            raise ModelError(f"model folder {folder} lacks the weights {file.name}")
-    return found
+def _counted(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a configuration that what is computed depends on."""
+    found = {}
+    for name, defaults in (("text_config", _TEXT), ("vision_config", _VISION)):
+        section = _section(config, name, defaults)
+        found[name] = {key: section[key] for key in defaults}
+    return {**found, "projection_dim": _projection(config)}
 
 
-def _shards(index: Path) -> list[str]:
-    shards = _read_object(index).get("weight_map")
-    names = list(shards.values()) if isinstance(shards, dict) else []
-    if not names or not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in names):
-        raise ModelError(f"{index} does not map the weights to files beside it: copy it again")
-    return sorted(set(names))
+def _projection(config: Mapping[str, Any]) -> Any:
+    value = config.get("projection_dim")
+    return _PROJECTION["projection_dim"] if value is None else value
 
 
-def read_tensors(folder: Path, names: Iterable[str]) -> "dict[str, torch.Tensor]":
-    """Read just the named tensors from a model folder.
-
-    Raises
-    ------
-    ModelError
-        If the files are damaged or a tensor is missing.
-    """
-    import torch
-    from safetensors import SafetensorError, safe_open
-
-    wanted = set(names)
-    tensors: dict[str, torch.Tensor] = {}
-    try:
-        for file in weight_files(folder):
-            if file.suffix == ".bin":
-                state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-                tensors |= {name: state[name] for name in wanted & state.keys()}
-                continue
-            with safe_open(file, framework="pt") as opened:
-                for name in wanted & set(opened.keys()):
-                    tensors[name] = opened.get_tensor(name)
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise unreadable(folder, error) from error
-    if missing := sorted(wanted - tensors.keys()):
-        raise ModelError(f"the weights in {folder} lack {missing[0]}: this is not a CLIPModel")
-    return tensors
+def _section(config: Mapping[str, Any], name: str, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one tower's part of a configuration as transformers reads it."""
+    # Configurations of 2022 have it under another name, which wins there too.
+    older = config.get(f"{name}_dict")
+    given = (config.get(name) if older is None else older) or {}
+    return {**defaults, **{key: value for key, value in given.items() if value is not None}}
 
 
-def load_token_rows(files: ClipFiles, ids: Sequence[int]) -> NDArray[np.float32]:
-    """Read the token embeddings of ``ids``, ``(len(ids), width)``, and nothing else."""
-    from safetensors import SafetensorError, safe_open
-
-    name = "text_model.embeddings.token_embedding.weight"
-    for file in weight_files(files.folder):
-        if file.suffix == ".bin":
-            break
-        try:
-            with safe_open(file, framework="pt") as opened:
-                if name in opened.keys():  # noqa: SIM118 - a safetensors file is no mapping
-                    table = opened.get_slice(name)
-                    return np.concatenate([table[i : i + 1].float().numpy() for i in ids])
-        except (SafetensorError, OSError) as error:
-            raise unreadable(files.folder, error) from error
-    table = read_tensors(files.folder, [name])[name]
-    return np.asarray(table[list(ids)].float().numpy())
-
-
-def unreadable(folder: Path, error: Exception) -> ModelError:
-    """Say that a model folder's weights are damaged."""
-    return ModelError(f"the weights in {folder} cannot be read ({error}): copy them again")
+def _canonical(value: Mapping[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    """Read ``config.json`` and check the numbers that are read before any weights are."""
+    """Read ``config.json`` and check what is read of it before any weights are."""
     file = folder / "config.json"
-    try:
-        config = _read_object(file)
-    except FileNotFoundError:
+    if not file.is_file():
+        raise _no_clip(folder)
+    config = read_object(file)
+    kind = config.get("model_type")
+    if kind != "clip":
         raise ModelError(
-            f"no CLIP at {folder}: config.json is missing; give model.path a folder saved with "
+            f"model folder {folder} holds a {str(kind or 'model without type')[:60]!r}, not a "
+            "whole HuggingFace CLIPModel ('clip'): give model.path a folder saved with "
             "CLIPModel.save_pretrained"
-        ) from None
-    for section, names in _NUMBERS.items():
-        part = (config.get(section) or {}) if section else config
-        for name in names if isinstance(part, dict) else [section]:
-            value = part.get(name) if isinstance(part, dict) else part
-            is_size = type(value) is int and 0 < value <= _LARGEST_SIZE
-            if value is not None and not is_size:
-                raise ModelError(f"{file} has no {name} that a CLIP could have: copy it again")
+        )
+    for name, defaults in (("text_config", _TEXT), ("vision_config", _VISION)):
+        if any(not isinstance(config.get(part) or {}, dict) for part in (name, f"{name}_dict")):
+            raise ModelError(f"{file} has no {name} that a CLIP could have: copy it again")
+        _check_fields(file, _section(config, name, defaults), defaults)
+    _check_fields(
+        file, _PROJECTION | {k: v for k, v in config.items() if v is not None}, _PROJECTION
+    )
     return config
 
 
-def _read_object(file: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{file} cannot be read: {error}") from error
-    if not isinstance(found, dict):
-        raise ModelError(f"{file} holds no JSON object: copy it again")
-    return found
+def _check_fields(file: Path, section: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    for name, default in defaults.items():
+        value = section[name]
+        if type(default) is int:
+            usable = type(value) is int and 0 < value <= _LARGEST_SIZE
+        elif type(default) is float:
+            usable = type(value) in (int, float) and 0 <= value < 1
+        else:
+            usable = isinstance(value, str) and len(value) < 60
+        if not usable:
+            raise ModelError(f"{file} has no {name} that a CLIP could have: copy it again")
 
 
-def _from_hub(hub_id: str, revision: str | None) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    def snapshot(patterns: list[str], *, local: bool) -> Path:
-        return Path(
-            snapshot_download(
-                hub_id, revision=revision, allow_patterns=patterns, local_files_only=local
-            )
+def _no_clip(folder: Path) -> ModelError:
+    """Say why a place is no model folder, and what might be meant."""
+    if folder.is_file():
+        if (folder.parent / "config.json").is_file():
+            return ModelError(f"model.path {folder} is a file: give its folder, {folder.parent}")
+        if folder.suffix in _WEIGHTS_OF_OTHERS:
+            return ModelError(f"model.path {folder} is a file. {_to_convert(folder)}")
+        return ModelError(
+            f"model.path {folder} is a file: give a folder saved with CLIPModel.save_pretrained"
         )
+    if not folder.is_dir():
+        return ModelError(
+            f"no CLIP at {folder}: there is no such folder; give model.path a folder saved with "
+            "CLIPModel.save_pretrained"
+        )
+    held = sorted(folder.iterdir())
+    weights = [file for file in held if file.suffix in _WEIGHTS_OF_OTHERS]
+    if (folder / "open_clip_config.json").is_file() or weights:
+        described = (folder / "open_clip_config.json").is_file()
+        source = weights[0] if len(weights) == 1 and not described else folder
+        return ModelError(f"{folder} has weights but no config.json. {_to_convert(source)}")
+    inside = [*folder.glob("*/config.json"), *folder.glob("snapshots/*/config.json")]
+    hint = f" ({inside[0].parent} has one)" if inside else ""
+    return ModelError(
+        f"no CLIP at {folder}: config.json is missing{hint}; give model.path a folder saved with "
+        "CLIPModel.save_pretrained"
+    )
 
-    try:
-        try:
-            folder = snapshot(_HUB_FILES, local=True)
-            weight_files(folder)
-        except (LocalEntryNotFoundError, ModelError):
-            folder = snapshot(_HUB_FILES, local=False)
-            if not any(folder.glob("model*.safetensors")):
-                folder = snapshot([*_HUB_FILES, "pytorch_model.bin"], local=False)
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        which = f"model {hub_id}" if revision is None else f"revision {revision} of model {hub_id}"
-        raise ModelError(
-            f"{which} is neither in the HuggingFace cache nor reachable on the hub: download it "
-            "once while online, or give model.path a local folder"
-        ) from error
-    return folder
 
-
-def _digest_of_file(file: Path) -> str:
-    """Hash a large file once; later calls believe path, size, time and inode."""
-    stat = file.stat()
-    key = sha256_of(str(file.resolve()), f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}")
-    memo = paths.home() / "fingerprints" / f"{key}.json"
-    try:
-        known = json.loads(memo.read_text(encoding="utf-8"))["sha256"]
-        if isinstance(known, str) and len(known) == 64:
-            return known
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    digest = sha256_of_file(file)
-    # A home without room is no reason to refuse a CLIP: it is hashed again.
-    with suppress(OSError):
-        write_json(memo, {"sha256": digest})
-    return digest
+def _to_convert(source: Path) -> str:
+    return (
+        f"If it is of OpenCLIP, OpenAI, RemoteCLIP or GeoRSCLIP, `fedrsclip model convert {source} "
+        "out=<folder>` makes a HuggingFace CLIP of it; then give model.path=<folder>"
+    )

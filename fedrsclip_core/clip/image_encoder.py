@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.clip.files import ClipFiles, unreadable
+from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.clip.preprocessing import read_preprocessing
+from fedrsclip_core.clip.weights import read_tensors, unreadable, vision_tensor_names
+from fedrsclip_core.errors import ModelError
 
 if TYPE_CHECKING:
     import torch
@@ -37,39 +40,47 @@ class ImageEncoder:
 
     def __init__(self, files: ClipFiles, device: str) -> None:
         import torch
-        from safetensors import SafetensorError
-        from transformers import CLIPImageProcessorPil, CLIPModel
+        from transformers import CLIPImageProcessorPil
         from transformers.activations import QuickGELUActivation
-        from transformers.utils import logging
 
         from fedrsclip_core.clip.quick_gelu import QuickGelu
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        self._device, self._dtype = device, getattr(torch, files.dtype)
-        try:
-            # Not the torchvision one, which some sites have and whose pixels differ.
-            self._processor = CLIPImageProcessorPil.from_pretrained(files.folder)
-            model: Any = CLIPModel.from_pretrained(files.folder, dtype=self._dtype)
-        except (SafetensorError, *_ODD_FILES) as error:
-            raise unreadable(files.folder, error) from error
-        del model.text_model
+        self._folder, self._device = files.folder, device
+        self._dtype = getattr(torch, files.dtype)
+        self._side = int(files.vision_config["image_size"])
+        # Not the torchvision one, which some sites have and whose pixels differ.
+        self._processor = CLIPImageProcessorPil(**read_preprocessing(files.folder))
+        model = _load(files, self._dtype)
         for layer in model.vision_model.encoder.layers:
             if isinstance(layer.mlp.activation_fn, QuickGELUActivation):
                 layer.mlp.activation_fn = QuickGelu()
         self._model = model.requires_grad_(False).to(device).eval()
 
     def prepare(self, image: "Image") -> "torch.Tensor":
-        """Return the pixels ``(3, size, size)`` that the tower takes; may be called in threads."""
-        pixels = self._processor(images=image, return_tensors="pt")["pixel_values"]
-        return cast("torch.Tensor", pixels)[0]
+        """Return the pixels ``(3, size, size)`` that the tower takes; may be called in threads.
+
+        Raises
+        ------
+        ModelError
+            If the preprocessing makes something else of this image.
+        """
+        made = self._processor(images=image, return_tensors="pt")["pixel_values"]
+        pixels = cast("torch.Tensor", made)[0]
+        if pixels.shape != (3, self._side, self._side):
+            raise ModelError(
+                f"the image preprocessing in {self._folder} makes {pixels.shape[2]} x "
+                f"{pixels.shape[1]} pixels of an image of {image.width} x {image.height}, but the "
+                f"image tower takes {self._side} x {self._side}: switch do_center_crop on there"
+            )
+        return pixels
 
     def encode(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
         """Return unit image features ``(len(prepared), dim)``."""
         import torch
 
         with torch.inference_mode():
-            output = self._model.get_image_features(pixel_values=self._batch(prepared))
-            embeds = output.pooler_output.float().cpu().numpy()  # (N, dim)
+            output = self._model(pixel_values=self._batch(prepared))
+            embeds = output.image_embeds.float().cpu().numpy()  # (N, dim)
         return np.asarray(embeds / np.linalg.norm(embeds, axis=1, keepdims=True), dtype=np.float32)
 
     def encode_patches(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
@@ -95,3 +106,24 @@ class ImageEncoder:
             # From pinned memory the copy runs beside what the GPU computes.
             return pixels.pin_memory().to(self._device, self._dtype, non_blocking=True)
         return pixels.to(self._device, self._dtype)
+
+
+def _load(files: ClipFiles, dtype: "torch.dtype") -> Any:
+    """Load transformers' image tower and nothing of the text tower.
+
+    Its own loader fills what a file lacks with random numbers and goes on; here the tensors are
+    read by name, and a missing one is an error.
+    """
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    names = vision_tensor_names(int(files.vision_config["num_hidden_layers"]))
+    tensors = read_tensors(files.folder, names)
+    try:
+        config = CLIPVisionConfig(**files.vision_config, projection_dim=files.dim)
+        return CLIPVisionModelWithProjection.from_pretrained(
+            None, config=config, state_dict=tensors, dtype=dtype
+        )
+    except _ODD_FILES as error:
+        raise unreadable(files.folder, error) from error

@@ -8,7 +8,8 @@ cost ``r`` numbers a class, and every client finds the same vectors in the same 
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.clip.files import ClipFiles, read_tensors
+from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.clip.weights import read_tensors
 from fedrsclip_core.errors import ConfigError
 
 _PROJECTION = "visual_projection.weight"

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
-from fedrsclip_core.clip.files import load_token_rows, read_tensors
+from fedrsclip_core.clip.weights import (
+    LAYER_PARTS,
+    load_token_rows,
+    read_tensors,
+    text_tensor_names,
+)
 from fedrsclip_core.errors import ModelError
 
 if TYPE_CHECKING:
@@ -17,8 +22,6 @@ ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
 """Values of ``hidden_act`` that the packed encoder computes."""
 
 _LAYER = "text_model.encoder.layers"
-_ATTENTION = tuple(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out"))
-_PARTS = ("layer_norm1", *_ATTENTION, "layer_norm2", "mlp.fc1", "mlp.fc2")
 
 
 class Affine(NamedTuple):
@@ -119,7 +122,7 @@ def load_text_tower(
             f"known are {', '.join(ACTIVATIONS)}"
         )
     num_layers = int(config["num_hidden_layers"])
-    tensors = read_tensors(files.folder, _tensor_names(num_layers))
+    tensors = read_tensors(files.folder, text_tensor_names(num_layers))
     dtype = dtype or getattr(torch, files.dtype)
 
     def moved(tensor: Tensor) -> Tensor:
@@ -129,25 +132,17 @@ def load_text_tower(
         return Affine(moved(tensors[f"{name}.weight"]), moved(tensors[f"{name}.bias"]))
 
     def layer(index: int) -> TextLayer:
-        return TextLayer(*(affine(f"{_LAYER}.{index}.{part}") for part in _PARTS))
+        return TextLayer(*(affine(f"{_LAYER}.{index}.{part}") for part in LAYER_PARTS))
 
     return TextTower(
         layers=tuple(map(layer, range(num_layers))),
         final_norm=affine("text_model.final_layer_norm"),
         projection=moved(tensors["text_projection.weight"]),
         positions=moved(tensors["text_model.embeddings.position_embedding.weight"]),
-        token_rows=moved(torch.from_numpy(load_token_rows(files, ids))),
+        token_rows=moved(torch.from_numpy(load_token_rows(files.folder, ids))),
         token_ids=tuple(ids),
         num_heads=int(config["num_attention_heads"]),
         activation=str(config["hidden_act"]),
         eps=float(config["layer_norm_eps"]),
         logit_scale=float(tensors["logit_scale"].double().exp()),
     )
-
-
-def _tensor_names(num_layers: int) -> list[str]:
-    names = [f"{_LAYER}.{index}.{part}" for index in range(num_layers) for part in _PARTS]
-    names.append("text_model.final_layer_norm")
-    names = [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
-    names.append("text_model.embeddings.position_embedding.weight")
-    return [*names, "text_projection.weight", "logit_scale"]

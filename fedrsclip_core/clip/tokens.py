@@ -1,18 +1,39 @@
 """Class names as tokens of a CLIP's own vocabulary, without importing transformers if possible."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fedrsclip_core.clip.folder_files import remembered, require_content
 from fedrsclip_core.errors import ConfigError, ModelError
+from fedrsclip_core.runs.fileio import sha256_of
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
     from fedrsclip_core.clip.files import ClipFiles
 
 _LEGACY_EOS = 2
 """OpenAI's first configurations say 2; transformers then pools at the highest id, which is EOS."""
+TOKENIZER_FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+"""What a tokenizer can be read from, the first that is there."""
+_PROBES = (
+    *(
+        "",
+        "a photo of a forest.",
+        "A Golf-Course, denseresidential  area\n(2 of 10)!",
+        "it's we'll",
+    ),
+    *(
+        "caf\u00e9 cafe\u0301 \u00dcberlandleitung",
+        "\u68ee\u6797 \U0001f6f0\ufe0f",
+        "<|endoftext|> </w> _x_",
+    ),
+)
+"""Texts whose ids tell how a tokenizer cleans, cuts and frames."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +62,7 @@ class PromptTokens:
 
 def token_ids(files: "ClipFiles", text: str) -> list[int]:
     """Token ids of ``text`` without start and end."""
-    return list(_encoder(files.folder)(text)[1:-1])
+    return _encoder(files.folder)(text)[1:-1]
 
 
 def special_ids(files: "ClipFiles") -> tuple[int, int]:
@@ -55,10 +76,11 @@ def special_ids(files: "ClipFiles") -> tuple[int, int]:
     """
     ids = _encoder(files.folder)("")
     pooled_at = files.text_config.get("eos_token_id", _LEGACY_EOS)
-    if len(ids) != 2 or pooled_at not in (_LEGACY_EOS, ids[1]):
+    last = files.text_config["vocab_size"] - 1
+    if len(ids) != 2 or ids[1] != (last if pooled_at == _LEGACY_EOS else pooled_at):
         raise ModelError(
             f"the tokenizer in {files.folder} frames a text as {ids} but its config.json pools at "
-            f"eos_token_id {pooled_at}: the files are not of one CLIP"
+            f"eos_token_id {pooled_at} of {last + 1}: the files are not of one CLIP"
         )
     return ids[0], ids[1]
 
@@ -125,26 +147,79 @@ def _longest(tokens: PromptTokens, words: Sequence[str]) -> tuple[int, str]:
     return max(zip(lengths, words, strict=True))
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a model folder has the files of a tokenizer."""
+    return bool(_tokenizer_files(folder))
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """Return a sha256 over what a tokenizer does: vocabulary, merges, and some texts' ids.
+
+    Raises
+    ------
+    ModelError
+        If the folder has no usable tokenizer.
+    """
+    files = _tokenizer_files(folder)
+    if not files:
+        raise ModelError(
+            f"model folder {folder} has no tokenizer: save the model's CLIPTokenizer there too "
+            "(tokenizer.json, or vocab.json with merges.txt); all CLIPs of OpenAI and most of "
+            "OpenCLIP have that of openai/clip-vit-base-patch32"
+        )
+    return remembered("tokenizer", files, lambda: _digest(folder))
+
+
+def _digest(folder: Path) -> str:
+    tokenizer = _tokenizer(folder)
+    model = json.loads(tokenizer.to_str())["model"]
+    # Older files write a merge as one text, "a b".
+    merges = [m.split(" ") if isinstance(m, str) else list(m) for m in model.get("merges", ())]
+    ids = [tokenizer.encode(text).ids for text in _PROBES]
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    return sha256_of(json.dumps([sorted(vocabulary.items()), merges, ids]))
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    for names in TOKENIZER_FILES:
+        files = [folder / name for name in names]
+        if all(file.is_file() for file in files):
+            return files
+    return []
+
+
 @lru_cache(maxsize=4)
-def _encoder(folder: Path) -> Any:
-    """Return a function text -> framed ids, without transformers where the folder allows it."""
-    if (folder / "tokenizer.json").is_file():
+def _encoder(folder: Path) -> Callable[[str], list[int]]:
+    """Return a function text -> framed ids."""
+    tokenizer = _tokenizer(folder)
+    return lambda text: list(tokenizer.encode(text).ids)
+
+
+def _tokenizer(folder: Path) -> "Tokenizer":
+    """Load a folder's tokenizer, without transformers where the folder allows it."""
+    files = _tokenizer_files(folder)
+    try:
+        for file in files:
+            require_content(file)
+    except OSError as error:
+        raise _unusable(folder, error) from error
+    if [file.name for file in files] == ["tokenizer.json"]:
         from tokenizers import Tokenizer
 
         try:
-            fast = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            fast = Tokenizer.from_file(str(files[0]))
         except Exception as error:  # it has no class of its own for what is no tokenizer
             raise _unusable(folder, error) from error
-        fast.no_truncation()
-        fast.no_padding()
-        return lambda text: fast.encode(text).ids
-    from transformers import CLIPTokenizer
+    else:
+        from transformers import CLIPTokenizer
 
-    try:
-        slow = CLIPTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise _unusable(folder, error) from error
-    return lambda text: slow(text)["input_ids"]
+        try:
+            fast = CLIPTokenizer.from_pretrained(folder).backend_tokenizer
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise _unusable(folder, error) from error
+    fast.no_truncation()
+    fast.no_padding()
+    return fast
 
 
 def _unusable(folder: Path, error: Exception) -> ModelError:

@@ -38,6 +38,7 @@ class ModelConfig:
     name: str = "demo_clip"
     hub_id: str | None = None
     revision: str | None = None
+    openclip_file: str | None = None
     path: str | None = None
     dtype: str = "float32"
 

@@ -75,8 +75,8 @@ def word_prompt(
     ConfigError
         If the words have more tokens than ``n_ctx``.
     """
-    from fedrsclip_core.clip.files import load_token_rows
     from fedrsclip_core.clip.tokens import token_ids
+    from fedrsclip_core.clip.weights import load_token_rows
 
     ids = token_ids(files, words)
     if len(ids) > n_ctx:
@@ -86,7 +86,7 @@ def word_prompt(
         )
     start = random_prompt(n_ctx, files.width, std, *key)  # (n_ctx, width)
     if ids:
-        start[n_ctx - len(ids) :] = load_token_rows(files, ids)
+        start[n_ctx - len(ids) :] = load_token_rows(files.folder, ids)
     return start
 
 

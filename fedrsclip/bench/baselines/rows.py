@@ -17,7 +17,8 @@ from fedrsclip.bench.description import Description
 from fedrsclip.bench.figures import PARTS, Row, accuracy_figures, last_figures, tally_figures
 from fedrsclip.bench.images import clients_features
 from fedrsclip.run import preflight
-from fedrsclip_core.clip.files import ClipFiles, read_tensors
+from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.clip.weights import read_tensors
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.federated import open_client_data
 from fedrsclip_core.errors import ConfigError

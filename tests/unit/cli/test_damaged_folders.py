@@ -18,7 +18,7 @@ from fedrsclip.report.bench_folder import read_bench
 from fedrsclip.report.reading import read_run
 from fedrsclip.run.resume import with_resumed
 from fedrsclip_core.clip import assets
-from fedrsclip_core.clip.files import weight_files
+from fedrsclip_core.clip.weights import weight_files
 from fedrsclip_core.config.resolved import from_json, to_json
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.folder import FolderSource

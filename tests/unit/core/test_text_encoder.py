@@ -178,10 +178,10 @@ def test_fingerprint_tells_models_apart(tmp_path: Path) -> None:
 
 
 def test_folder_without_clip(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"no CLIP at .*config.json is missing"):
+    with pytest.raises(ModelError, match=r"no CLIP at .*there is no such folder"):
         find_clip(ModelConfig(), tmp_path / "nowhere")
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    with pytest.raises(ModelError, match="holds a 'bert', not a HuggingFace CLIPModel"):
+    with pytest.raises(ModelError, match="holds a 'bert', not a whole HuggingFace CLIPModel"):
         find_clip(ModelConfig(), tmp_path)
 
 
@@ -189,7 +189,14 @@ def test_damaged_weights(tmp_path: Path) -> None:
     folder = make_tiny_clip(tmp_path / "clip")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    files = find_clip(ModelConfig(), folder)
+    with pytest.raises(ModelError, match="cannot be read"):
+        find_clip(ModelConfig(), folder)
+
+
+def test_weights_that_are_damaged_later(tmp_path: Path) -> None:
+    files = find_clip(ModelConfig(), make_tiny_clip(tmp_path / "clip"))
+    weights = files.folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelError, match="cannot be read"):
         load_text_tower(files, [0, 1])
 

@@ -1,0 +1,254 @@
+"""The tensors of a CLIP: in which files they are, read by name, and their digest.
+
+Training needs the text tower only, and of its embedding table only the rows of the class names:
+just those tensors are read from a safetensors file.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import is_zipfile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip_core.clip.folder_files import read_object, require_content
+from fedrsclip_core.errors import ModelError
+from fedrsclip_core.runs.fileio import sha256_of
+
+if TYPE_CHECKING:
+    import torch
+
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+_SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TOKEN_ROWS = "text_model.embeddings.token_embedding.weight"
+_HASHING_THREADS = 4
+
+_ATTENTION = tuple(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out"))
+LAYER_PARTS = ("layer_norm1", *_ATTENTION, "layer_norm2", "mlp.fc1", "mlp.fc2")
+"""What a layer of either tower consists of, each with a weight and a bias."""
+
+
+def text_tensor_names(num_layers: int) -> list[str]:
+    """Return the names of the text tower's tensors, all but the table of token embeddings."""
+    return [
+        *_layers("text_model", num_layers),
+        *_affine("text_model.final_layer_norm"),
+        "text_model.embeddings.position_embedding.weight",
+        "text_projection.weight",
+        "logit_scale",
+    ]
+
+
+def vision_tensor_names(num_layers: int) -> list[str]:
+    """Return the names of the image tower's tensors."""
+    return [
+        *_layers("vision_model", num_layers),
+        *_affine("vision_model.pre_layrnorm"),  # the typing error is transformers'
+        *_affine("vision_model.post_layernorm"),
+        "vision_model.embeddings.class_embedding",
+        "vision_model.embeddings.patch_embedding.weight",
+        "vision_model.embeddings.position_embedding.weight",
+        "visual_projection.weight",
+    ]
+
+
+def all_tensor_names(text_layers: int, vision_layers: int) -> list[str]:
+    """Return the names of everything that is computed with, sorted."""
+    return sorted(
+        [*text_tensor_names(text_layers), _TOKEN_ROWS, *vision_tensor_names(vision_layers)]
+    )
+
+
+def _layers(tower: str, count: int) -> list[str]:
+    parts = (f"{tower}.encoder.layers.{i}.{part}" for i in range(count) for part in LAYER_PARTS)
+    return [name for part in parts for name in _affine(part)]
+
+
+def _affine(name: str) -> list[str]:
+    return [f"{name}.weight", f"{name}.bias"]
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files with the weights, safetensors before PyTorch's own, whole before sharded.
+
+    Raises
+    ------
+    ModelError
+        If there are none, or one is missing or only a git-LFS pointer.
+    """
+    for name in _WHOLE:
+        index = folder / f"{name}.index.json"
+        if (folder / name).is_file():
+            found = [folder / name]
+        elif index.is_file():
+            found = [folder / shard for shard in _shards(index)]
+        else:
+            continue
+        break
+    else:
+        found = [folder / _WHOLE[0]]
+    for file in found:
+        if not file.is_file():
+            raise ModelError(f"model folder {folder} lacks the weights {file.name}")
+        try:
+            require_content(file)
+        except OSError as error:
+            raise unreadable(folder, error) from error
+    return found
+
+
+def _shards(index: Path) -> list[str]:
+    shards = read_object(index).get("weight_map")
+    names = list(shards.values()) if isinstance(shards, dict) else []
+    if not names or not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in names):
+        raise ModelError(f"{index} does not map the weights to files beside it: copy it again")
+    return sorted(set(names))
+
+
+def read_tensors(folder: Path, names: Iterable[str]) -> "dict[str, torch.Tensor]":
+    """Read just the named tensors from a model folder.
+
+    Raises
+    ------
+    ModelError
+        If the files are damaged or a tensor is missing.
+    """
+    wanted = set(names)
+    found: dict[str, torch.Tensor] = {}
+    others: set[str] = set()
+    with _reading(folder):
+        for file in weight_files(folder):
+            held, tensors = _open(file, wanted)
+            others |= held
+            found |= tensors
+    _require(folder, wanted - found.keys(), others)
+    return found
+
+
+def load_token_rows(folder: Path, ids: Sequence[int]) -> NDArray[np.float32]:
+    """Read the token embeddings of ``ids``, ``(len(ids), width)``, and nothing else.
+
+    Raises
+    ------
+    ModelError
+        If the files are damaged or have no such rows.
+    """
+    from safetensors import safe_open
+
+    with _reading(folder):
+        for file in weight_files(folder):
+            if file.suffix == ".bin":
+                continue
+            with safe_open(file, framework="pt") as opened:
+                if _TOKEN_ROWS in opened.keys():  # noqa: SIM118 - a safetensors file is no mapping
+                    table = opened.get_slice(_TOKEN_ROWS)
+                    _require_rows(folder, ids, table.get_shape()[0])
+                    return np.concatenate([table[i : i + 1].float().numpy() for i in ids])
+    rows = read_tensors(folder, [_TOKEN_ROWS])[_TOKEN_ROWS]
+    _require_rows(folder, ids, len(rows))
+    return np.asarray(rows[list(ids)].float().numpy())
+
+
+def digest_of_tensors(folder: Path, names: Sequence[str]) -> str:
+    """Return a sha256 over the values of the named tensors, whatever files hold them, and how.
+
+    A tensor in float16 or bfloat16 has the digest of the same values in float32, for that is what
+    is computed with; other tensors of the files do not count.
+
+    Raises
+    ------
+    ModelError
+        If the files are damaged, a tensor is missing or has another type.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    tensors = read_tensors(folder, names)
+    ordered = sorted(tensors)
+    with ThreadPoolExecutor(_HASHING_THREADS) as pool:  # hashing leaves the lock of Python
+        digests = list(pool.map(lambda name: _digest_of(folder, name, tensors[name]), ordered))
+    return sha256_of(*ordered, *digests)
+
+
+def unreadable(folder: Path, error: Exception) -> ModelError:
+    """Say that a model folder's weights are damaged."""
+    return ModelError(f"the weights in {folder} cannot be read ({error}): copy them again")
+
+
+@contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    """Turn what the readers of weights raise into a sentence."""
+    from pickle import UnpicklingError
+
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except UnpicklingError as error:
+        raise ModelError(
+            f"the weights in {folder} hold more than tensors, so reading them could run code of "
+            "their author: they are refused; take a safetensors file of the same model"
+        ) from error
+    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+        raise unreadable(folder, error) from error
+
+
+def _open(file: Path, wanted: set[str]) -> "tuple[set[str], dict[str, torch.Tensor]]":
+    """Return the names of a file's tensors, and the wanted ones; their bytes are mapped."""
+    import torch
+    from safetensors import safe_open
+
+    if file.suffix == ".bin":
+        # Files of before PyTorch 1.6 are no archives and cannot be mapped.
+        state = torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
+        if not isinstance(state, Mapping):
+            raise ModelError(f"{file} holds no tensors by name: copy it again")
+        tensors = {n: state[n] for n in wanted & state.keys() if torch.is_tensor(state[n])}
+        return {str(name) for name in state}, tensors
+    with safe_open(file, framework="pt") as opened:
+        held = set(opened.keys())
+        return held, {name: opened.get_tensor(name) for name in wanted & held}
+
+
+def _require(folder: Path, missing: set[str], held: set[str]) -> None:
+    if not missing:
+        return
+    first = sorted(missing)[0]
+    if any(name.startswith(("visual.", "module.visual.")) for name in held):
+        raise ModelError(
+            f"the tensors in {folder} have OpenCLIP's names, not those of a HuggingFace CLIPModel: "
+            f"fedrsclip model convert {folder} out=<folder> makes one"
+        )
+    for tower, what in (("vision_model.", "image"), ("text_model.", "text")):
+        if not any(name.startswith(tower) for name in held):
+            raise ModelError(
+                f"the weights in {folder} lack {first}: they have no {what} tower, this is not a "
+                "CLIPModel"
+            )
+    raise ModelError(f"the weights in {folder} lack {first}: this is not a CLIPModel")
+
+
+def _require_rows(folder: Path, ids: Sequence[int], rows: int) -> None:
+    if max(ids) >= rows:
+        raise ModelError(
+            f"the tokenizer in {folder} has a token {max(ids)} but the weights have embeddings of "
+            f"{rows}: the files are not of one CLIP"
+        )
+
+
+def _digest_of(folder: Path, name: str, tensor: "torch.Tensor") -> str:
+    import hashlib
+
+    import torch
+
+    if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ModelError(
+            f"the weights in {folder} have {name} as {str(tensor.dtype).removeprefix('torch.')}: "
+            "save them as float32, float16 or bfloat16"
+        )
+    values = tensor.detach().contiguous().float().numpy()
+    digest = hashlib.sha256(repr(values.shape).encode())
+    digest.update(values.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
