@@ -97,6 +97,12 @@ def _data(arguments: Sequence[str]) -> int:
     return data(arguments, echo=_say)
 
 
+def _model(arguments: Sequence[str]) -> int:
+    from fedrsclip.model.command import model
+
+    return model(arguments, echo=_say)
+
+
 def _deploy(arguments: Sequence[str]) -> int:
     from fedrsclip.deploy.command import deploy
 
@@ -120,13 +126,15 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Return the parser of each command and sub-command, by its words after ``fedrsclip``."""
     from fedrsclip.data.command import parsers as data_parsers
+    from fedrsclip.model.command import parsers as model_parsers
     from fedrsclip.report.command import parser as report_parser
     from fedrsclip.watch.command import parser as watch_parser
 
     _, commands = _parsers()
-    inner = {f"data {name}": parser for name, parser in data_parsers()[1].items()}
+    rooms = {"data": data_parsers, "model": model_parsers}
+    inner = {f"{room} {name}": p for room, own in rooms.items() for name, p in own()[1].items()}
     found = {**commands, "report": report_parser(), "watch": watch_parser(), **inner}
-    return {name: found[name] for name in sorted(found) if name != "data"}
+    return {name: found[name] for name in sorted(found) if name not in rooms}
 
 
 def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
@@ -155,7 +163,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
 _ARGUMENTS = {"submit": "the options above, and Hydra overrides"}
-_OWN_PARSERS = ("data", "report", "watch")
+_OWN_PARSERS = ("data", "model", "report", "watch")
 _COMMANDS = {
     "run": _run,
     "submit": _submit,
@@ -166,6 +174,7 @@ _COMMANDS = {
     "watch": _watch,
     "report": _report,
     "data": _data,
+    "model": _model,
     "deploy": _deploy,
     "site": _site,
 }
@@ -188,6 +197,8 @@ _HELP = {
     "report RUN_OR_BENCH_DIR [--open] [--images PATH]",
     "data": "list the known data sets, prepare or check one on disk, or record a split: "
     "data list | prepare | check | split, each with --help",
+    "model": "make a HuggingFace CLIP of one in the form of OpenCLIP, OpenAI, RemoteCLIP or "
+    "GeoRSCLIP: model convert SOURCE out=DIR, with --help",
     "deploy": "render what each host of a federation needs into out=DIR; "
     "`deploy certs out=DIR [days=N] [rotate=NAME]` makes keys and certificates; `deploy register "
     "keys=DIR` with submit's options for the SuperLink registers the clients' keys "
