@@ -6,6 +6,7 @@ Decoders reduce what they find: Pillow reads 16-bit RGB as 8 bits, and a fourth 
 import struct
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -291,14 +292,12 @@ def _tiff_pages(stream: IO[bytes]) -> Iterator[Any]:
         seen.add(place)
         directory = ImageFileDirectory_v2(start)
         warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")
-        try:
-            stream.seek(place)
+        stream.seek(place)
+        # Some writers leave a chain that leads nowhere; what comes before is whole.
+        with suppress(Exception):
             directory.load(stream)
-        except Exception:
-            # Some writers leave a chain that leads nowhere; what comes first is whole.
-            if len(seen) > 1:
-                return
-            raise
+        if not {_WIDTH, _HEIGHT} <= set(directory):
+            return
         yield directory
         place = directory.next
 
