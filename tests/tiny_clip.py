@@ -23,7 +23,7 @@ def make_tiny_clip(
     from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel
 
     folder.mkdir(parents=True, exist_ok=True)
-    tokenizer = _tokenizer()
+    tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(folder)
     tower = {
         "hidden_size": width,
@@ -53,7 +53,7 @@ def make_tiny_clip(
     return folder
 
 
-def _tokenizer():  # type: ignore[no-untyped-def]
+def tiny_tokenizer():  # type: ignore[no-untyped-def]
     from transformers import CLIPTokenizer
 
     characters = [chr(i) for i in range(33, 127)]

@@ -209,6 +209,9 @@ def _sizes(source: Source, tensors: "Mapping[str, torch.Tensor]") -> dict[str, A
             "num_hidden_layers": layers("text_model"),
             "max_position_embeddings": context,
             "vocab_size": vocabulary,
+            # OpenCLIP pools where the highest id stands; start and end are a vocabulary's last.
+            "bos_token_id": vocabulary - 2,
+            "eos_token_id": vocabulary - 1,
         },
     }
 
