@@ -60,7 +60,7 @@ def _config(overrides: Sequence[str]) -> int:
     own = own_overrides(overrides, paths.tuned_file())
     if own:
         print(f"# {' '.join(own)}: from {paths.tuned_file()}")
-    print(to_yaml(compose([*own, *overrides]), site_keys=True), end="")
+    print(to_yaml(compose([*own, *overrides], given=overrides), site_keys=True), end="")
     return 0
 
 

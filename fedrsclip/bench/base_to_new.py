@@ -110,7 +110,7 @@ def _cell(
     cell = make_cell(description, setting, method, seed, extra=own)
     if cell.config.data.name == "demo_scenes":
         return cell
-    whole = preflight.compose_here(cell.at_site(description.site))
+    whole = preflight.compose_here(cell.at_site(description.site), given=())
     if cell.config.data.name != "folder" or whole.data.path is None:
         raise ConfigError("base_to_new reads image folders and the embedded scenes only")
     images = description.folder / "base" / setting
@@ -152,7 +152,7 @@ def _measured(
             return dict(known["accuracy"])
     # The cell itself sees the folder with the base classes alone.
     whole = replace(cell, data_path=description.images_of(cell.setting))
-    here = preflight.compose_here(whole.at_site(description.site))
+    here = preflight.compose_here(whole.at_site(description.site), given=())
     if preflight.check_model(here).digest != clip:
         raise ConfigError(f"{cell.folder} was run with another CLIP: give the same again")
     here.seed, here.data.class_names = cell.seed, [*cell.config.data.class_names, *new]

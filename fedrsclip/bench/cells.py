@@ -10,9 +10,12 @@ from typing import Any
 from fedrsclip.bench.description import Description
 from fedrsclip.run.own_tuning import own_overrides
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.class_texts import with_class_file
 from fedrsclip_core.config.overrides import for_simulation, join_overrides, key_of, quote
 from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.unread import unread_keys
+from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 
 _OF_ONE_CELL = ("seed", "run.name")
@@ -117,10 +120,10 @@ def make_cell(
     bench = description.bench
     name = run_name(bench.name, setting, method, variant, seed)
     overrides = merged(
-        bench.settings[setting],
-        bench.overrides,
+        with_class_file(bench.settings[setting]),
+        with_class_file(bench.overrides),
         [f"method={method}"],
-        description.overrides,
+        with_class_file(description.overrides),
         bench.method_overrides.get(method, []),
         extra,
         [f"seed={seed}", f"run.name={paths.safe_name(name, 'the name of a cell')}"],
@@ -166,10 +169,26 @@ def run_name(bench: str, setting: str, method: str, variant: str, seed: int | st
 
 def repeat_command(cell: Cell) -> str:
     """Return the command that runs a cell's configuration by itself, without site keys."""
-    overrides = [text for text in cell.overrides if key_of(text) != "run.name"]
+    unread = {"run.name", *unread_keys(cell.config)}
+    overrides = [text for text in cell.overrides if key_of(text) not in unread]
     return f"fedrsclip run {join_overrides(overrides)}"
+
+
+def refuse_unread(description: Description, cells: Sequence[Cell]) -> None:
+    """Refuse a key of the command line that no cell reads; it may mean nothing to some.
+
+    Raises
+    ------
+    ConfigError
+        Naming who reads it.
+    """
+    given = [*description.overrides, *description.site]
+    unread = [unread_keys(cell.config) for cell in cells]
+    for key in map(key_of, given):
+        if unread and all(key in keys for keys in unread):
+            raise ConfigError(unread[0][key])
 
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> Config:
-    return configuration.compose(overrides)
+    return configuration.compose(overrides, given=())

@@ -71,7 +71,7 @@ def prepare(
     """
     for setting in dict.fromkeys(cell.setting for cell in missing):
         first = next(cell for cell in missing if cell.setting == setting)
-        here = preflight.compose_here(first.at_site(description.site))
+        here = preflight.compose_here(first.at_site(description.site), given=())
         preflight.check_for_simulation(here)
         _check_clip(here, {c: results for c, results in done.items() if c.setting == setting})
     jobs = [Job(cell, _images(cell)) for cell in missing]
@@ -84,7 +84,7 @@ def _missing_classes(description: Description, cell: Cell) -> list[str]:
     data = cell.config.data
     if data.class_names or data.name == "demo_scenes":
         return []
-    here = preflight.compose_here(cell.at_site(description.site))
+    here = preflight.compose_here(cell.at_site(description.site), given=())
     listed = ",".join(map(quote, preflight.check_data(here)[0]))
     return [f"data.class_names=[{listed}]"]
 

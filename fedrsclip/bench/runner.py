@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from fedrsclip.bench.cells import Cell
+from fedrsclip.bench.cells import Cell, refuse_unread
 from fedrsclip.bench.description import Description
 from fedrsclip.bench.figures import Row
 from fedrsclip.bench.found import completed, lost_replies
@@ -62,6 +62,7 @@ class Runner:
         tuple[list[Row], Failures]
             A row per cell, and which cells failed.
         """
+        refuse_unread(self.description, cells)
         cells = with_classes(self.description, cells)
         done = {cell: results for cell in cells if (results := completed(cell)) is not None}
         missing = [cell for cell in cells if cell not in done]

@@ -40,7 +40,7 @@ def _render(folder: Path, overrides: list[str], echo: Callable[[str], None]) -> 
     from fedrsclip.deploy.render import render
 
     description = describe(overrides)
-    claim(folder, description.federation.name, overrides)
+    claim(folder, description.federation.name, description.overrides)
     render(description, folder)
     for note in notes(description.config):
         echo(f"note: {note}")

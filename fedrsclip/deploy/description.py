@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from fedrsclip.deploy.addresses import is_host, is_loopback
 from fedrsclip.run.submission import compose_for_sites
+from fedrsclip_core.config.class_texts import with_class_file
 from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
@@ -52,6 +53,7 @@ def describe(overrides: Sequence[str]) -> Description:
     ConfigError
         If the configuration is wrong, holds facts of a site, or names a client like the server.
     """
+    overrides = with_class_file(overrides)
     config = compose_for_sites(overrides)
     _check_hosts(config.federation)
     clients = tuple(config.federation.clients) or tuple(

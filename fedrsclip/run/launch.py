@@ -20,9 +20,11 @@ from fedrsclip.run.staging import scratch_folder, stage_app
 from fedrsclip.run.submission import Submission, submission
 from fedrsclip.run.superlink import SuperLink
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.class_texts import with_class_file
 from fedrsclip_core.config.overrides import for_simulation, quote, split_site_overrides
 from fedrsclip_core.config.reading import reading_of
 from fedrsclip_core.config.schema import Config, FederationConfig
+from fedrsclip_core.config.unread import with_implied_options
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.machine import available_cpus, check_tensorboard
@@ -76,9 +78,10 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     FedRSCLIPError
         With the sentence to show, before anything is started.
     """
-    overrides = for_simulation(as_started_here(overrides, echo))
-    travelling, _ = split_site_overrides(overrides)
-    config = preflight.compose_here(overrides)
+    given = overrides
+    overrides = with_implied_options(for_simulation(as_started_here(given, echo)))
+    travelling, _ = split_site_overrides(with_class_file(overrides))
+    config = preflight.compose_here(overrides, given=given)
     machine.check_resources(config.federation)
     check_tensorboard(config.run)
     classes = preflight.check_for_simulation(config)

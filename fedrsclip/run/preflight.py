@@ -13,15 +13,17 @@ from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 
 
-def compose_here(overrides: Sequence[str]) -> Config:
+def compose_here(overrides: Sequence[str], *, given: Sequence[str] | None = None) -> Config:
     """Compose with this machine's site keys: overrides first, then the environment.
+
+    ``given`` is that of :func:`fedrsclip_core.config.compose.compose`.
 
     Raises
     ------
     ConfigError
         If the configuration is wrong or a site key that it needs is missing.
     """
-    config = compose_data(overrides)
+    config = compose_data(overrides, given=given)
     if config.model.name == "local" and config.model.path is None:
         raise ConfigError(
             "model.path is not set: give it a folder with a HuggingFace CLIPModel, or choose "
@@ -30,7 +32,7 @@ def compose_here(overrides: Sequence[str]) -> Config:
     return config
 
 
-def compose_data(overrides: Sequence[str]) -> Config:
+def compose_data(overrides: Sequence[str], *, given: Sequence[str] | None = None) -> Config:
     """Compose as :func:`compose_here` for somebody who needs the images and no model.
 
     Raises
@@ -39,7 +41,7 @@ def compose_data(overrides: Sequence[str]) -> Config:
         If the configuration is wrong or the images' site key is missing.
     """
     _, site = split_site_overrides(overrides)
-    config = configuration.compose(overrides)
+    config = configuration.compose(overrides, given=given)
     for key, sources in SITE_KEYS.items():
         value = configuration.get_value(config, key)
         if value is None and key not in site:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fedrsclip_core.config import compose as configuration
+from fedrsclip_core.config.class_texts import with_class_file
 from fedrsclip_core.config.overrides import key_of, split_site_overrides
 from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.errors import ConfigError
@@ -52,32 +53,35 @@ class Submission:
 
 
 def submission(overrides: Sequence[str]) -> Submission:
-    """Compose what travels.
+    """Compose what travels; what a person gave for it has been looked at before.
 
     Raises
     ------
     ConfigError
         If the configuration is wrong.
     """
-    return Submission(configuration.compose(overrides), tuple(overrides))
+    read = with_class_file(overrides)
+    return Submission(configuration.compose(read, given=()), tuple(read))
 
 
-def deployed(overrides: Sequence[str]) -> Submission:
+def deployed(overrides: Sequence[str], *, given: Sequence[str] | None = None) -> Submission:
     """Compose a run of a deployment; it gets a name if it has none.
+
+    ``given`` is that of :func:`fedrsclip_core.config.compose.compose`.
 
     Raises
     ------
     ConfigError
         If the configuration is wrong or holds facts of a site.
     """
-    config = compose_for_sites(overrides)
+    config = compose_for_sites(overrides, given=given)
     kept = without_hosts(config, overrides)
     if config.run.name is None:
         kept.append(f"run.name={config.federation.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     return submission(kept)
 
 
-def compose_for_sites(overrides: Sequence[str]) -> Config:
+def compose_for_sites(overrides: Sequence[str], *, given: Sequence[str] | None = None) -> Config:
     """Compose a configuration that holds no fact of a site.
 
     Raises
@@ -88,7 +92,7 @@ def compose_for_sites(overrides: Sequence[str]) -> Config:
     _, site = split_site_overrides(overrides)
     for key in site:
         raise ConfigError(f"{key} belongs to a site: it is filled in there, in site.env")
-    return configuration.compose(overrides)
+    return configuration.compose(overrides, given=given)
 
 
 def without_hosts(config: Config, overrides: Sequence[str]) -> list[str]:

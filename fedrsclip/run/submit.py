@@ -82,7 +82,7 @@ def submit(
             if "attach" in options:
                 status = session.attach(options["attach"])
             else:
-                submission = deployed(as_started_here(overrides, echo))
+                submission = deployed(as_started_here(overrides, echo), given=overrides)
                 status = session.carry_out(submission, stage_app(scratch / "app"), restarts, pause)
         except KeyboardInterrupt:
             echo(session.farewell())

@@ -13,9 +13,16 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_origin
 
+from fedrsclip_core.config.class_texts import (
+    FILE_KEY,
+    refuse_class_file,
+    take_class_texts,
+    with_class_file,
+)
 from fedrsclip_core.config.overrides import (
     for_simulation,
     join_overrides,
+    key_of,
     refuse_evaluation,
     split_overrides,
     split_site_overrides,
@@ -24,6 +31,7 @@ from fedrsclip_core.config.resolved import from_json, to_json, travelling
 from fedrsclip_core.config.schema import Config, keys, type_name
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.tuned import Values, read_table
+from fedrsclip_core.config.unread import refuse_unread, with_implied_options
 from fedrsclip_core.config.validation import STRATEGY_PARAMETERS
 from fedrsclip_core.config.validation import validate as validate
 from fedrsclip_core.errors import ConfigError
@@ -37,7 +45,6 @@ OVERRIDES_KEY, CONFIGURATION_KEY = "hydra-overrides", "configuration"
 """The keys of Flower's run configuration: what was asked for, and what it was composed to."""
 TUNED = "tuned"
 """Says which tuned values count: ``recorded``, those that ship, or ``null``, none."""
-_MAPPINGS = ("data.class_words.", "data.class_aliases.")
 _LISTS_OR_ONE = ("data.bands", "data.stretch")
 """Lists of which one item may be given without brackets."""
 _RECIPES = ("experiment", "method")
@@ -51,13 +58,17 @@ def conf_dir() -> Path:
     return inside if inside.is_dir() else package.parent / "conf"
 
 
-def compose(overrides: Sequence[str]) -> Config:
+def compose(overrides: Sequence[str], *, given: Sequence[str] | None = None) -> Config:
     """Compose and check a configuration.
 
     Parameters
     ----------
     overrides : Sequence[str]
-        Hydra overrides: ``group=option`` or ``key=value``; site keys are taken literally.
+        Hydra overrides: ``group=option`` or ``key=value``; site keys and what is said of classes
+        are taken literally. A ``data.path`` without ``data=`` chooses ``data=folder``.
+    given : Sequence[str], optional
+        Those that a person wrote for this very run, all by default: a key of these that the chosen
+        options do not read is refused.
 
     Raises
     ------
@@ -66,15 +77,19 @@ def compose(overrides: Sequence[str]) -> Config:
     """
     from omegaconf.errors import OmegaConfBaseException
 
+    overrides = with_class_file(with_implied_options(overrides, given))
     travelling, site = split_site_overrides(overrides)
+    travelling, classes = take_class_texts(travelling)
     composed = _compose(travelling)[0]
     try:
         config = _merge(composed, Config)
     except OmegaConfBaseException as error:
         raise _translated(error) from error
+    classes.apply(config.data)
     for key, value in site.items():
         set_value(config, key, value)
     validate(config)
+    refuse_unread(config, overrides if given is None else given)
     return config
 
 
@@ -97,7 +112,7 @@ def compose_file(file: Path, overrides: Sequence[str], schema: type[T]) -> T:
 
 def choices(overrides: Sequence[str]) -> dict[str, str]:
     """Return the option chosen in each group, e.g. ``{"data": "uc_merced", ...}``."""
-    return _compose(split_site_overrides(overrides)[0])[1]
+    return _compose(_for_hydra(overrides))[1]
 
 
 def recorded_file() -> Path:
@@ -125,7 +140,7 @@ def tuned_values(overrides: Sequence[str], file: Path) -> Values | None:
     ConfigError
         If an override or the table is wrong.
     """
-    return _composed_and_tuned(split_site_overrides(overrides)[0], file)[1]
+    return _composed_and_tuned(_for_hydra(overrides), file)[1]
 
 
 def to_run_config(config: Config, overrides: Sequence[str]) -> dict[str, str]:
@@ -159,6 +174,7 @@ def from_run_config(run_config: Mapping[str, object], *, simulation: bool = Fals
             "run` or `fedrsclip submit`, or the checkout by `flwr run`"
         )
     overrides = split_overrides(str(run_config.get(OVERRIDES_KEY, "")))
+    refuse_class_file(overrides)
     for key in split_site_overrides(overrides)[1]:
         raise ConfigError(
             f"{key} belongs to a site and must not travel in {OVERRIDES_KEY}: "
@@ -187,6 +203,13 @@ def set_value(config: Config, key: str, value: object) -> None:
     """Set the value at a dotted key."""
     section, _, name = key.rpartition(".")
     setattr(get_value(config, section) if section else config, name, value)
+
+
+def _for_hydra(overrides: Sequence[str]) -> list[str]:
+    """Return those of the overrides that Hydra reads."""
+    chosen = with_implied_options(overrides)
+    travelling, _ = split_site_overrides([text for text in chosen if key_of(text) != FILE_KEY])
+    return take_class_texts(travelling)[0]
 
 
 def _compose(overrides: Sequence[str]) -> tuple[Any, dict[str, str]]:
@@ -302,8 +325,6 @@ def _checked(text: str) -> list[str]:
         return []
     if key in _groups():
         return _chosen_option(key, override.value())
-    if key.startswith(_MAPPINGS):
-        return [f"++{key}={value}"]
     if key not in keys():
         raise ConfigError(_unknown_key(key))
     container = get_origin(keys()[key])

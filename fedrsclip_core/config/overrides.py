@@ -2,17 +2,35 @@
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.errors import ConfigError
 
+FREE_MAPPINGS = ("data.class_words", "data.class_aliases")
+"""Keys whose names below are free text, in quotes or not."""
+QUOTES = "'\""
 _REFUSED = ("${", "_target_", "oc.env")
 _SHARE_COUNTS = "privacy.share_label_counts"
 
 
 def key_of(override: str) -> str:
-    """Return the key or group that an override sets."""
-    return override.partition("=")[0].strip().lstrip("+")
+    """Return the key or group that an override sets; a name in quotes without them."""
+    return split_override(override)[0]
+
+
+def split_override(override: str) -> tuple[str, str | None]:
+    """Return key and value of an override; ``None`` for a value if there is no ``=``."""
+    text = override.strip().lstrip("+")
+    for mapping in FREE_MAPPINGS:
+        start = len(mapping) + 1
+        if text.startswith(f"{mapping}.") and text[start : start + 1] in (*QUOTES,):
+            with suppress(ValueError):
+                name, end = read_quoted(text, start)
+                if text[end : end + 1] == "=":
+                    return f"{mapping}.{name}", text[end + 1 :]
+    key, equals, value = text.partition("=")
+    return key.strip(), value if equals else None
 
 
 def for_simulation(overrides: Sequence[str]) -> list[str]:
@@ -87,6 +105,34 @@ def quote(value: str) -> str:
     parts = head.split("'")
     escaped = [part + "\\" * (len(part) - len(part.rstrip("\\"))) for part in parts[:-1]]
     return "'" + "\\'".join([*escaped, parts[-1]]) + tail + "'"
+
+
+def read_quoted(text: str, start: int) -> tuple[str, int]:
+    """Read what :func:`quote` has written, with either sort of quotes.
+
+    Returns
+    -------
+    tuple[str, int]
+        The text, and the position after its closing quote.
+
+    Raises
+    ------
+    ValueError
+        If it is not closed.
+    """
+    sign, at, parts = text[start], start + 1, []
+    while at < len(text):
+        rest = text[at:]
+        run = len(rest) - len(rest.lstrip("\\"))
+        if rest[run : run + 1] != sign:  # only before a quote backslashes count as escapes
+            parts.append(rest[: run + 1])
+        else:
+            parts.append("\\" * (run // 2))
+            if run % 2 == 0:
+                return "".join(parts), at + run + 1
+            parts.append(sign)
+        at += run + 1
+    raise ValueError("a quote is not closed")
 
 
 def unquoted(value: str) -> str:

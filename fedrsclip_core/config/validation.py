@@ -2,6 +2,7 @@
 
 import math
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
@@ -206,6 +207,7 @@ def _check_texts(config: Config, values: dict[str, object]) -> None:
                 f"{key} has {odd[0][:_SHOWN]!a}: write it without control characters or "
                 "invisible ones, in whole characters"
             )
+    _check_class_texts(values)
     for key in (
         "run.name",
         "run.shared_init_from",
@@ -232,6 +234,14 @@ def _check_texts(config: Config, values: dict[str, object]) -> None:
     for key in ("prompt.shared_init", "prompt.private_init"):
         if not str(values[key]).strip():
             raise ConfigError(f"{key} is empty: give it words, or random")
+
+
+def _check_class_texts(values: dict[str, object]) -> None:
+    """Refuse texts of classes that compare unequal to what looks the same."""
+    for key in ("data.class_names", "data.class_words", "data.class_aliases"):
+        for text in _texts(values[key]):
+            if not unicodedata.is_normalized("NFC", text):
+                raise ConfigError(f"{key} has {text[:_SHOWN]!a}: write it in composed Unicode, NFC")
 
 
 def _texts(value: object) -> Iterator[str]:

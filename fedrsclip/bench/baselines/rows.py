@@ -38,7 +38,7 @@ def baseline_rows(description: Description, cell: Cell, results: Results) -> lis
     ConfigError
         If the images or the CLIP are others than the cell's.
     """
-    here = preflight.compose_here(cell.at_site(description.site))
+    here = preflight.compose_here(cell.at_site(description.site), given=())
     files = preflight.check_model(here)
     digests = {name: results["digests"][name] or "" for name in ("split", "clip")}
     found = {"split": _split_digest(here), "clip": files.digest}
