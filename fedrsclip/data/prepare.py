@@ -73,14 +73,15 @@ def prepare_hub(spec: DatasetSpec, target: Path) -> str | None:
     """
     from huggingface_hub.utils.logging import set_verbosity
 
-    from fedrsclip_core.data.hub.index import HubSpec, find_index
+    from fedrsclip_core.data.hub.index import find_index
     from fedrsclip_core.data.hub.source import HubSource
+    from fedrsclip_core.data.hub.spec import HubSpec
 
     _check_free(target)
     if spec.hub_id is None:
         raise ConfigError(f"no copy of {spec.title} on the hub is known: give --from a folder")
     set_verbosity(logging.ERROR)  # it tells of every retry
-    rows = HubSpec(spec.hub_id, spec.hub_revision, None, "image", "label")
+    rows = HubSpec(spec.hub_id, spec.hub_revision)
     try:
         source = HubSource(rows)
     except DataError as error:

@@ -135,8 +135,12 @@ class DataConfig:
     path: str | None = None
     hub_id: str | None = None
     hub_revision: str | None = None
-    image_column: str = "image"
-    label_column: str = "label"
+    hub_config: str | None = None
+    train_splits: list[str] = field(default_factory=list)
+    val_splits: list[str] = field(default_factory=list)
+    test_splits: list[str] = field(default_factory=list)
+    image_column: str | None = None
+    label_column: str | None = None
     class_names: list[str] = field(default_factory=list)
     class_words: dict[str, str] = field(default_factory=dict)
     class_aliases: dict[str, str] = field(default_factory=dict)

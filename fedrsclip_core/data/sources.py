@@ -14,7 +14,7 @@ from fedrsclip_core.errors import DataError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from fedrsclip_core.data.hub.index import HubSpec
+    from fedrsclip_core.data.hub.spec import HubSpec
 
 
 class ImageSource(Protocol):
@@ -128,7 +128,15 @@ def open_source(
 
 def hub_spec(data: DataConfig, path: Path | None) -> "HubSpec":
     """Return which data set a configuration with ``data.name=hub`` names."""
-    from fedrsclip_core.data.hub.index import HubSpec
+    from fedrsclip_core.data.hub.spec import HubSpec
 
-    columns = (data.image_column, data.label_column)
-    return HubSpec(data.hub_id, data.hub_revision, path, *columns)
+    splits = (data.train_splits, data.val_splits, data.test_splits)
+    return HubSpec(
+        hub_id=data.hub_id,
+        revision=data.hub_revision,
+        path=path,
+        config=data.hub_config,
+        image_column=data.image_column,
+        label_column=data.label_column,
+        splits=tuple(tuple(names) for names in splits),
+    )

@@ -5,14 +5,20 @@ labels and the names of the Arrow files are written down once; they are believed
 files, and the local data folder if there is one, are as they were.
 """
 
+import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
+from fedrsclip_core.data.hub import columns, duplicates, loading
+from fedrsclip_core.data.hub.rows import ArrowRows
+from fedrsclip_core.data.hub.spec import HubSpec
+from fedrsclip_core.data.hub.split_names import PART_NAMES, TRAIN, as_listed, is_part, parts_of
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.fileio import sha256_of, write_json
@@ -21,57 +27,60 @@ from fedrsclip_core.runs.records import UnreadableError, read_object
 if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]
 
-_FORMAT = 2
+_FORMAT = 3
 _COMMIT = re.compile("[0-9a-f]{40}")
+_SPLIT_COLUMNS = ("split", "subset", "partition")
 FileStat = list[str | int]
-
-
-@dataclass(frozen=True)
-class HubSpec:
-    """Which data set: an id on the hub with its revision, or a local path; and its columns."""
-
-    hub_id: str | None
-    revision: str | None
-    path: Path | None
-    image_column: str
-    label_column: str
-
-    def __str__(self) -> str:
-        return f"data set {self.hub_id if self.path is None else self.path}"
 
 
 class _Written(TypedDict):
     """A :class:`HubIndex` on disk."""
 
     files: list[list[str | int]]
+    image_column: str
     names: list[str]
     labels: list[int]
-    test_from: int
+    parts: list[int]
+    rows: list[int]
+    groups: list[list[int]]
+    notes: list[str]
     commit: str | None
 
 
 @dataclass(frozen=True)
 class HubIndex:
-    """Labels and whereabouts of the rows.
+    """Labels and whereabouts of the images that are used.
 
     Attributes
     ----------
     files : list
         ``[path, size, mtime_ns]`` of the Arrow files, in row order.
+    image_column : str
+        Where their images are.
     names : list[str]
-        The data set's own classes.
+        The data set's own classes; numbers as digits.
     labels : list[int]
-        Per row, an index into ``names``.
-    test_from : int
-        First row of the ``test`` split, the number of rows without one.
+        Per image, an index into ``names``.
+    parts : list[int]
+        Per image: 0 train, 1 val, 2 test; empty if all are for training.
+    rows : list[int]
+        Per image, its row in ``files``.
+    groups : list[list[int]]
+        Images that are equal and may be split here.
+    notes : list[str]
+        What a person should know of how the data set was read, a sentence each.
     commit : str or None
         Where the rows come from the hub, their commit there.
     """
 
     files: list[FileStat]
+    image_column: str
     names: list[str]
     labels: list[int]
-    test_from: int
+    parts: list[int]
+    rows: list[int]
+    groups: list[list[int]]
+    notes: list[str]
     commit: str | None
 
     @property
@@ -86,9 +95,10 @@ def find_index(spec: HubSpec) -> HubIndex:
     Raises
     ------
     DataError
-        If the data set cannot be loaded or lacks a column, or is not of the commit asked for.
+        If the data set cannot be loaded or lacks a column, it cannot be told what its splits are
+        for, or it is not of the commit asked for.
     """
-    if spec.path is not None and not spec.path.exists():
+    if spec.path is not None and not loading.data_files(spec.path):
         raise DataError(f"there is no data set at {spec.path}: correct data.path")
     index = _read(_file(spec))
     if index is None:
@@ -100,19 +110,34 @@ def find_index(spec: HubSpec) -> HubIndex:
     return index
 
 
+def roots_of(spec: HubSpec) -> list[Path]:
+    """Return the folders in which files that rows name may lie.
+
+    Of a local copy anywhere: whoever gives it, gives its paths. What comes from the hub may name
+    only files that came with it.
+    """
+    if spec.path is not None:
+        folder = spec.path if spec.path.is_dir() else loading.data_files(spec.path)[0].parent
+        return [folder.resolve(), Path("/")]
+    from datasets import config
+    from huggingface_hub import constants
+
+    return [Path(config.HF_DATASETS_CACHE).resolve(), Path(constants.HF_HUB_CACHE).resolve()]
+
+
 def _file(spec: HubSpec) -> Path:
     return paths.home() / "datasets" / f"{_key(spec)}.json"
 
 
 def _key(spec: HubSpec) -> str:
     local = None if spec.path is None else [str(spec.path.resolve()), *_listing(spec.path)]
-    identity = [spec.hub_id, spec.revision, local, spec.image_column, spec.label_column]
-    return sha256_of(json.dumps([_FORMAT, *identity]))[:32]
+    identity = asdict(replace(spec, path=None)) | {"path": local}
+    return sha256_of(json.dumps([_FORMAT, identity], sort_keys=True))[:32]
 
 
 def _listing(path: Path) -> Iterator[FileStat]:
-    if path.is_file():
-        yield _stat(path)
+    if not path.is_dir():
+        yield from map(_stat, loading.data_files(path))
     for folder, folders, files in os.walk(path):
         folders.sort()
         for name in sorted(files):
@@ -120,7 +145,10 @@ def _listing(path: Path) -> Iterator[FileStat]:
 
 
 def _stat(file: Path) -> FileStat:
-    stat = file.stat()
+    try:
+        stat = file.stat()
+    except FileNotFoundError:  # a link to nowhere
+        return [str(file), 0, 0]
     return [str(file), stat.st_size, stat.st_mtime_ns]
 
 
@@ -133,25 +161,161 @@ def _read(file: Path) -> HubIndex | None:
         index = HubIndex(**found)
         fresh = all(_stat(Path(str(known[0]))) == known for known in index.files)
         inside = all(0 <= label < len(index.names) for label in index.labels)
+        whole = len(index.labels) == len(index.rows) and len(index.parts) in (0, len(index.rows))
     except (UnreadableError, OSError, ValueError, TypeError, IndexError):
         return None
-    return index if fresh and inside else None
+    return index if fresh and inside and whole else None
+
+
+@dataclass(frozen=True)
+class _Used:
+    """The splits that are used, joined: what their rows are, and what was said of them."""
+
+    splits: "dict[str, Dataset]"
+    parts: list[int]
+    notes: list[str]
 
 
 def _build(spec: HubSpec) -> HubIndex:
-    train_and_others, test = _load(spec)
+    loaded = loading.load(spec)
+    used = _used(spec, loaded.splits)
+    first = next(iter(used.splits.values()))
+    image, label = columns.find_columns(
+        first.features, spec.image_column, spec.label_column, str(spec)
+    )
+    for split in used.splits.values():
+        columns.find_columns(split.features, image, label, str(spec))
+    _check_paths(spec, first, image)
+    used = _labelled(spec, loaded.splits, used, label)
+    files = [
+        _stat(Path(cached["filename"])) for s in used.splits.values() for cached in s.cache_files
+    ]
+    names, labels = _classes(spec, list(used.splits.values()), label)
+    commit = _commit(spec, files)
+    rows = ArrowRows([str(file[0]) for file in files], image, roots_of(spec))
+    hashes = list(_hashes(rows, len(labels)))
+    found = duplicates.find(hashes, used.parts, labels)
+    kept = found.kept
+    given = any(used.parts[row] > TRAIN for row in kept)
+    place = {row: i for i, row in enumerate(kept)}
+    return HubIndex(
+        files=files,
+        image_column=image,
+        names=names,
+        labels=[labels[row] for row in kept],
+        parts=[used.parts[row] for row in kept] if given else [],
+        rows=kept,
+        groups=[[place[row] for row in group] for group in found.groups],
+        notes=[*loaded.notes, *used.notes, *_columns_note(spec, image, label), *found.notes],
+        commit=commit,
+    )
+
+
+def _used(spec: HubSpec, loaded: "dict[str, Dataset]") -> _Used:
+    """Choose the splits; of a single one with a column ``split``, the rows."""
+    if not loaded:
+        raise DataError(f"{spec} has no rows")
+    if len(loaded) == 1:
+        (split,) = loaded.values()
+        by_column = _by_column(spec, split)
+        if by_column is not None:
+            return by_column
+    part_of = parts_of(list(loaded), spec.chosen, str(spec))
+    in_order = sorted(part_of, key=lambda name: (part_of[name], name))
+    parts = [part_of[name] for name in in_order for _ in range(len(loaded[name]))]
+    counts = {name: len(split) for name, split in loaded.items()}
+    return _Used({name: loaded[name] for name in in_order}, parts, _splits_notes(counts, part_of))
+
+
+def _labelled(spec: HubSpec, loaded: "dict[str, Dataset]", used: _Used, label: str) -> _Used:
+    """Leave splits out of which no row has a label, as of a test split whose labels are secret."""
+    secret = {
+        name: split
+        for name, split in used.splits.items()
+        if all(value is None for value in columns.labels_of(split, label, str(spec)))
+    }
+    if not secret or len(secret) == len(used.splits):
+        return used
+    known = _used(spec, {name: loaded[name] for name in loaded if name not in secret})
+    said = as_listed([f"{name} ({len(split)})" for name, split in secret.items()])
+    return replace(known, notes=[*known.notes, f"splits without labels are left out: {said}"])
+
+
+def _by_column(spec: HubSpec, split: "Dataset") -> _Used | None:
+    """Take the parts from a column that has the names of splits, if there is one."""
+    named = [name for name in split.column_names if name.lower() in _SPLIT_COLUMNS]
+    if len(named) != 1 or not columns.holds_names(split.features, named[0]):
+        return None
+    values = columns.labels_of(split, named[0], str(spec))
+    counts = Counter(value for value in values if value is not None)
+    asked = {name for names in spec.splits for name in names} & set(counts)
+    if not asked and (len(counts) < 2 or not any(map(is_part, counts))):
+        return None
+    part_of = parts_of(sorted(counts), spec.chosen, f"column {named[0]!r} of {spec}")
+    parts = [part_of.get(value or "", -1) for value in values]
+    return _Used({"all": split}, parts, _splits_notes(counts, part_of))
+
+
+def _splits_notes(counts: Mapping[str, int], part_of: Mapping[str, int]) -> list[str]:
+    """Say which splits are what, and which are left out."""
+    if len(counts) == 1:
+        return []
+    said = []
+    for part, what in [*enumerate(PART_NAMES), (None, "left out")]:
+        names = [name for name in counts if part_of.get(name) == part]
+        if names:
+            said.append(f"{what}: {as_listed([f'{name} ({counts[name]})' for name in names])}")
+    return [f"splits with their images: {'; '.join(said)}"]
+
+
+def _columns_note(spec: HubSpec, image: str, label: str) -> list[str]:
+    """Name the columns if they were found."""
+    if (spec.image_column or "image", spec.label_column or "label") == (image, label):
+        return []
+    return [f"columns found: {image} holds the image, {label} the class"]
+
+
+def _check_paths(spec: HubSpec, split: "Dataset", image: str) -> None:
+    if spec.path is None and columns.holds_paths(split.features, image):
+        raise DataError(
+            f"the images of {spec} are paths of files, which did not come with it: download it "
+            "with `hf download --repo-type dataset` and give data.path"
+        )
+
+
+def _classes(
+    spec: HubSpec, splits: "Sequence[Dataset]", column: str
+) -> tuple[list[str], list[int]]:
+    """Return the data set's classes and that of each row."""
     names: list[str] = []
-    labels: list[int] = []
-    files: list[FileStat] = []
-    for split in [*train_and_others, *test]:
-        _check_columns(spec, split)
-        files += [_stat(Path(cached["filename"])) for cached in split.cache_files]
-        own = _labels(spec, split)
-        names += [name for name in _names(spec, split, own) if name not in names]
-        number = {name: c for c, name in enumerate(names)}
-        labels += [number[name] for name in own]
-    test_from = sum(len(split) for split in train_and_others)
-    return HubIndex(files, names, labels, test_from, _commit(spec, files))
+    labels: list[str] = []
+    for split in splits:
+        own = columns.labels_of(split, column, str(spec))
+        if missing := own.count(None):
+            raise DataError(f"{missing} of {len(own)} rows of {spec} have no label: take them out")
+        known = [name for name in own if name is not None]
+        declared = columns.declared_names(split, column)
+        if all(name.isdecimal() for name in declared or known):
+            beside = columns.named_beside(split, column, known)
+            declared = [] if beside else declared
+            known = [beside[name] for name in known] if beside else known
+        names += [n for n in declared or sorted(set(known), key=_by_number) if n not in names]
+        labels += known
+    number = {name: c for c, name in enumerate(names)}
+    return names, [number[name] for name in labels]
+
+
+def _by_number(name: str) -> tuple[int, str]:
+    return (int(name), name) if name.isdecimal() else (0, name)
+
+
+def _hashes(rows: ArrowRows, count: int) -> Iterator[str | None]:
+    """Yield the sha256 of each row's image, ``None`` if it cannot be read."""
+    for i in range(count):
+        try:
+            yield hashlib.sha256(rows.encoded(i)).hexdigest()
+        except DataError:
+            yield None
 
 
 def _commit(spec: HubSpec, files: list[FileStat]) -> str | None:
@@ -174,76 +338,3 @@ def _commit(spec: HubSpec, files: list[FileStat]) -> str | None:
             "data.hub_revision"
         )
     return commit
-
-
-def _load(spec: HubSpec) -> "tuple[list[Dataset], list[Dataset]]":
-    """Return the splits that are not ``test``, train first, and the one that is."""
-    import datasets
-    from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
-
-    datasets.disable_progress_bars()
-    try:
-        loaded = _load_any(spec)
-    except (OSError, ValueError, DatasetsError) as error:
-        where = (
-            "is it on this machine's hub cache or the hub reachable, and data.hub_id right?"
-            if spec.path is None
-            else "data.path must hold parquet files, an image folder or a save_to_disk copy"
-        )
-        raise DataError(f"{spec} cannot be loaded ({type(error).__name__}): {where}") from error
-    if isinstance(loaded, datasets.Dataset):
-        return [loaded], []
-    others = sorted((name for name in loaded if name != "test"), key=lambda n: (n != "train", n))
-    return [loaded[name] for name in others], [loaded["test"]] if "test" in loaded else []
-
-
-def _load_any(spec: HubSpec) -> Any:
-    import datasets
-
-    if spec.path is None:
-        return datasets.load_dataset(str(spec.hub_id), revision=spec.revision)
-    if spec.path.is_file():
-        return datasets.load_dataset("parquet", data_files=str(spec.path.resolve()))
-    if any((spec.path / name).is_file() for name in ("state.json", "dataset_dict.json")):
-        return datasets.load_from_disk(str(spec.path), keep_in_memory=False)
-    return datasets.load_dataset(str(spec.path.resolve()))
-
-
-def _check_columns(spec: HubSpec, split: "Dataset") -> None:
-    import datasets
-
-    for key, column in (("image", spec.image_column), ("label", spec.label_column)):
-        if column not in split.column_names:
-            raise DataError(
-                f"{spec} has no column {column!r}: set data.{key}_column to one of "
-                f"{', '.join(split.column_names)}"
-            )
-    if not isinstance(split.features[spec.image_column], datasets.Image):
-        raise DataError(
-            f"column {spec.image_column!r} of {spec} holds no images: correct data.image_column"
-        )
-
-
-def _labels(spec: HubSpec, split: "Dataset") -> list[str]:
-    """Class name of each row."""
-    import datasets
-
-    feature = split.features[spec.label_column]
-    table = split.select_columns([spec.label_column]).with_format("arrow")[:]
-    values: list[Any] = table.column(0).to_pylist()
-    if isinstance(feature, datasets.ClassLabel):
-        names = feature.names
-        values = [names[v] if v is not None and v >= 0 else None for v in values]
-    elif not all(value is None or isinstance(value, str) for value in values):
-        raise DataError(
-            f"column {spec.label_column!r} of {spec} holds neither ClassLabel nor names: set "
-            "data.label_column or save the data set with class names"
-        )
-    if missing := values.count(None):
-        raise DataError(f"{missing} of {len(values)} rows of {spec} have no label: take them out")
-    return values
-
-
-def _names(spec: HubSpec, split: "Dataset", labels: list[str]) -> list[str]:
-    declared = getattr(split.features[spec.label_column], "names", None)
-    return list(declared) if declared else sorted(set(labels))

@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
-from fedrsclip_core.data.hub.index import HubIndex, HubSpec, find_index
+from fedrsclip_core.data.hub.index import HubIndex, find_index, roots_of
+from fedrsclip_core.data.hub.rows import ArrowRows
+from fedrsclip_core.data.hub.spec import HubSpec
+from fedrsclip_core.data.hub.split_names import as_listed
 from fedrsclip_core.data.imagery.decoding import decode
 from fedrsclip_core.data.names import check_name
 from fedrsclip_core.errors import DataError
@@ -20,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class HubSource:
-    """Rows of a data set: train first, then further splits by name, ``test`` last.
+    """Images of a data set: those of train first, then those of val, then those of test.
 
     Parameters
     ----------
     spec : HubSpec
-        Which data set and columns.
+        Which data set, splits and columns.
     class_names : Sequence[str]
         The federation's classes. Empty: the data set's own, in its order.
     class_aliases : Mapping[str, str]
-        Classes that the data set calls otherwise.
+        Classes that the data set calls otherwise, or has as numbers.
     reading : Reading
         How images become RGB.
 
@@ -40,17 +42,19 @@ class HubSource:
     labels : NDArray[np.int64]
         ``(N,)`` indices into ``class_names``.
     given_parts : NDArray[np.int8] or None
-        ``(N,)``, 2 in the ``test`` split, else 0; ``None`` without one.
+        ``(N,)``: 0 train, 1 val, 2 test; ``None`` if all splits are for training.
     origins : None
         All rows are of one data set.
     groups : list[list[int]]
-        Empty: rows have no names to tell near-duplicates by.
+        Images that are equal, as indices.
+    notes : list[str]
+        What a person should know of how the data set was read.
 
     Raises
     ------
     DataError
-        If the data set cannot be loaded, lacks a column, is empty, or has images of a class that
-        the federation does not know.
+        If the data set cannot be loaded, lacks a column, is empty, has images of a class that
+        the federation does not know, or numbers for classes that nobody names.
     """
 
     def __init__(
@@ -63,12 +67,16 @@ class HubSource:
         self._spec = spec
         self._reading = reading
         self._index: HubIndex = find_index(spec)
-        aliases = class_aliases or {}
-        names = [aliases.get(name, name) for name in self._index.names]
-        self.class_names = list(class_names or dict.fromkeys(names))
         own_labels = np.array(self._index.labels, dtype=np.int64)
         if not len(own_labels):
             raise DataError(f"{spec} has no rows")
+        self.notes = list(self._index.notes)
+        aliases = class_aliases or {}
+        used = {self._index.names[c] for c in np.unique(own_labels)}
+        names = [aliases.get(name, name) for name in self._index.names]
+        if all(name.isdecimal() for name in self._index.names) and used - set(aliases):
+            names = self._named_numbers(class_names, aliases, used)
+        self.class_names = list(class_names or dict.fromkeys(names))
         for name in names:
             check_name(name, str(spec))
         used = {names[c] for c in np.unique(own_labels)}
@@ -80,17 +88,17 @@ class HubSource:
         number = {name: c for c, name in enumerate(self.class_names)}
         translation = np.array([number.get(name, -1) for name in names])
         self.labels: NDArray[np.int64] = translation[own_labels].astype(np.int64)
-        parts = np.where(np.arange(len(own_labels)) < self._index.test_from, 0, 2).astype(np.int8)
-        self.given_parts: NDArray[np.int8] | None = parts if parts.any() else None
+        parts = np.array(self._index.parts, dtype=np.int8)
+        self.given_parts: NDArray[np.int8] | None = parts if len(parts) else None
         self.origins: NDArray[np.int64] | None = None
-        self.groups: list[list[int]] = []
+        self.groups: list[list[int]] = self._index.groups
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def stat_key(self, i: int) -> str:
         """Identity of the Arrow files and the row's number."""
-        return f"data set row|{self._index.version}|{i}"
+        return f"data set row|{self._index.version}|{self._index.rows[i]}"
 
     def content_hash(self, i: int) -> str:
         """sha256 of the encoded image.
@@ -114,7 +122,7 @@ class HubSource:
 
     def describe(self, i: int) -> str:
         """Row number, for the site's own log."""
-        return f"row {i} of {self._spec}"
+        return f"row {self._index.rows[i]} of {self._spec}"
 
     def encoded(self, i: int) -> bytes:
         """Return the bytes of an image file.
@@ -124,24 +132,36 @@ class HubSource:
         DataError
             If the row has no image, or its file cannot be read.
         """
-        value = self._rows[i][self._spec.image_column]
-        if value is None or (value["bytes"] is None and value["path"] is None):
-            raise DataError("has no image")
-        if value["bytes"] is not None:
-            return bytes(value["bytes"])
-        try:
-            return Path(value["path"]).read_bytes()
-        except OSError as error:
-            raise DataError(f"cannot be read ({error.strerror})") from error
+        return self._rows.encoded(self._index.rows[i])
 
     @cached_property
-    def _rows(self) -> Any:
-        """Exactly the Arrow files that were indexed, images left encoded."""
-        import datasets  # type: ignore[import-untyped]
+    def _rows(self) -> ArrowRows:
+        files = [str(known[0]) for known in self._index.files]
+        return ArrowRows(files, self._index.image_column, roots_of(self._spec))
 
-        parts = [datasets.Dataset.from_file(str(known[0])) for known in self._index.files]
-        columns = [part.select_columns([self._spec.image_column]) for part in parts]
-        encoded = datasets.Image(decode=False)
-        return datasets.concatenate_datasets(
-            [part.cast_column(self._spec.image_column, encoded) for part in columns]
-        )
+    def _named_numbers(
+        self, class_names: Sequence[str], aliases: Mapping[str, str], used: set[str]
+    ) -> list[str]:
+        """Return the names of classes that the data set has as numbers, counted from 0.
+
+        Raises
+        ------
+        DataError
+            If there are no names, or fewer than numbers.
+        """
+        if not class_names:
+            raise DataError(
+                f"{self._spec} has numbers for classes ({as_listed(sorted(used, key=int))}), but "
+                "CLIP needs words: set data.class_names to their names in the order of the numbers"
+            )
+        numbers = [int(name) for name in used if name.isdecimal() and name not in aliases]
+        if max(numbers) >= len(class_names):
+            raise DataError(
+                f"{self._spec} has {max(numbers)} for a class, but data.class_names has "
+                f"{len(class_names)} names, for the numbers from 0 to {len(class_names) - 1}: "
+                "complete them, or name each number in data.class_aliases"
+            )
+        by_number = {str(c): name for c, name in enumerate(class_names)} | dict(aliases)
+        said = ", ".join(f"{n} is {by_number[str(n)]}" for n in sorted(numbers))
+        self.notes.append(f"classes are numbers, in the order of data.class_names: {said}")
+        return [by_number.get(name, name) for name in self._index.names]

@@ -2,12 +2,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fedrsclip_core.data.hub.index import HubSpec, find_index
+from fedrsclip_core.data.hub.index import find_index
 from fedrsclip_core.data.hub.source import HubSource
+from fedrsclip_core.data.hub.spec import HubSpec
 from fedrsclip_core.errors import DataError
 from tests.unit.data.helpers import make_folder, save_image
 
@@ -37,9 +39,8 @@ def make_rows(
     return datasets.Dataset.from_dict({"image": files, "label": labels}, features=features)
 
 
-def spec_of(path: Path, **columns: str) -> HubSpec:
-    names = {"image_column": "image", "label_column": "label"} | columns
-    return HubSpec(None, None, path, **names)
+def spec_of(path: Path, **options: Any) -> HubSpec:
+    return HubSpec(path=path, **options)
 
 
 @pytest.fixture
@@ -106,8 +107,8 @@ def test_second_opening_needs_no_datasets_library(saved: Path) -> None:
     code = (
         "import sys; from pathlib import Path\n"
         "from fedrsclip_core.data.hub.source import HubSource\n"
-        "from fedrsclip_core.data.hub.index import HubSpec\n"
-        "source = HubSource(HubSpec(None, None, Path(sys.argv[1]), 'image', 'label'))\n"
+        "from fedrsclip_core.data.hub.spec import HubSpec\n"
+        "source = HubSource(HubSpec(path=Path(sys.argv[1])))\n"
         "assert not {'datasets', 'PIL', 'pyarrow', 'torch'} & set(sys.modules)\n"
         "print(source.labels.tolist(), source.stat_key(1))"
     )
@@ -144,7 +145,7 @@ def cache_hub_copy(saved: Path, tmp_path: Path, commit: str) -> None:
 
 def test_the_commit_of_a_copy_from_the_hub_is_known(saved: Path, tmp_path: Path) -> None:
     cache_hub_copy(saved, tmp_path, COMMITS[0])
-    newest = HubSpec("owner/scenes", None, None, "image", "label")
+    newest = HubSpec("owner/scenes")
     index = find_index(newest)
     assert index.commit == COMMITS[0]
     assert find_index(replace(newest, revision=COMMITS[0])) == index
@@ -154,7 +155,7 @@ def test_the_commit_of_a_copy_from_the_hub_is_known(saved: Path, tmp_path: Path)
 
 
 def test_a_pinned_copy_stays_when_the_hub_has_another(saved: Path, tmp_path: Path) -> None:
-    newest = HubSpec("owner/scenes", None, None, "image", "label")
+    newest = HubSpec("owner/scenes")
     cache_hub_copy(saved, tmp_path, COMMITS[0])
     labels = find_index(newest).labels
     make_rows(tmp_path / "png", [2, 2], seed=7).save_to_disk(tmp_path / "newer")
