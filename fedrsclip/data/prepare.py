@@ -83,7 +83,7 @@ def prepare_hub(spec: DatasetSpec, target: Path) -> str | None:
     set_verbosity(logging.ERROR)  # it tells of every retry
     rows = HubSpec(spec.hub_id, spec.hub_revision)
     try:
-        source = HubSource(rows)
+        source = HubSource(rows, keep_equal=True)
     except DataError as error:
         raise DataError(f"{error} Otherwise give --from an unpacked archive") from error
     write_rows(spec, source, target)

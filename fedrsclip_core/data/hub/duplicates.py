@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedrsclip_core.data.hub.split_names import TEST, TRAIN, VAL
+from fedrsclip_core.data.hub.split_names import EQUAL, TEST, TRAIN, VAL
 
 
 @dataclass(frozen=True)
@@ -13,15 +13,15 @@ class Equal:
 
     Attributes
     ----------
-    kept : list[int]
-        The rows that are used, in order.
+    parts : list[int]
+        The part of each row, now ``EQUAL`` for those of train that val or test has, too.
     groups : list[list[int]]
-        Of these, equal ones of the training split, from which other parts may be drawn.
+        Equal rows of train, from which other parts may be drawn.
     notes : list[str]
         A sentence each.
     """
 
-    kept: list[int]
+    parts: list[int]
     groups: list[list[int]]
     notes: list[str]
 
@@ -34,7 +34,7 @@ def find(hashes: Sequence[str | None], parts: Sequence[int], labels: Sequence[in
     hashes : Sequence[str or None]
         Of each row's image; ``None`` if it cannot be read.
     parts : Sequence[int]
-        The part of each row: 0 train, 1 val, 2 test, anything below 0 for none.
+        The part of each row: 0 train, 1 val, 2 test, below 0 none.
     labels : Sequence[int]
         The class of each row.
     """
@@ -47,17 +47,12 @@ def find(hashes: Sequence[str | None], parts: Sequence[int], labels: Sequence[in
     left_out = {row for rows in leaks for row in rows if parts[row] == TRAIN}
     groups = [rows for rows in equal if all(parts[row] == TRAIN for row in rows)]
     in_both = sum({parts[row] for row in rows} >= {VAL, TEST} for rows in equal)
-    notes = []
-    if left_out:
-        notes.append(f"{len(left_out)} images of train are left out: val or test has equal ones")
-    if in_both:
-        notes.append(f"{in_both} images are in val and in test: choose nothing by val here")
-    if groups:
-        notes.append(
-            f"{sum(map(len, groups))} images of train are not the only ones of their kind: equal "
-            "ones stay in one part of the split"
-        )
-    if torn := sum(len({labels[row] for row in rows}) > 1 for rows in equal):
-        notes.append(f"{torn} images occur in more than one class")
-    kept = [row for row in range(len(parts)) if parts[row] >= 0 and row not in left_out]
-    return Equal(kept, groups, notes)
+    torn = sum(len({labels[row] for row in rows}) > 1 for rows in equal)
+    said = {
+        "left out of train, since val or test has an equal image": len(left_out),
+        "kept in one part of the split, since they are equal": sum(map(len, groups)),
+        "both in val and in test, so that nothing should be chosen by val": in_both,
+        "in more than one class": torn,
+    }
+    notes = [f"images {what}: {count}" for what, count in said.items() if count]
+    return Equal([EQUAL if r in left_out else part for r, part in enumerate(parts)], groups, notes)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypedDict
 from fedrsclip_core.data.hub import columns, duplicates, loading
 from fedrsclip_core.data.hub.rows import ArrowRows
 from fedrsclip_core.data.hub.spec import HubSpec
-from fedrsclip_core.data.hub.split_names import PART_NAMES, TRAIN, as_listed, is_part, parts_of
+from fedrsclip_core.data.hub.split_names import NO_PART, PART_NAMES, as_listed, is_part, parts_of
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.fileio import sha256_of, write_json
@@ -41,7 +41,6 @@ class _Written(TypedDict):
     names: list[str]
     labels: list[int]
     parts: list[int]
-    rows: list[int]
     groups: list[list[int]]
     notes: list[str]
     commit: str | None
@@ -49,7 +48,7 @@ class _Written(TypedDict):
 
 @dataclass(frozen=True)
 class HubIndex:
-    """Labels and whereabouts of the images that are used.
+    """Labels and whereabouts of the rows.
 
     Attributes
     ----------
@@ -60,13 +59,12 @@ class HubIndex:
     names : list[str]
         The data set's own classes; numbers as digits.
     labels : list[int]
-        Per image, an index into ``names``.
+        Per row, an index into ``names``.
     parts : list[int]
-        Per image: 0 train, 1 val, 2 test; empty if all are for training.
-    rows : list[int]
-        Per image, its row in ``files``.
+        Per row: 0 train, 1 val, 2 test; ``EQUAL`` for one of train that val or test has, too,
+        ``NO_PART`` for one that is none of these.
     groups : list[list[int]]
-        Images that are equal and may be split here.
+        Rows of train that are equal.
     notes : list[str]
         What a person should know of how the data set was read, a sentence each.
     commit : str or None
@@ -78,7 +76,6 @@ class HubIndex:
     names: list[str]
     labels: list[int]
     parts: list[int]
-    rows: list[int]
     groups: list[list[int]]
     notes: list[str]
     commit: str | None
@@ -161,7 +158,7 @@ def _read(file: Path) -> HubIndex | None:
         index = HubIndex(**found)
         fresh = all(_stat(Path(str(known[0]))) == known for known in index.files)
         inside = all(0 <= label < len(index.names) for label in index.labels)
-        whole = len(index.labels) == len(index.rows) and len(index.parts) in (0, len(index.rows))
+        whole = len(index.labels) == len(index.parts)
     except (UnreadableError, OSError, ValueError, TypeError, IndexError):
         return None
     return index if fresh and inside and whole else None
@@ -195,17 +192,13 @@ def _build(spec: HubSpec) -> HubIndex:
     rows = ArrowRows([str(file[0]) for file in files], image, roots_of(spec))
     hashes = list(_hashes(rows, len(labels)))
     found = duplicates.find(hashes, used.parts, labels)
-    kept = found.kept
-    given = any(used.parts[row] > TRAIN for row in kept)
-    place = {row: i for i, row in enumerate(kept)}
     return HubIndex(
         files=files,
         image_column=image,
         names=names,
-        labels=[labels[row] for row in kept],
-        parts=[used.parts[row] for row in kept] if given else [],
-        rows=kept,
-        groups=[[place[row] for row in group] for group in found.groups],
+        labels=labels,
+        parts=found.parts,
+        groups=found.groups,
         notes=[*loaded.notes, *used.notes, *_columns_note(spec, image, label), *found.notes],
         commit=commit,
     )
@@ -252,7 +245,7 @@ def _by_column(spec: HubSpec, split: "Dataset") -> _Used | None:
     if not asked and (len(counts) < 2 or not any(map(is_part, counts))):
         return None
     part_of = parts_of(sorted(counts), spec.chosen, f"column {named[0]!r} of {spec}")
-    parts = [part_of.get(value or "", -1) for value in values]
+    parts = [part_of.get(value or "", NO_PART) for value in values]
     return _Used({"all": split}, parts, _splits_notes(counts, part_of))
 
 

@@ -12,7 +12,7 @@ from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.data.hub.index import HubIndex, find_index, roots_of
 from fedrsclip_core.data.hub.rows import ArrowRows
 from fedrsclip_core.data.hub.spec import HubSpec
-from fedrsclip_core.data.hub.split_names import as_listed
+from fedrsclip_core.data.hub.split_names import EQUAL, TRAIN, as_listed
 from fedrsclip_core.data.imagery.decoding import decode
 from fedrsclip_core.data.names import check_name
 from fedrsclip_core.errors import DataError
@@ -34,6 +34,8 @@ class HubSource:
         Classes that the data set calls otherwise, or has as numbers.
     reading : Reading
         How images become RGB.
+    keep_equal : bool
+        Keep images of train that val or test has, too: for a copy of the data set, not for a run.
 
     Attributes
     ----------
@@ -63,11 +65,17 @@ class HubSource:
         class_names: Sequence[str] = (),
         class_aliases: Mapping[str, str] | None = None,
         reading: Reading = AS_THEY_ARE,
+        *,
+        keep_equal: bool = False,
     ) -> None:
         self._spec = spec
         self._reading = reading
         self._index: HubIndex = find_index(spec)
-        own_labels = np.array(self._index.labels, dtype=np.int64)
+        parts = np.array(self._index.parts, dtype=np.int8)
+        if keep_equal:
+            parts[parts == EQUAL] = TRAIN
+        self._row_of = np.flatnonzero(parts >= 0)
+        own_labels = np.array(self._index.labels, dtype=np.int64)[self._row_of]
         if not len(own_labels):
             raise DataError(f"{spec} has no rows")
         self.notes = list(self._index.notes)
@@ -88,17 +96,18 @@ class HubSource:
         number = {name: c for c, name in enumerate(self.class_names)}
         translation = np.array([number.get(name, -1) for name in names])
         self.labels: NDArray[np.int64] = translation[own_labels].astype(np.int64)
-        parts = np.array(self._index.parts, dtype=np.int8)
-        self.given_parts: NDArray[np.int8] | None = parts if len(parts) else None
+        parts = parts[self._row_of]
+        self.given_parts: NDArray[np.int8] | None = parts if parts.any() else None
         self.origins: NDArray[np.int64] | None = None
-        self.groups: list[list[int]] = self._index.groups
+        place = {row: i for i, row in enumerate(self._row_of.tolist())}
+        self.groups = [[place[row] for row in group] for group in self._index.groups]
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def stat_key(self, i: int) -> str:
         """Identity of the Arrow files and the row's number."""
-        return f"data set row|{self._index.version}|{self._index.rows[i]}"
+        return f"data set row|{self._index.version}|{self._row_of[i]}"
 
     def content_hash(self, i: int) -> str:
         """sha256 of the encoded image.
@@ -122,7 +131,7 @@ class HubSource:
 
     def describe(self, i: int) -> str:
         """Row number, for the site's own log."""
-        return f"row {self._index.rows[i]} of {self._spec}"
+        return f"row {self._row_of[i]} of {self._spec}"
 
     def encoded(self, i: int) -> bytes:
         """Return the bytes of an image file.
@@ -132,7 +141,7 @@ class HubSource:
         DataError
             If the row has no image, or its file cannot be read.
         """
-        return self._rows.encoded(self._index.rows[i])
+        return self._rows.encoded(int(self._row_of[i]))
 
     @cached_property
     def _rows(self) -> ArrowRows:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from fedrsclip_core.errors import DataError
 
 TRAIN, VAL, TEST = 0, 1, 2
+NO_PART, EQUAL = -2, -1
+"""Rows that are left out: of no part, and those of train that val or test has, too."""
 PART_NAMES = ("train", "val", "test")
 
 _WORDS = (

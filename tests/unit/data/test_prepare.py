@@ -12,7 +12,7 @@ from fedrsclip.data.specs import SPEC_NAMES, find_spec
 from fedrsclip_core.data.hub.source import HubSource
 from fedrsclip_core.errors import ConfigError, DataError
 from tests.unit.data.helpers import make_folder, small_spec
-from tests.unit.data.test_hub import make_rows, spec_of
+from tests.unit.data.hub.rows import make_rows, spec_of
 
 pytestmark = pytest.mark.unit
 

@@ -2,8 +2,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 
@@ -12,35 +12,9 @@ from fedrsclip_core.data.hub.source import HubSource
 from fedrsclip_core.data.hub.spec import HubSpec
 from fedrsclip_core.errors import DataError
 from tests.unit.data.helpers import make_folder, save_image
-
-datasets = pytest.importorskip("datasets")
+from tests.unit.data.hub.rows import NAMES, make_rows, spec_of
 
 pytestmark = pytest.mark.unit
-
-NAMES = ["river", "beach", "lake"]
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf-cache")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-
-
-def make_rows(
-    folder: Path, labels: list[int], label_feature: object = None, seed: int = 0
-) -> "datasets.Dataset":
-    files = []
-    for i in range(len(labels)):
-        files.append(str(folder / f"{seed}-{i}.png"))
-        save_image(Path(files[-1]), seed=1000 * seed + i)
-    features = datasets.Features(
-        {"image": datasets.Image(), "label": label_feature or datasets.ClassLabel(names=NAMES)}
-    )
-    return datasets.Dataset.from_dict({"image": files, "label": labels}, features=features)
-
-
-def spec_of(path: Path, **options: Any) -> HubSpec:
-    return HubSpec(path=path, **options)
 
 
 @pytest.fixture
@@ -81,7 +55,7 @@ def test_local_parquet_folder_with_a_test_split(tmp_path: Path) -> None:
     source = HubSource(spec_of(folder), ["beach", "river", "lake"])
     assert source.labels.tolist() == [1, 0, 2, 2, 1]
     assert source.given_parts is not None
-    assert source.given_parts.tolist() == [0] * 3 + [2] * 2
+    assert source.given_parts.tolist() == [0, 0, 0, 2, 2]
     assert source.image(4).size == (24, 24)
 
 
@@ -199,7 +173,9 @@ def test_missing_column_names_the_others(saved: Path) -> None:
 
 def test_numbers_without_names_are_refused(tmp_path: Path) -> None:
     make_rows(tmp_path / "png", [0, 1], datasets.Value("int64")).save_to_disk(tmp_path / "saved")
-    with pytest.raises(DataError, match="neither ClassLabel nor names"):
+    with pytest.raises(
+        DataError, match=r"numbers for classes \(0, 1\), but CLIP needs words: set "
+    ):
         HubSource(spec_of(tmp_path / "saved"))
 
 
