@@ -22,6 +22,10 @@ _ODD_FILES = (
 """What transformers raises where a file holds something else than it expects."""
 
 
+_LONGEST = 32
+"""How many times as long as wide an image is prepared as a whole."""
+
+
 class ImageEncoder:
     """The frozen image tower with its own preprocessing.
 
@@ -64,7 +68,7 @@ class ImageEncoder:
         ModelError
             If the preprocessing makes something else of this image.
         """
-        made = self._processor(images=image, return_tensors="pt")["pixel_values"]
+        made = self._processor(images=_middle(image), return_tensors="pt")["pixel_values"]
         pixels = cast("torch.Tensor", made)[0]
         if pixels.shape != (3, self._side, self._side):
             raise ModelError(
@@ -106,6 +110,20 @@ class ImageEncoder:
             # From pinned memory the copy runs beside what the GPU computes.
             return pixels.pin_memory().to(self._device, self._dtype, non_blocking=True)
         return pixels.to(self._device, self._dtype)
+
+
+def _middle(image: "Image") -> "Image":
+    """Return the middle of an image that is absurdly long, of which CLIP sees a square anyway.
+
+    The shorter side becomes that of the tower before the square is cut: as a whole, 1 x 100000
+    pixels would become 224 x 22400000, which take gigabytes.
+    """
+    width, height = image.size
+    longest = _LONGEST * min(width, height)
+    if max(width, height) <= longest:
+        return image
+    left, top = max(0, (width - longest) // 2), max(0, (height - longest) // 2)
+    return image.crop((left, top, left + min(width, longest), top + min(height, longest)))
 
 
 def _load(files: ClipFiles, dtype: "torch.dtype") -> Any:

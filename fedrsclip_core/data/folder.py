@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.data.imagery.decoding import decode
 from fedrsclip_core.data.imagery.names import looks_like_image
+from fedrsclip_core.data.imagery.vrt import all_files
 from fedrsclip_core.data.names import check_name
 from fedrsclip_core.errors import DataError
-from fedrsclip_core.runs.fileio import sha256_of_file
+from fedrsclip_core.runs.fileio import sha256_of, sha256_of_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -153,20 +154,23 @@ class FolderSource:
     def stat_key(self, i: int) -> str:
         """Path, size, modification time and inode: the file's identity without reading it.
 
+        Of a VRT also those of the files that it names.
+
         Raises
         ------
         DataError
             If the file has gone.
         """
-        path = self._path(i)
         try:
-            stat = path.stat()
+            stats = [(file, file.stat()) for file in all_files(self._path(i))]
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})") from error
-        return f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}"
+        return "|".join(
+            f"{file}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ino}" for file, stat in stats
+        )
 
     def content_hash(self, i: int) -> str:
-        """sha256 of the file's bytes.
+        """sha256 of the file's bytes; of a VRT also of the files that it names.
 
         Raises
         ------
@@ -174,9 +178,10 @@ class FolderSource:
             If it cannot be read.
         """
         try:
-            return sha256_of_file(self._path(i))
+            hashes = [sha256_of_file(file) for file in all_files(self._path(i))]
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})") from error
+        return hashes[0] if len(hashes) == 1 else sha256_of(*hashes)
 
     def image(self, i: int) -> "Image":
         """Decode an image as RGB.
@@ -186,7 +191,7 @@ class FolderSource:
         DataError
             If it is unreadable or truncated.
         """
-        return decode(self._path(i), self._reading)
+        return decode(self._path(i), self._reading, self._root)
 
     def describe(self, i: int) -> str:
         """Path below the data folder, for the site's own log."""

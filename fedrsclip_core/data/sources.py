@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.config.reading import reading_of
+from fedrsclip_core.config.reading import AS_THEY_ARE, reading_of
 from fedrsclip_core.config.schema import DataConfig
+from fedrsclip_core.data.imagery.raster import require_rasterio
 from fedrsclip_core.errors import DataError
 
 if TYPE_CHECKING:
@@ -97,6 +98,10 @@ def open_source(
     DataError
         If there is nothing usable.
     """
+    reading = reading_of(data)
+    if reading != AS_THEY_ARE:
+        # Here, for else each image would be remembered as unreadable.
+        require_rasterio()
     if data.name == "demo_scenes":
         from fedrsclip_core.data.scenes import SceneSource
 
@@ -117,13 +122,13 @@ def open_source(
             data.near_duplicates,
             data.class_aliases,
             datasets,
-            reading_of(data),
+            reading,
         )
     from fedrsclip_core.data.hub.source import HubSource
 
     if path is None and data.hub_id is None:
         raise DataError("no data set is given: set data.hub_id, or data.path to a local copy")
-    return HubSource(hub_spec(data, path), data.class_names, data.class_aliases, reading_of(data))
+    return HubSource(hub_spec(data, path), data.class_names, data.class_aliases, reading)
 
 
 def hub_spec(data: DataConfig, path: Path | None) -> "HubSpec":

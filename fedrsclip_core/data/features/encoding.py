@@ -72,12 +72,19 @@ class Skipped:
         """
         self.reasons[i] = reason
         if len(self.reasons) > self.allowed * len(self.wanted):
-            names = [f"{self.source.describe(i)} {why}" for i, why in self.reasons.items()]
             raise DataError(
-                f"{len(names)} of {len(self.wanted)} images are unreadable, more than "
-                f"data.max_unreadable={self.allowed:g} allows: {'; '.join(names[:3])}"
-                f"{' ...' if len(names) > 3 else ''}; repair them or take them away"
+                f"{len(self.reasons)} of {len(self.wanted)} images are unreadable, more than "
+                f"data.max_unreadable={self.allowed:g} allows: {self._named()}"
             )
+
+    def _named(self) -> str:
+        """Name the first of the skipped images, and the reason once if it is that of all."""
+        names = [self.source.describe(i) for i in self.reasons]
+        more = " ..." if len(names) > 3 else ""
+        if len(set(self.reasons.values())) == 1 < len(names):
+            return f"each {next(iter(self.reasons.values()))} ({', '.join(names[:3])}{more})"
+        told = [f"{name} {why}" for name, why in zip(names, self.reasons.values(), strict=True)]
+        return f"{'; '.join(told[:3])}{more}; repair them or take them away"
 
     def report(self, on_event: Callable[[str], None]) -> None:
         """Tell of each skipped image, and how many there are."""

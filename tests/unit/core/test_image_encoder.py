@@ -118,3 +118,21 @@ def test_damaged_weights(tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(ModelError, match="cannot be read"):
         ImageEncoder(files, "cpu")
+
+
+@pytest.mark.parametrize(("width", "height"), [(200, 4), (4, 200), (4096, 64), (40, 1280)])
+def test_of_a_long_image_the_middle_is_seen(width: int, height: int) -> None:
+    """What is cut away before the resize, the preprocessing would cut away after it."""
+    folder = assets.demo_clip_folder()
+    encoder = ImageEncoder(find_clip(ModelConfig(), folder), "cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    whole = CLIPImageProcessorPil.from_pretrained(folder)(images=image, return_tensors="pt")
+    assert torch.equal(encoder.prepare(image), whole["pixel_values"][0])
+
+
+@pytest.mark.parametrize("size", [(100_000, 1), (1, 2**25), (2**25, 1)])
+def test_a_line_of_pixels_takes_no_memory(size: tuple[int, int]) -> None:
+    """As a whole it would be resized to gigabytes, where this test would not end."""
+    encoder = ImageEncoder(find_clip(ModelConfig(), assets.demo_clip_folder()), "cpu")
+    assert bool(torch.isfinite(encoder.prepare(Image.new("RGB", size, "green"))).all())

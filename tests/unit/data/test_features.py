@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.data.features.encoding import Encoding
@@ -315,3 +316,17 @@ def test_features_in_use_stay(tmp_path: Path, cache: Path) -> None:
     run(make_folder(tmp_path / "more", {"sea": 40}), max_bytes=500_000)
     assert run(used).encoder.encoded == 0
     assert run(unused).encoder.encoded > 0
+
+
+def test_what_is_wrong_with_all_images_is_said_once(tmp_path: Path, cache: Path) -> None:
+    root = tmp_path / "images"
+    for name in ("a", "b", "c"):
+        (root / "beach").mkdir(parents=True, exist_ok=True)
+        deep = np.full((8, 8), 2000, np.uint16)
+        Image.fromarray(deep).save(root / "beach" / f"{name}.png")
+    for _ in range(2):  # the second time from the cache
+        with pytest.raises(DataError) as caught:
+            Run(cache, root, max_unreadable=0.5)
+        said = str(caught.value)
+        assert said.count("16-bit") == said.count("set data.stretch") == 1
+        assert "each has 1 band of 16-bit" in said and "(beach/a.png, beach/b.png)" in said
