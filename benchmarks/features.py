@@ -30,7 +30,7 @@ from fedrsclip_core.clip.image_encoder import ImageEncoder
 from fedrsclip_core.config.schema import DTYPES, ModelConfig
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.data.features.encoding import Encoding
-from fedrsclip_core.data.folder import FolderSource
+from fedrsclip_core.data.folders.source import FolderSource
 
 BATCH = 32
 

@@ -14,7 +14,7 @@ from fedrsclip.data.near_duplicates import near_duplicates, thumbnail
 from fedrsclip.data.specs import DatasetSpec
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.federated import split_source
-from fedrsclip_core.data.folder import FolderSource
+from fedrsclip_core.data.folders.source import FolderSource
 from fedrsclip_core.data.splits import joined
 from fedrsclip_core.errors import ConfigError, DataError
 from fedrsclip_core.runs.fileio import write_bytes

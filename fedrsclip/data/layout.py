@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedrsclip.data.specs import DatasetSpec, squashed
-from fedrsclip_core.data.folder import folders_in, images_in
+from fedrsclip_core.data.folders.listing import list_folder
 from fedrsclip_core.errors import DataError
 
 _LEVELS = 2
@@ -65,7 +65,7 @@ def find_layout(spec: DatasetSpec, path: Path) -> Layout:
 def list_images(layout: Layout) -> dict[str, list[Path]]:
     """Return the images of each class that is there, sorted by name."""
     return {
-        name: sorted(folder / image for image in images_in(folder))
+        name: sorted(folder / image for image in list_folder(folder).images)
         for name, folder in layout.folders.items()
     }
 
@@ -88,15 +88,19 @@ def count_deviations(spec: DatasetSpec, counts: Counter[str], where: str) -> lis
 
 
 def _down_to(folder: Path, levels: int) -> list[Path]:
-    below = folders_in(folder) if levels else []
+    below = _folders_in(folder) if levels else []
     return [folder, *(found for child in below for found in _down_to(child, levels - 1))]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    return [folder / name for name in list_folder(folder).folders]
 
 
 def _matched(spec: DatasetSpec, root: Path) -> Layout:
     name_of = {squashed(name): name for name in spec.class_names}
     folders: dict[str, Path] = {}
     others: list[Path] = []
-    for folder in folders_in(root):
+    for folder in _folders_in(root):
         name = name_of.get(squashed(folder.name))
         if name is None or name in folders:
             others.append(folder)

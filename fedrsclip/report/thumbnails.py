@@ -6,7 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedrsclip_core.data.folder import FolderSource
+from fedrsclip_core.data.folders.source import FolderSource
 from fedrsclip_core.errors import DataError
 
 if TYPE_CHECKING:

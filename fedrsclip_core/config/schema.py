@@ -27,6 +27,9 @@ FULL, BASIS, RANK = "full", "basis", "rank"
 RANDOM_INIT = "random"
 """The value of ``prompt.shared_init`` and ``prompt.private_init`` that is not words."""
 
+IGNORE = "ignore"
+"""The value of ``data.other_classes`` that leaves out classes which the federation has not."""
+
 TRANSPORT = "transport"
 """The value of ``prompt.fusion`` that classifies by an image's patches, without a fused text."""
 
@@ -144,6 +147,7 @@ class DataConfig:
     class_names: list[str] = field(default_factory=list)
     class_words: dict[str, str] = field(default_factory=dict)
     class_aliases: dict[str, str] = field(default_factory=dict)
+    other_classes: str = "refuse"
     near_duplicates: list[list[str]] = field(default_factory=list)
     bands: list[str] = field(default_factory=list)
     stretch: list[str] = field(default_factory=list)
@@ -157,7 +161,10 @@ class DataConfig:
 
 @dataclass
 class PartitionConfig:
-    """How a simulation deals images to clients; ``site``: each client's folder is its own."""
+    """How a simulation deals images to clients; ``site``: each client's folder is its own.
+
+    ``given``: as folders or a list say.
+    """
 
     name: str = "heterogeneous"
     num_classes_per_partition: int | None = None

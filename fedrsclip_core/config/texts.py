@@ -11,3 +11,11 @@ def is_plain(text: str) -> bool:
     return text.isprintable() or all(
         sign.isprintable() or unicodedata.category(sign) == "Zs" for sign in text
     )
+
+
+def composed(text: str) -> str:
+    """Return text in Unicode's composed form (NFC), by which equal-looking names compare equal.
+
+    A Mac writes the names of files decomposed: an umlaut as a vowel and a mark.
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)

@@ -13,6 +13,7 @@ from fedrsclip_core.config.schema import (
     EQUAL,
     EXAMPLES,
     FULL,
+    IGNORE,
     RANDOM_INIT,
     RANK,
     TRANSPORT,
@@ -52,7 +53,8 @@ _NAMES = {
     "optimizer.name": ("sgd", "adam", "adamw"),
     "optimizer.schedule": ("constant", "cosine"),
     "data.name": ("demo_scenes", "folder", "hub"),
-    "partition.name": ("uniform", "heterogeneous", "dirichlet", "by_dataset", "site"),
+    "data.other_classes": ("refuse", IGNORE),
+    "partition.name": ("uniform", "heterogeneous", "dirichlet", "by_dataset", "given", "site"),
     "strategy.name": tuple(STRATEGY_PARAMETERS),
     "strategy.weights": (EXAMPLES, EQUAL),
 }
@@ -407,6 +409,16 @@ def _check_data(config: Config) -> None:
                 f"data.class_aliases takes {alias!r} for {name!r}: the first must not be in "
                 "data.class_names and the second must"
             )
+    if data.other_classes == IGNORE and (not names or data.name != "folder"):
+        raise ConfigError(
+            "data.other_classes=ignore leaves folders out whose class is not in "
+            "data.class_names: give these, and data=folder"
+        )
+    if partition.name == "given" and data.name != "folder":
+        raise ConfigError(
+            f"partition=given deals as folders or a list say, but data.name is {data.name}: choose "
+            "data=folder"
+        )
     if partition.name == "site" and data.name != "demo_scenes" and not names:
         raise ConfigError(
             "partition=site needs data.class_names: the federation's class list cannot come from "

@@ -102,7 +102,7 @@ def _dealt(deal_of: _Deal) -> _Dealt:
 def _deal_digest(config: Config, source: ImageSource, num_partitions: int) -> str:
     """sha256 over all that :func:`_dealt` depends on."""
     settings = (asdict(config.data), asdict(config.partition), config.seed, num_partitions)
-    arrays = (source.labels, source.given_parts, source.origins)
+    arrays = (source.labels, source.given_parts, source.origins, source.clients)
     return sha256_of(
         json.dumps([settings, source.class_names, source.groups]),
         *(b"none" if array is None else array.tobytes() for array in arrays),
@@ -124,6 +124,7 @@ def open_images(config: Config, path: Path | None, *, partition_id: int) -> Imag
         partition_id=partition_id,
         own_images=config.partition.name == "site",
         datasets=config.partition.datasets if config.partition.name == "by_dataset" else (),
+        by_client=config.partition.name == "given",
     )
 
 

@@ -73,6 +73,9 @@ class SceneSource:
         )
         self.given_parts: NDArray[np.int8] | None = None
         self.origins: NDArray[np.int64] | None = None
+        self.client_names: list[str] = []
+        self.clients: NDArray[np.int64] | None = None
+        self.left_out: list[tuple[str, str]] = []
         self.groups: list[list[int]] = []
         self._images_per_class = images_per_class
         self._seed = seed

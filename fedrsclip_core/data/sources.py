@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.config.reading import AS_THEY_ARE, reading_of
-from fedrsclip_core.config.schema import DataConfig
+from fedrsclip_core.config.schema import IGNORE, DataConfig
 from fedrsclip_core.data.imagery.raster import require_rasterio
 from fedrsclip_core.errors import DataError
 
@@ -32,12 +32,22 @@ class ImageSource(Protocol):
         data come without parts. A part that has no image is drawn from those of train.
     origins : NDArray[np.int64] or None
         ``(N,)`` numbers of the data sets that images are of; ``None``: all are of one.
+    client_names : list[str]
+        The clients that the data name.
+    clients : NDArray[np.int64] or None
+        ``(N,)`` indices into ``client_names``, -1 for an image of no client; ``None`` if the data
+        name no clients.
+    left_out : list[tuple[str, str]]
+        What lies among the images and is not read, as name and reason, for the site's own log.
     """
 
     class_names: list[str]
     labels: NDArray[np.int64]
     given_parts: NDArray[np.int8] | None
     origins: NDArray[np.int64] | None
+    client_names: list[str]
+    clients: NDArray[np.int64] | None
+    left_out: list[tuple[str, str]]
 
     @property
     def groups(self) -> list[list[int]]:
@@ -74,6 +84,7 @@ def open_source(
     partition_id: int,
     own_images: bool = False,
     datasets: Sequence[str] = (),
+    by_client: bool = False,
 ) -> ImageSource:
     """Open the images that a configuration names.
 
@@ -92,11 +103,14 @@ def open_source(
         that all clients share out.
     datasets : Sequence[str]
         Folders below ``path`` that hold a data set each; read for ``folder``.
+    by_client : bool
+        Folders with class folders in them are clients', whatever they are called; read for
+        ``folder``.
 
     Raises
     ------
     DataError
-        If there is nothing usable.
+        If there is nothing usable, or too much is left out.
     """
     reading = reading_of(data)
     if reading != AS_THEY_ARE:
@@ -109,26 +123,48 @@ def open_source(
         first = partition_id * count if own_images else 0
         return SceneSource(data.class_names, count, seed=seed, domain=partition_id, first=first)
     if data.name == "folder":
-        from fedrsclip_core.data.folder import open_folder
+        from fedrsclip_core.data.folders.source import open_folder
 
         if path is None:
             raise DataError(
                 "no data folder is given: set data.path, or data-path in the node configuration, "
                 "or FEDRSCLIP_DATA_PATH"
             )
-        return open_folder(
+        source = open_folder(
             path,
             data.class_names,
             data.near_duplicates,
             data.class_aliases,
             datasets,
             reading,
+            ignore_others=data.other_classes == IGNORE,
+            by_client=by_client,
         )
+        check_left_out(source, data.max_unreadable)
+        return source
     from fedrsclip_core.data.hub.source import HubSource
 
     if path is None and data.hub_id is None:
         raise DataError("no data set is given: set data.hub_id, or data.path to a local copy")
     return HubSource(hub_spec(data, path), data.class_names, data.class_aliases, reading)
+
+
+def check_left_out(source: ImageSource, allowed: float) -> None:
+    """Refuse a source of which more is left out than may be unreadable.
+
+    Raises
+    ------
+    DataError
+        Naming some of it.
+    """
+    lost, total = len(source.left_out), len(source) + len(source.left_out)
+    if lost > allowed * total:
+        named = "; ".join(f"{name} {why}" for name, why in source.left_out[:3])
+        raise DataError(
+            f"{lost} of {total} files are not read, more than data.max_unreadable={allowed:g} "
+            f"allows: {named}{' ...' if lost > 3 else ''}; convert or repair them, or take them "
+            "away"
+        )
 
 
 def hub_spec(data: DataConfig, path: Path | None) -> "HubSpec":

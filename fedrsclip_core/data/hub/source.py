@@ -99,6 +99,9 @@ class HubSource:
         parts = parts[self._row_of]
         self.given_parts: NDArray[np.int8] | None = parts if parts.any() else None
         self.origins: NDArray[np.int64] | None = None
+        self.client_names: list[str] = []
+        self.clients: NDArray[np.int64] | None = None
+        self.left_out: list[tuple[str, str]] = []
         place = {row: i for i, row in enumerate(self._row_of.tolist())}
         self.groups = [[place[row] for row in group] for group in self._index.groups]
 

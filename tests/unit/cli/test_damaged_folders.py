@@ -21,7 +21,7 @@ from fedrsclip_core.clip import assets
 from fedrsclip_core.clip.weights import weight_files
 from fedrsclip_core.config.resolved import from_json, to_json
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
-from fedrsclip_core.data.folder import FolderSource
+from fedrsclip_core.data.folders.source import FolderSource
 from fedrsclip_core.errors import ConfigError, DataError, FedRSCLIPError, ModelError
 from fedrsclip_core.runs import lock, paths
 from fedrsclip_core.runs.run_folder import RunFolder

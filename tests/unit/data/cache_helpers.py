@@ -8,7 +8,7 @@ import numpy as np
 
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.data.features.encoding import Encoding
-from fedrsclip_core.data.folder import FolderSource
+from fedrsclip_core.data.folders.source import FolderSource
 
 DIM = 512
 

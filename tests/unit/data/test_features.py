@@ -11,7 +11,7 @@ from PIL import Image
 
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.data.features.encoding import Encoding
-from fedrsclip_core.data.folder import FolderSource
+from fedrsclip_core.data.folders.source import FolderSource
 from fedrsclip_core.errors import DataError
 from tests.unit.data.cache_helpers import DIM, CountingSource, Run, encoding, vector_of
 from tests.unit.data.helpers import make_folder, save_image

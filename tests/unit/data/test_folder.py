@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedrsclip_core.data.folder import FolderSource, open_folder
+from fedrsclip_core.data.folders.source import FolderSource, open_folder
 from fedrsclip_core.errors import DataError
 from tests.unit.data.helpers import make_folder, save_image
 

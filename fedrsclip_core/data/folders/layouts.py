@@ -1,0 +1,375 @@
+"""Recognise how a folder of images is laid out, or say what is ambiguous about it.
+
+Above the folders of the classes there may be, in this or another order, folders for train, val and
+test, a folder for each client, and wrappers: single folders that an archive has around all others.
+Below a class folder, images may lie in folders of their own. Wherever the names and the places of
+images allow two readings, the folder is refused and what was seen is named.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedrsclip_core.config.texts import composed
+from fedrsclip_core.data.folders.listing import Listing, list_folder
+from fedrsclip_core.errors import DataError
+
+TRAIN, VAL, TEST = 0, 1, 2
+"""The parts as numbers."""
+
+_PARTS = {
+    **dict.fromkeys(("train", "training", "trainset", "trainingset"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "valset", "validset", "validationset"), VAL),
+    **dict.fromkeys(("test", "testing", "testset", "testingset"), TEST),
+}
+_CLIENT = re.compile(r"(client|site|silo|node|party|institution|user)s?[ _-]?\d+", re.IGNORECASE)
+_COUNTED = re.compile(r"(\D*)\d[\d ._-]*")
+"""A number or a date, perhaps after a word: what enumerates and does not describe."""
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFolder:
+    """A folder with images of one class.
+
+    Attributes
+    ----------
+    path : str
+        The folder.
+    name : str
+        The class folder's name as it is on the disk; with the folders below it, if this is one.
+    class_name : str
+        The class folder's name, composed (NFC).
+    part : int
+        0 train, 1 val, 2 test.
+    client : str or None
+        The client whose folder it is in.
+    images : list[str]
+        Names of the images, in no order.
+    """
+
+    path: str
+    name: str
+    class_name: str
+    part: int
+    client: str | None
+    images: list[str]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Images by folder, class, part and client.
+
+    Attributes
+    ----------
+    folders : list[ImageFolder]
+        In no order that matters.
+    patterns : list[str]
+        The ways from the root to an image, as ``train/<class>/<image>``.
+    left_out : list[tuple[str, str]]
+        What lies among the images and is not read, as path and reason.
+    ignored : list[str]
+        Names of classes that the federation does not know and that were to be ignored.
+    listed : list[str]
+        Every folder and list whose change can change this.
+    """
+
+    folders: list[ImageFolder] = field(default_factory=list)
+    patterns: list[str] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+    listed: list[str] = field(default_factory=list)
+
+
+def find_layout(
+    root: Path,
+    known: Collection[str] = (),
+    *,
+    by_client: bool = False,
+    ignore_unknown: bool = False,
+) -> Layout:
+    """Find the class folders below a folder.
+
+    Parameters
+    ----------
+    root : Path
+        An absolute path.
+    known : Collection[str]
+        Names of class folders, composed; empty if any name is a class's.
+    by_client : bool
+        Folders that have class folders are clients', whatever they are called.
+    ignore_unknown : bool
+        Class folders that are not known are left out.
+
+    Raises
+    ------
+    DataError
+        If a folder cannot be listed, there is no class folder, or two readings are possible.
+    """
+    finder = _Finder(frozenset(known), by_client, ignore_unknown)
+    finder.find(root, _Way())
+    found = finder.found
+    found.listed.extend(map(str, finder.listings))
+    if not found.folders and not found.ignored:
+        raise DataError(_nothing_in(root, finder.listing(root)))
+    return found
+
+
+def in_number_order(names: Iterable[str]) -> list[str]:
+    """Sort names so that ``client_2`` comes before ``client_10``."""
+
+    def key(name: str) -> tuple[list[tuple[int, str]], str]:
+        pieces = re.split(r"(\d+)", name)
+        return [(int(p), "") if p.isdecimal() else (-1, p) for p in pieces], name
+
+    return sorted(names, key=key)
+
+
+def part_of(word: str) -> int | None:
+    """Return the part that a word means, in any case: ``Train``, ``test_set``; ``None`` if none."""
+    return _PARTS.get(re.sub(r"[ _-]", "", word).lower())
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How a folder was come to."""
+
+    pattern: str = ""
+    part: int | None = None
+    client: str | None = None
+
+
+class _Finder:
+    """The walk below one root."""
+
+    def __init__(self, known: frozenset[str], by_client: bool, ignore_unknown: bool) -> None:
+        self.found = Layout()
+        self.listings: dict[Path, Listing] = {}
+        self._known = known
+        self._by_client = by_client
+        self._ignore_unknown = ignore_unknown
+        self._places: dict[tuple[int, int], Path] = {}
+
+    def listing(self, path: Path) -> Listing:
+        """List a folder, once."""
+        if path not in self.listings:
+            self.listings[path] = list_folder(path)
+        return self.listings[path]
+
+    def find(self, path: Path, way: _Way) -> None:
+        """Find the class folders in a folder or further below."""
+        self._enter(path)
+        here = self.listing(path)
+        if here.lost_folders:
+            link = path / here.lost_folders[0]
+            raise DataError(
+                f"{link} is a link to {_target(link)}, which is not there: mount the disk that it "
+                "is on, or take the link away"
+            )
+        self._leave_out_loose(path, here)
+        folders = here.folders
+        parts = {name: part_of(name) for name in folders}
+        if self._all_known(path, folders):
+            self._take(path, folders, way)
+        elif any(part is not None for part in parts.values()):
+            self._find_in_parts(path, parts, way)
+        elif way.client is None and self._are_clients(path, folders):
+            self._find_in_clients(path, folders, way)
+        elif self._is_wrapper(path, folders):
+            self._find_below(path, folders[0], way)
+        elif way.client is None and self._by_client and self._are_groups(path, folders):
+            self._find_in_clients(path, folders, way)
+        else:
+            self._check_classes(path, folders)
+            self._take(path, folders, way)
+
+    def _enter(self, path: Path) -> None:
+        """Refuse a folder that was entered before: its images would be found twice, or for ever."""
+        other = self._seen(path)
+        if other is not None:
+            raise DataError(f"{path} and {other} are the same folder: take one of the links away")
+
+    def _seen(self, path: Path) -> Path | None:
+        """Note where a folder is on the disk; return its other path if it was come to before."""
+        stat = path.stat()
+        place = stat.st_dev, stat.st_ino
+        return None if self._places.setdefault(place, path) == path else self._places[place]
+
+    def _leave_out_loose(self, path: Path, here: Listing) -> None:
+        for name in here.images:
+            self._leave_out(path / name, "lies in no class folder")
+
+    def _leave_out(self, path: Path, reason: str) -> None:
+        self.found.left_out.append((str(path), reason))
+
+    def _deep(self, path: Path, folders: Sequence[str]) -> list[str]:
+        """Return the folders that have no images themselves, but folders."""
+        listings = ((name, self.listing(path / name)) for name in folders)
+        return [name for name, inside in listings if inside.folders and not inside.images]
+
+    def _below(self, path: Path, folders: Sequence[str]) -> list[list[str]]:
+        return [self.listing(path / name).folders for name in folders]
+
+    def _knows(self, name: str) -> bool:
+        return composed(name) in self._known
+
+    def _all_known(self, path: Path, folders: Sequence[str]) -> bool:
+        """Whether these are class folders by their names.
+
+        A single folder with known classes in it is a wrapper that is called as one of them.
+        """
+        if not folders or not all(map(self._knows, folders)):
+            return False
+        below = self._below(path, folders)[0] if self._deep(path, folders) == folders else []
+        return len(folders) > 1 or not below or not all(map(self._knows, below))
+
+    def _find_in_parts(self, path: Path, parts: dict[str, int | None], way: _Way) -> None:
+        named = {name: part for name, part in parts.items() if part is not None}
+        inside = {name: self.listing(path / name) for name in parts if name not in named}
+        stray = [name for name, one in inside.items() if one.folders or one.images or one.left_out]
+        first = next(iter(named))
+        if stray:
+            raise DataError(
+                f"{path} has {first} and beside it {stray[0]}: with folders for train, val and "
+                f"test all class folders belong below these; move {stray[0]} away, or, if {first} "
+                "is a class, name all classes in data.class_names"
+            )
+        if way.part is not None and set(named.values()) != {way.part}:
+            raise DataError(
+                f"{path} is itself in a folder for train, val or test, and has {first} in it: "
+                "one level of such folders is understood"
+            )
+        meant: dict[int, str] = {}
+        for name, part in named.items():
+            if part in meant:
+                raise DataError(
+                    f"{path} has both {meant[part]} and {name}: rename one of them, or give "
+                    "data.path the folder that is meant"
+                )
+            meant[part] = name
+            pattern = f"{way.pattern}{name}/"
+            self.find(path / name, _Way(pattern, part, way.client))
+
+    def _are_clients(self, path: Path, folders: Sequence[str]) -> bool:
+        """Whether all are called as clients and none has images but in class folders."""
+        if not all(_CLIENT.fullmatch(name) for name in folders):
+            return False
+        inside = [self.listing(path / name) for name in folders]
+        return any(one.folders for one in inside) and all(
+            one.folders or not one.images for one in inside
+        )
+
+    def _find_in_clients(self, path: Path, folders: Sequence[str], way: _Way) -> None:
+        for name in folders:
+            pattern = f"{way.pattern}<client>/"
+            self.find(path / name, _Way(pattern, way.part, composed(name)))
+
+    def _is_wrapper(self, path: Path, folders: Sequence[str]) -> bool:
+        return len(folders) == 1 and self._deep(path, folders) == folders
+
+    def _are_groups(self, path: Path, folders: Sequence[str]) -> bool:
+        return bool(folders) and self._deep(path, folders) == folders
+
+    def _find_below(self, path: Path, name: str, way: _Way) -> None:
+        self.find(path / name, _Way(f"{way.pattern}{name}/", way.part, way.client))
+
+    def _check_classes(self, path: Path, folders: Sequence[str]) -> None:
+        """Refuse folders of which it is open whether they or those in them are the classes."""
+        if any(map(self._knows, folders)):
+            return  # those that are not known are named later
+        deep = self._deep(path, folders)
+        if not deep:
+            return
+        below = self._below(path, folders)
+        same = len({tuple(names) for names in below}) == 1 and len(below[0]) == 1
+        inner_known = any(map(self._knows, _joined(below)))
+        counted = same or _enumerated(_joined(below))
+        if counted and deep == folders and not _enumerated(folders) and not inner_known:
+            return
+        inner = sorted(set(_joined(self._below(path, deep))))
+        others = [name for name in folders if name not in deep]
+        beside = f"; beside them {_some(others)} not" if others else ""
+        raise DataError(
+            f"in {path} the folders {_some(deep)} hold folders ({_some(inner)}) and no images"
+            f"{beside}, so that it is open which are the classes: name these in data.class_names, "
+            "give data.path the folder that holds theirs, or, if each folder is a client's, choose "
+            "partition=given"
+        )
+
+    def _take(self, path: Path, folders: Sequence[str], way: _Way) -> None:
+        """Take folders as those of classes."""
+        names: dict[str, str] = {}
+        for folder in folders:
+            name, full = composed(folder), path / folder
+            if name in names:
+                raise DataError(
+                    f"{path} has two folders that are both called {name!r}, one in composed and "
+                    "one in decomposed Unicode: join them"
+                )
+            names[name] = folder
+            if self._ignore_unknown and not self._knows(folder):
+                self.found.ignored.append(name)
+                continue
+            self._enter(full)
+            is_deep = self._gather(full, folder, name, way)
+            self._note(f"{way.pattern}<class>/{'.../' if is_deep else ''}<image>")
+
+    def _note(self, pattern: str) -> None:
+        if pattern not in self.found.patterns:
+            self.found.patterns.append(pattern)
+
+    def _gather(self, path: Path, name: str, class_name: str, way: _Way) -> bool:
+        """Take a class folder and all below it; return whether images lie further below."""
+        here = self.listing(path)
+        part = way.part or TRAIN
+        self.found.folders.append(
+            ImageFolder(str(path), name, class_name, part, way.client, here.images)
+        )
+        for entry, reason in here.left_out:
+            self._leave_out(path / entry, reason)
+        deep = False
+        for folder in here.folders:
+            below = path / folder
+            other = self._seen(below)
+            if other is not None:
+                self._leave_out(below, f"is the same folder as {other}")
+                continue
+            deep |= self._gather(below, f"{name}/{folder}", class_name, way)
+            deep |= bool(self.listing(below).images)
+        return deep
+
+
+def _enumerated(names: Sequence[str]) -> bool:
+    """Whether names only count: years, numbers, or one word with a number."""
+    matches = [_COUNTED.fullmatch(name) for name in names]
+    return bool(names) and all(matches) and len({match[1] for match in matches if match}) == 1
+
+
+def _joined(lists: Iterable[Sequence[str]]) -> list[str]:
+    return [name for names in lists for name in names]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def _target(link: Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return "somewhere"
+
+
+def _nothing_in(root: Path, here: Listing) -> str:
+    if here.images:
+        return (
+            f"{root} has no class folders, but images ({_some(sorted(here.images))}): put each into "
+            "a folder named as its class, or give data.path a CSV list with the columns path and "
+            "label"
+        )
+    return (
+        f"{root} has no class folders: data.path must hold <class>/<image>, or folders for train, "
+        "val and test with class folders in them"
+    )
