@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from fedrsclip_core.config.schema import Config
-from fedrsclip_core.data.federated import deal, open_images, split_source
+from fedrsclip_core.data.federated import deal, deal_digest, open_images, split_source
 from fedrsclip_core.data.sources import ImageSource, readable_hash
-from fedrsclip_core.data.splits import Indices, Split, split_digest
+from fedrsclip_core.data.splits import Indices, Split
 from fedrsclip_core.runs.fileio import sha256_of
 from fedrsclip_core.runs.records import SplitPart, SplitRecord
 
@@ -56,7 +56,7 @@ def split_record(
         contents = hashes(source)
     return {
         "format": FORMAT,
-        "digest": None if is_site else split_digest(split, source.labels),
+        "digest": None if is_site else deal_digest(config, source, split),
         "images": sha256_of(*(content or _UNREADABLE for content in contents)),
         "num_images": len(source),
         "seed": config.seed,

@@ -2,18 +2,29 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.partition import partition
 from fedrsclip_core.data.sources import ImageSource, open_source
-from fedrsclip_core.data.splits import Indices, Split, limit_shots, make_split, split_digest
+from fedrsclip_core.data.splits import (
+    Indices,
+    Split,
+    joined,
+    limit_shots,
+    make_split,
+    split_digest,
+)
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs.fileio import sha256_of
+
+_DRAWN_FROM = 3
+"""Images of a client's class, at least, if val and test are drawn from them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +107,7 @@ def _dealt(deal_of: _Deal) -> _Dealt:
     config, source = deal_of.config, deal_of.source
     split = split_source(config, source, source.groups)
     clients = deal(config, source, split, deal_of.num_partitions)
-    return _Dealt(clients, split_digest(split, source.labels))
+    return _Dealt(clients, deal_digest(config, source, split))
 
 
 def _deal_digest(config: Config, source: ImageSource, num_partitions: int) -> str:
@@ -107,6 +118,17 @@ def _deal_digest(config: Config, source: ImageSource, num_partitions: int) -> st
         json.dumps([settings, source.class_names, source.groups]),
         *(b"none" if array is None else array.tobytes() for array in arrays),
     )
+
+
+def deal_digest(config: Config, source: ImageSource, split: Split) -> str:
+    """Return what is equal at all who deal the same images: a digest of the split.
+
+    Of the clients, too, if the data give them.
+    """
+    digest = split_digest(split, source.labels)
+    if config.partition.name != "given" or source.clients is None:
+        return digest
+    return sha256_of(digest, *source.client_names, source.clients.astype("<i8").tobytes())
 
 
 def open_images(config: Config, path: Path | None, *, partition_id: int) -> ImageSource:
@@ -132,6 +154,7 @@ def split_source(config: Config, source: ImageSource, groups: Sequence[Sequence[
     """Split a source into train, val and test; several data sets each as if it were alone.
 
     So a simulation of data sets deals each client the split that a site with this data set has.
+    With partition ``given`` the images of each client are split by themselves.
 
     Parameters
     ----------
@@ -147,15 +170,14 @@ def split_source(config: Config, source: ImageSource, groups: Sequence[Sequence[
     DataError
         If a class has too few images.
     """
+    if config.partition.name == "given" and source.clients is not None:
+        return _split_by_client(config, source, groups)
     if source.origins is None:
-        return _split_of(config, source, groups, np.arange(len(source)))
+        return _split_of(config, source, groups, np.arange(len(source)), source.given_parts)
     datasets = [np.flatnonzero(source.origins == d) for d in np.unique(source.origins)]
-    splits = [_split_of(config, source, groups, members) for members in datasets]
-    train, val, test = (
-        np.sort(np.concatenate([split.parts[name] for split in splits]))
-        for name in ("train", "val", "test")
+    return _together(
+        [_split_of(config, source, groups, members, source.given_parts) for members in datasets]
     )
-    return Split(train, val, test)
 
 
 def deal(config: Config, source: ImageSource, split: Split, num_partitions: int) -> list[Split]:
@@ -175,15 +197,63 @@ def deal(config: Config, source: ImageSource, split: Split, num_partitions: int)
         num_partitions,
         config.seed,
         source.origins,
+        source.clients,
+        source.client_names,
     )
 
 
+def _split_by_client(config: Config, source: ImageSource, groups: Sequence[Sequence[int]]) -> Split:
+    """Split the images of each client by themselves; those of no client keep the given part.
+
+    A client's class with too few images to draw from is for training. A part that the data give
+    to anybody is drawn for nobody.
+    """
+    assert source.clients is not None
+    parts = _given_parts(source, groups)
+    data = replace(
+        config.data,
+        shots=None,
+        val_fraction=0.0 if (parts == 1).any() else config.data.val_fraction,
+        test_fraction=0.0 if (parts == 2).any() else config.data.test_fraction,
+    )
+    splits = []
+    for client in np.unique(source.clients):
+        own = source.clients == client
+        counts = np.bincount(source.labels[own & (parts == 0)], minlength=len(source.class_names))
+        enough = own & (client >= 0) & (counts >= _DRAWN_FROM)[source.labels]
+        members = np.flatnonzero(enough)
+        splits.append(_split_of(replace(config, data=data), source, groups, members, parts))
+        kept = own & ~enough
+        splits.append(Split(*(np.flatnonzero(kept & (parts == part)) for part in range(3))))
+    return limit_shots(_together(splits), source.labels, config.data.shots, config.seed)
+
+
+def _given_parts(source: ImageSource, groups: Sequence[Sequence[int]]) -> NDArray[np.int8]:
+    """Return the part of each image, of near-duplicates the last one that any of them is in."""
+    given = source.given_parts
+    parts = np.zeros(len(source), dtype=np.int8) if given is None else given.copy()
+    for unit in joined(len(source), groups) if groups else []:
+        parts[unit] = parts[unit].max()
+    return parts
+
+
+def _together(splits: Sequence[Split]) -> Split:
+    train, val, test = (
+        np.sort(np.concatenate([split.parts[name] for split in splits]))
+        for name in ("train", "val", "test")
+    )
+    return Split(train, val, test)
+
+
 def _split_of(
-    config: Config, source: ImageSource, groups: Sequence[Sequence[int]], members: Indices
+    config: Config,
+    source: ImageSource,
+    groups: Sequence[Sequence[int]],
+    members: Indices,
+    parts: NDArray[np.int8] | None,
 ) -> Split:
     """Split some of a source's images, given by ascending indices; ``data.shots`` to train on."""
     place = {int(i): k for k, i in enumerate(members)}
-    given = None if source.given_parts is None else source.given_parts[members]
     split = make_split(
         source.labels[members],
         len(source.class_names),
@@ -191,7 +261,7 @@ def _split_of(
         test_fraction=config.data.test_fraction,
         seed=config.seed,
         class_names=source.class_names,
-        given_parts=given,
+        given_parts=None if parts is None else parts[members],
         groups=[[place[i] for i in group if i in place] for group in groups],
     )
     whole = Split(*(members[part] for part in split.parts.values()))

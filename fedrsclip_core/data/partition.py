@@ -5,6 +5,8 @@ in train, and in val and test in proportion to what train dealt: a client is nev
 class that it has no training image of.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,8 @@ def partition(
     num_partitions: int,
     seed: int,
     origins: Indices | None = None,
+    clients: Indices | None = None,
+    client_names: Sequence[str] = (),
 ) -> list[Split]:
     """Deal every image of every part to exactly one client; a pure function of its arguments.
 
@@ -39,14 +43,19 @@ def partition(
         ``uniform``: each class evenly over all clients. ``heterogeneous``: each client holds
         ``num_classes_per_partition`` classes. ``dirichlet``: class proportions drawn from
         Dir(alpha). ``by_dataset``: client k has images of data set k modulo their number, and
-        clients of one data set share it out uniformly. ``site``: nothing is dealt, the whole
-        split is this client's.
+        clients of one data set share it out uniformly. ``given``: client k has the images that
+        the data give it; those of no client are dealt as val and test are in other schemes.
+        ``site``: nothing is dealt, the whole split is this client's.
     num_partitions : int
         Clients.
     seed : int
         Of the draw.
     origins : NDArray[np.int64] or None
         ``(N,)`` data sets that images are of; needed by ``by_dataset``.
+    clients : NDArray[np.int64] or None
+        ``(N,)`` indices into ``client_names``, -1 for none; needed by ``given``.
+    client_names : Sequence[str]
+        The clients that the data name, in order.
 
     Returns
     -------
@@ -62,6 +71,10 @@ def partition(
         return [split]
     if config.name == "by_dataset":
         return _by_dataset(labels, num_classes, split, num_partitions, seed, origins)
+    if config.name == "given":
+        _check_given(split, clients, client_names, num_partitions)
+        assert clients is not None
+        return _given(labels, num_classes, split, clients, num_partitions, seed)
     if num_partitions > len(split.train):
         raise DataError(
             f"{num_partitions} clients but only {len(split.train)} training images: lower "
@@ -113,6 +126,55 @@ def _by_dataset(
         for client, part in zip(sharing, dealt, strict=True):
             clients[client] = part
     return clients
+
+
+def _check_given(
+    split: Split, clients: Indices | None, client_names: Sequence[str], num_partitions: int
+) -> None:
+    if clients is None:
+        raise DataError(
+            "partition=given needs a folder for each client, as train/client_0/<class>, or a list "
+            "with a column client: there is neither at data.path"
+        )
+    if num_partitions != len(client_names):
+        raise DataError(
+            f"the data are those of {len(client_names)} clients ({client_names[0]} to "
+            f"{client_names[-1]}), but there are {num_partitions}: set federation.num_clients to "
+            f"{len(client_names)}"
+        )
+    counts = np.bincount(clients[split.train] + 1, minlength=num_partitions + 1)
+    if counts[0]:
+        raise DataError(
+            f"{counts[0]} training images are no client's: with partition=given each must lie in a "
+            "client's folder, or have a client in the list"
+        )
+    if not counts[1:].all():
+        name = client_names[int(np.argmin(counts[1:]))]
+        raise DataError(f"{name} has no training image: add some, or take this client away")
+
+
+def _given(
+    labels: Indices,
+    num_classes: int,
+    split: Split,
+    clients: Indices,
+    num_partitions: int,
+    seed: int,
+) -> list[Split]:
+    """Give each client its own images, and deal images of no client by what it trains on."""
+    counts = np.zeros((num_classes, num_partitions), dtype=np.int64)
+    np.add.at(counts, (labels[split.train], clients[split.train]), 1)
+    shared = Split(*(part[clients[part] < 0] for part in split.parts.values()))
+    dealt = _deal(labels, shared, counts, np.ones(counts.shape), seed)
+    return [
+        Split(
+            *(
+                np.sort(np.concatenate([part[clients[part] == k], more]))
+                for part, more in zip(split.parts.values(), hand.parts.values(), strict=True)
+            )
+        )
+        for k, hand in enumerate(dealt)
+    ]
 
 
 def _class_holders(

@@ -71,9 +71,13 @@ class Skipped:
             If too many are skipped by now.
         """
         self.reasons[i] = reason
-        if len(self.reasons) > self.allowed * len(self.wanted):
+        # What the source left out is no client's: each is charged with its share.
+        others = len(self.source.left_out)
+        left_out = others * len(self.wanted) / len(self.source)
+        if len(self.reasons) + left_out > self.allowed * (len(self.wanted) + left_out):
+            more = f", and {others} other files of the site are not read" if others else ""
             raise DataError(
-                f"{len(self.reasons)} of {len(self.wanted)} images are unreadable, more than "
+                f"{len(self.reasons)} of {len(self.wanted)} images are unreadable{more}, more than "
                 f"data.max_unreadable={self.allowed:g} allows: {self._named()}"
             )
 

@@ -365,9 +365,9 @@ def _target(link: Path) -> str:
 def _nothing_in(root: Path, here: Listing) -> str:
     if here.images:
         return (
-            f"{root} has no class folders, but images ({_some(sorted(here.images))}): put each into "
-            "a folder named as its class, or give data.path a CSV list with the columns path and "
-            "label"
+            f"{root} has no class folders, but images ({_some(sorted(here.images))}): put each "
+            "into a folder named as its class, or give data.path a CSV list with the columns path "
+            "and label"
         )
     return (
         f"{root} has no class folders: data.path must hold <class>/<image>, or folders for train, "

@@ -71,7 +71,7 @@ def test_every_method_composes(method: str) -> None:
 
 @pytest.mark.parametrize("partition", _options("partition"))
 def test_every_partition_composes(partition: str) -> None:
-    data = "union" if partition == "by_dataset" else "demo_scenes"
+    data = "union" if partition in ("by_dataset", "given") else "demo_scenes"
     assert compose([f"partition={partition}", f"data={data}"]).partition.name == partition
 
 
@@ -290,6 +290,9 @@ def test_yaml_without_site_keys() -> None:
             ["partition.datasets", "../a"],
         ),
         (["data=folder", "partition=site"], ["data.class_names", "partition=site"]),
+        (["partition=given"], ["partition=given", "data=folder"]),
+        (["data=folder", "data.other_classes=ignore"], ["data.other_classes", "data.class_names"]),
+        (["data=union", "data.other_classes=maybe"], ["data.other_classes", "refuse, ignore"]),
         (
             ["experiment=uc_merced", "partition.num_classes_per_partition=2"],
             ["partition.num_classes_per_partition", "10 clients x 2 classes", "21 classes"],
