@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedrsclip_core.config.reading import Reading
-from fedrsclip_core.data.folder import FolderSource
+from fedrsclip_core.data.folders.source import FolderSource
 from fedrsclip_core.data.imagery.decoding import decode
 from fedrsclip_core.errors import DataError
 from tests.unit.data.imagery.files import MINISBLACK, Page, png, scene, tiff
