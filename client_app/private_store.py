@@ -41,6 +41,8 @@ class PrivateStore:
         What the files must fit.
     log : Callable[[str], None]
         Takes a sentence about each file that is removed, set aside or left lying.
+    earlier_clip : Callable[[], str]
+        Returns the fingerprint that a version before 0.2 gave to the same CLIP.
     set_aside : bool
         Rename a file that is damaged or foreign and go on without it (``run.private_aside``).
     """
@@ -53,12 +55,14 @@ class PrivateStore:
         expected: PrivateFormat,
         log: Callable[[str], None],
         *,
+        earlier_clip: Callable[[], str] = lambda: "",
         set_aside: bool = False,
     ) -> None:
         self._folder = folder
         self._owner = {"run": run_name, "client": client_name}
         self._expected = expected
         self._log = log
+        self._earlier_clip = earlier_clip
         self._set_aside = set_aside
 
     def load(self, before_round: int) -> ClientState | None:
@@ -154,6 +158,9 @@ class PrivateStore:
         except DamagedFileError as error:
             raise _refused(path, str(error)) from error
         metadata, expected = _ADDED | found, self._metadata(number)
+        clip = metadata.get("clip")
+        if clip != expected["clip"] and clip == self._earlier_clip():
+            metadata |= {"clip": expected["clip"]}
         described = dict(expected)
         if any_weight:
             described |= {name: metadata.get(name, "0") for name in ("fusion", "gate_size")}
@@ -176,6 +183,7 @@ def open_store(
     expected: PrivateFormat,
     log: Callable[[str], None],
     *,
+    earlier_clip: Callable[[], str] = lambda: "",
     set_aside: bool = False,
 ) -> Iterator[PrivateStore]:
     """Open and lock the store of one client in one run.
@@ -198,7 +206,15 @@ def open_store(
         # The lock is ours, so a temporary file is of a process that was killed.
         for leftover in folder.glob(".round-*.tmp"):
             leftover.unlink(missing_ok=True)
-        yield PrivateStore(folder, run_name, client_name, expected, log, set_aside=set_aside)
+        yield PrivateStore(
+            folder,
+            run_name,
+            client_name,
+            expected,
+            log,
+            earlier_clip=earlier_clip,
+            set_aside=set_aside,
+        )
 
 
 def start_from(
@@ -206,6 +222,7 @@ def start_from(
     run_name: str,
     client_name: str,
     expected: PrivateFormat,
+    earlier_clip: Callable[[], str] = lambda: "",
 ) -> ClientState:
     """Return the newest state of another run, for ``run.private_init_from``.
 
@@ -215,7 +232,9 @@ def start_from(
         If that run left none here, or one that is damaged or foreign.
     """
     folder = paths.private_dir(federation, run_name, client_name)
-    store = PrivateStore(folder, run_name, client_name, expected, lambda _: None)
+    store = PrivateStore(
+        folder, run_name, client_name, expected, lambda _: None, earlier_clip=earlier_clip
+    )
     state = store.load_start()
     if state is None:
         raise PrivateStoreError(

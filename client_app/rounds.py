@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from flwr.app import Metadata
@@ -17,6 +18,7 @@ from client_app.home_details import keep_details
 from client_app.private_store import PrivateStore, open_store, start_from
 from client_app.runtime import Runtime
 from client_app.site_log import SiteLog
+from fedrsclip_core.clip.earlier import earlier_fingerprint
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.errors import ConfigError, WireError
@@ -156,6 +158,7 @@ def _private_store(runtime: Runtime, run_name: str, log: SiteLog) -> Iterator[Pr
         runtime.site.client_name,
         runtime.private_format,
         log.write,
+        earlier_clip=partial(earlier_fingerprint, runtime.files.folder),
         set_aside=runtime.config.run.private_aside,
     ) as store:
         yield store
@@ -185,7 +188,8 @@ def start_state(runtime: Runtime, log: SiteLog) -> ClientState:
     source = runtime.config.run.private_init_from
     if source is not None:
         federation = runtime.config.federation.name
-        state = start_from(federation, source, name, runtime.private_format)
+        earlier = partial(earlier_fingerprint, runtime.files.folder)
+        state = start_from(federation, source, name, runtime.private_format, earlier)
         log.write(f"the private prompt starts from run {source}")
         return state if state.weight is not None else replace(state, weight=weight)
     offsets = None

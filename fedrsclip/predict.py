@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.config.schema import DTYPES, ModelConfig, PromptConfig
@@ -152,7 +153,7 @@ def _find_clip(saved: SharedPrompt, path: Path | None) -> ClipFiles:
             f"{model.name!r}): give model_path the folder of that CLIP"
         )
     files = find_clip(model, path)
-    if files.digest != saved.clip:
+    if not same_clip(files, saved.clip):
         raise ModelError(
             f"the prompt was trained for another CLIP (model {model.name!r}, digest "
             f"{saved.clip[:12]}) than the one in {files.folder} ({files.digest[:12]}): give "

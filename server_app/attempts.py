@@ -15,6 +15,8 @@ from fedrsclip_core.runs.run_folder import COMPLETED, RunFolder
 from server_app.admission import COMMON_PARTS
 from server_app.checkpoint import Checkpoint, newest_checkpoint
 
+_CLIP_OF, _VALUES = "clip-of", "values"
+"""In ``digests.json``: what the CLIP's digest is over. Versions before 0.2 did not say it."""
 _MAY_CHANGE = {
     "run.name",
     "run.resume",
@@ -194,7 +196,12 @@ def begun_digests(folder: RunFolder, checkpoint: Checkpoint | None) -> dict[str,
         If their file is damaged.
     """
     found = folder.digests() if checkpoint is not None else None
-    return {part: digest for part, digest in (found or {}).items() if digest}
+    begun = {part: digest for part, digest in (found or {}).items() if digest}
+    if begun.pop(_CLIP_OF, None) != _VALUES:
+        # A version before 0.2 gave the same CLIP another digest; the clients are compared with
+        # each other, as at a run's start.
+        begun.pop("clip", None)
+    return begun
 
 
 def keep_digests(
@@ -204,4 +211,5 @@ def keep_digests(
     if begun and begun.get("code") != found["code"]:
         echo("the code differs from that at the run's start: results may differ in bits")
     # A part that no client tells this time was told before.
-    folder.write_digests({**found, **{part: begun[part] for part in COMMON_PARTS if part in begun}})
+    kept = {part: begun[part] for part in COMMON_PARTS if part in begun}
+    folder.write_digests({**found, **kept, _CLIP_OF: _VALUES})

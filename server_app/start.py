@@ -130,7 +130,10 @@ def _of_run(name: str, shapes: Shapes, digests: Mapping[str, str]) -> SharedTens
     except NoSharedPromptError as error:
         raise RunError(f"{refused} {error}") from error
     if found.clip != digests["clip"]:
-        raise RunError(f"{refused} was trained for another CLIP: give model.path that one")
+        raise RunError(
+            f"{refused} was trained for another CLIP, or by a version before 0.2, which gave the "
+            "same CLIP another digest: give model.path that CLIP, or name a newer run"
+        )
     held = {tensor: value.shape for tensor, value in found.shared.items()}
     if held != shapes:
         raise RunError(f"{refused} holds {_listed(held)}, expected {_listed(shapes)}")

@@ -15,6 +15,7 @@ from fedrsclip.bench.figures import Row
 from fedrsclip.bench.runner import Failures, Runner
 from fedrsclip.bench.tables import Layout
 from fedrsclip.run import preflight
+from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.config.overrides import quote
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
@@ -153,7 +154,7 @@ def _measured(
     # The cell itself sees the folder with the base classes alone.
     whole = replace(cell, data_path=description.images_of(cell.setting))
     here = preflight.compose_here(whole.at_site(description.site), given=())
-    if preflight.check_model(here).digest != clip:
+    if not same_clip(preflight.check_model(here), clip):
         raise ConfigError(f"{cell.folder} was run with another CLIP: give the same again")
     here.seed, here.data.class_names = cell.seed, [*cell.config.data.class_names, *new]
     accuracy = new_accuracies(here, new, prompt if key else None)

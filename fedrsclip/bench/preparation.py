@@ -11,6 +11,7 @@ from fedrsclip.bench.description import Description
 from fedrsclip.bench.schedule import Job
 from fedrsclip.bench.workers import gpu_environments
 from fedrsclip.run import preflight
+from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.config.overrides import quote
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
@@ -98,9 +99,9 @@ def _images(cell: Cell) -> Hashable:
 
 
 def _check_clip(here: Config, done: Mapping[Cell, Mapping[str, Any]]) -> None:
-    digest = preflight.check_model(here).digest
+    files = preflight.check_model(here)
     for cell, results in done.items():
-        if results["digests"]["clip"] != digest:
+        if not same_clip(files, results["digests"]["clip"] or ""):
             raise ConfigError(
                 f"{cell.folder} was run with another CLIP than the one that is given now: give "
                 "the same, or another bench.name"

@@ -16,6 +16,7 @@ from fedrsclip.bench.description import Description
 from fedrsclip.bench.figures import Row
 from fedrsclip.bench.results import Extras
 from fedrsclip.bench.tables import STANDARD, Layout
+from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config.overrides import split_site_overrides
 from fedrsclip_core.config.schema import ModelConfig
@@ -73,7 +74,7 @@ def _sizes(description: Description, cell: Cell, results: Results) -> dict[str, 
     variable = SITE_KEYS["model.path"].variable
     path = site.get("model.path") or os.environ.get(variable) or None
     files = _clip(config["model.name"], config["model.hub_id"], config["model.revision"], path)
-    if files is None or files.digest != results["digests"]["clip"]:
+    if files is None or not same_clip(files, results["digests"]["clip"] or ""):
         return {}
     return {"lora": lora_parameters(files.config), "clip": clip_parameters(files.config)}
 

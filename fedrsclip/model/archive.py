@@ -80,6 +80,7 @@ def read_archive(file: Path) -> "dict[str, torch.Tensor]":
     except (
         *(zipfile.BadZipFile, OSError, StopIteration, EOFError, RuntimeError, pickle.PickleError),
         *(LookupError, ValueError, TypeError, AttributeError, RecursionError, MemoryError),
+        ArithmeticError,
     ) as error:
         raise ModelError(
             f"{file} is a TorchScript archive whose tensors cannot be read without running its "

@@ -48,7 +48,7 @@ def _convert(place: str, given: dict[str, str], echo: Echo) -> int:
     echo(f"images: {made.images}")
     echo(f"tokenizer: {made.tokenizer}")
     echo(f"digest: {made.files.digest}")
-    echo(f"next: model=local model.path={out}")
+    echo(f"next: model={_label(place)} model.path={out}")
     return 0
 
 
@@ -81,6 +81,14 @@ def _place(name: str) -> Path:
     return _download(preset.hub_id, preset.openclip_file, preset.revision)
 
 
+def _label(place: str) -> str:
+    """Return the preset that was converted, or the one for any folder."""
+    from fedrsclip_core.config.compose import conf_dir
+
+    preset = not Path(place).exists() and (conf_dir() / "model" / f"{place}.yaml").is_file()
+    return place if preset else "local"
+
+
 def _download(hub_id: str, file: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
@@ -89,8 +97,9 @@ def _download(hub_id: str, file: str, revision: str | None) -> Path:
     # Whatever carries the files (HTTP, Xet) has errors of its own.
     except Exception as error:
         raise ModelError(
-            f"{file} of {hub_id} is neither in the HuggingFace cache nor can it be downloaded "
-            f"({type(error).__name__}): download it elsewhere and convert the file"
+            f"{hub_id} is neither in the HuggingFace cache nor reachable on the hub: where it is, "
+            f"`hf download {hub_id} {file} --revision {revision} --local-dir <folder>`, then "
+            f"`fedrsclip model convert <folder>/{file} out=<clip>`"
         ) from error
 
 

@@ -171,6 +171,7 @@ def _names_tokenizer(source: Source) -> bool:
 
 def _publish(temporary: Path, out: Path) -> None:
     for file in temporary.iterdir():
+        file.chmod(0o644)
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
     temporary.chmod(0o755)

@@ -9,6 +9,7 @@ from fedrsclip_core.clip.weights import weight_files
 from fedrsclip_core.errors import ModelError
 
 _FILES = ["*.json", "merges.txt", "model*.safetensors"]
+_CONFIG = "config.json"
 _LEGACY_WEIGHTS = "pytorch_model*.bin"
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -23,24 +24,34 @@ def snapshot(hub_id: str, revision: str | None) -> Path:
     ModelError
         If a file is missing and cannot be had, saying which and why.
     """
-    folder = _cached(hub_id, revision)
-    missing = "config.json" if folder is None else _missing(folder)
-    if folder is not None and missing is None:
-        return folder
+    cached = _cached(hub_id, revision)
+    if cached is not None and _missing(cached) is None:
+        return cached
     try:
         downloaded = _download(hub_id, revision, _FILES)
         if not any(downloaded.glob("model*.safetensors")):
             downloaded = _download(hub_id, revision, [*_FILES, _LEGACY_WEIGHTS])
     # Whatever carries the files (HTTP, Xet) has errors of its own.
     except Exception as error:
-        raise _unreachable(hub_id, revision, None if folder is None else missing, error) from error
-    if not (downloaded / "config.json").is_file():
-        raise ModelError(
+        raise _unreachable(hub_id, revision, error) from error
+    if missing := _missing(downloaded):
+        # Without a connection what is there comes back as it is.
+        raise _incomplete(hub_id, downloaded, missing)
+    return downloaded
+
+
+def _incomplete(hub_id: str, folder: Path, missing: str) -> ModelError:
+    if missing == _CONFIG and not any(folder.glob("*.safetensors")):
+        return ModelError(
             f"{hub_id} on the hub is no HuggingFace CLIPModel, it has no config.json: if it has "
             f"OpenCLIP's weights, `hf download {hub_id} --local-dir <folder>`, convert them with "
             "`fedrsclip model convert <folder>/<file> out=<clip>` and give model.path=<clip>"
         )
-    return downloaded
+    return ModelError(
+        f"model {hub_id} in the HuggingFace cache lacks {missing}, and the hub gave none: run once "
+        f"while it can be reached or, if it has none, copy {folder}, add what is missing and give "
+        "model.path that copy"
+    )
 
 
 def _cached(hub_id: str, revision: str | None) -> Path | None:
@@ -65,8 +76,8 @@ def _download(hub_id: str, revision: str | None, patterns: list[str]) -> Path:
 
 def _missing(folder: Path) -> str | None:
     """Return what a CLIP's folder lacks, ``None`` if it is complete."""
-    if not (folder / "config.json").is_file():
-        return "config.json"
+    if not (folder / _CONFIG).is_file():
+        return _CONFIG
     if not any((folder / name).is_file() for name in preprocessing.FILES):
         return preprocessing.FILES[1]
     if not has_tokenizer(folder):
@@ -74,13 +85,11 @@ def _missing(folder: Path) -> str | None:
     try:
         weight_files(folder)
     except ModelError as error:
-        return str(error)
+        return f"weights ({error})"
     return None
 
 
-def _unreachable(
-    hub_id: str, revision: str | None, missing: str | None, error: Exception
-) -> ModelError:
+def _unreachable(hub_id: str, revision: str | None, error: Exception) -> ModelError:
     from huggingface_hub.errors import (
         GatedRepoError,
         RepositoryNotFoundError,
@@ -104,11 +113,6 @@ def _unreachable(
         return ModelError(
             f"{which} cannot be stored in the HuggingFace cache ({error}): make room, or set "
             "HF_HOME to a folder that can be written"
-        )
-    if missing is not None:
-        return ModelError(
-            f"{which} is only in part in the HuggingFace cache, it lacks {missing}, and the hub "
-            "cannot be reached: run once while online, or give model.path a local folder"
         )
     return ModelError(
         f"{which} is neither in the HuggingFace cache nor reachable on the hub: download it "

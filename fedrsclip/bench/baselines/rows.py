@@ -17,6 +17,7 @@ from fedrsclip.bench.description import Description
 from fedrsclip.bench.figures import PARTS, Row, accuracy_figures, last_figures, tally_figures
 from fedrsclip.bench.images import clients_features
 from fedrsclip.run import preflight
+from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.clip.weights import read_tensors
 from fedrsclip_core.config.schema import Config
@@ -41,8 +42,7 @@ def baseline_rows(description: Description, cell: Cell, results: Results) -> lis
     here = preflight.compose_here(cell.at_site(description.site), given=())
     files = preflight.check_model(here)
     digests = {name: results["digests"][name] or "" for name in ("split", "clip")}
-    found = {"split": _split_digest(here), "clip": files.digest}
-    if found != digests:
+    if _split_digest(here) != digests["split"] or not same_clip(files, digests["clip"]):
         raise ConfigError(f"{cell.folder} was run with other images or another CLIP: give the same")
     of = digests | _what_counts(here)
     federation = cache(lambda: _federation(here, files))
