@@ -19,7 +19,7 @@ def report(arguments: Sequence[str], *, echo: Callable[[str], None] = print) -> 
         If there is no such folder, or it is neither, or there are no such images.
     """
     options = parser().parse_args(arguments)
-    page = write_report(_folder(options.folder), images=options.images)
+    page = write_report(_folder(options.folder), images=options.images, say=echo)
     echo(f"report: {page}")
     if options.open and not webbrowser.open(page.as_uri()):
         raise ReportError(f"no browser could be started here: open {page} yourself")

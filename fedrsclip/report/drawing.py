@@ -1,5 +1,6 @@
 """How this project's figures look: colours, axes, curves, bars and heat maps."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -7,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedrsclip.report.labels import FONT, elided, width_of
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -47,7 +50,9 @@ HALF = (400, 270)
 _STYLE: Any = {
     # Text stays text: the page's font, selectable, and a tenth of the size of outlines.
     "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",
+    "font.family": FONT,
+    # Names come from people: a dollar in them begins no formula.
+    "text.parse_math": False,
     "font.size": 12,
     "path.simplify": False,
     "axes.unicode_minus": False,
@@ -55,9 +60,13 @@ _STYLE: Any = {
 _TITLE = 24
 _LETTER = 6.6
 """Pixels of a letter in a label of a heat map, on average."""
+_MANY, _WIDEST = 64, 1200
+_SMALLEST_SQUARE, _SMALLEST_LABEL = 2.0, 9.0
+"""Pixels: of more than a hundred classes only some are named, so that a name can be read."""
 _STRONG = 0.65
 _NUMBERED = 1000
 """Squares up to which each has its number written in it."""
+_NUMBERED_SIDE = 14
 
 
 @dataclass
@@ -234,20 +243,24 @@ def heat_map(
     cells: Sequence[Cell], rows: Sequence[str], columns: Sequence[str], *, x: str = "", y: str = ""
 ) -> Canvas:
     """Draw a square per cell, as strong as its number is large; those left out stay empty."""
-    side = 30 if len(columns) <= 16 else 24 if len(columns) <= 32 else 18
-    left = 40 + _LETTER * max(map(len, rows))
-    below = 26 + 0.87 * _LETTER * max(map(len, columns))
+    side = _side(max(len(rows), len(columns)))
+    size = min(11.0, max(side / 1.3, _SMALLEST_LABEL))
+    row_labels, column_labels = _labels(rows, side), _labels(columns, side)
+    left = 40 + _LETTER * max(map(width_of, row_labels))
+    below = 26 + 0.87 * _LETTER * max(map(width_of, column_labels))
     drawn = canvas(round(left + side * len(columns) + 16), round(below + side * len(rows) + 10))
     axes = drawn.axes(x=x, y=y, grid="")
     _squares(axes, drawn, cells)
     axes.set(
         xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5), aspect="equal", anchor="NW"
     )
-    axes.set_xticks(range(len(columns)), columns, rotation=60, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), rows)
-    axes.tick_params(colors=INK, labelsize=11, pad=3)
+    axes.set_xticks(
+        range(len(columns)), column_labels, rotation=60, ha="right", rotation_mode="anchor"
+    )
+    axes.set_yticks(range(len(rows)), row_labels)
+    axes.tick_params(colors=INK, labelsize=size, pad=3)
     _lines(axes, len(rows), len(columns))
-    for cell in cells if len(cells) <= _NUMBERED else ():
+    for cell in cells if len(cells) <= _NUMBERED and side >= _NUMBERED_SIDE else ():
         axes.text(
             cell.column,
             cell.row,
@@ -258,6 +271,19 @@ def heat_map(
             color=ON_HEAT if cell.share > _STRONG else INK,
         )
     return drawn
+
+
+def _side(count: int) -> float:
+    """Return the pixels of a square, fewer where there are many."""
+    if count <= _MANY:
+        return 30 if count <= 16 else 24 if count <= 32 else 18
+    return max(_WIDEST / count, _SMALLEST_SQUARE)
+
+
+def _labels(names: Sequence[str], side: float) -> list[str]:
+    """Return the names, long ones without their middle; of squares too small for all, some."""
+    step = math.ceil(_SMALLEST_LABEL / side)
+    return [elided(name) if place % step == 0 else "" for place, name in enumerate(names)]
 
 
 def share_of(values: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from io import BytesIO
 from xml.etree import ElementTree
 
 from fedrsclip.report.drawing import VARIABLES, Canvas
+from fedrsclip.report.labels import show_all_signs, silent
 
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _HREF = f"{{{_XLINK}}}href"
@@ -85,8 +86,10 @@ def to_png(drawn: Canvas, title: str) -> bytes:
 
     drawn.entitle(title)
     drawn.figure.patch.set(visible=True, facecolor="white")
+    show_all_signs(drawn.figure, escape=True)
     picture = BytesIO()
-    drawn.figure.savefig(picture, format="png", dpi=_PNG_DPI)
+    with silent():
+        drawn.figure.savefig(picture, format="png", dpi=_PNG_DPI)
     framed = BytesIO()
     ImageOps.expand(Image.open(picture).convert("RGB"), _MARGIN, "white").save(framed, "png")
     return framed.getvalue()
@@ -96,8 +99,9 @@ def to_plain_svg(drawn: Canvas) -> bytes:
     """Return a figure as a picture on white that stands alone; after ``to_png`` with its title."""
     from matplotlib import rc_context
 
+    show_all_signs(drawn.figure, escape=False)
     picture = BytesIO()
-    with rc_context({"svg.hashsalt": "picture"}):
+    with rc_context({"svg.hashsalt": "picture"}), silent():
         drawn.figure.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
     return picture.getvalue()
 
@@ -116,9 +120,10 @@ def to_svg(drawn: Canvas, name: str, title: str, description: str) -> str:
     """
     from matplotlib import rc_context
 
+    show_all_signs(drawn.figure, escape=False)
     picture = BytesIO()
     # The salt makes the ids that matplotlib draws by lot the same for the same figure.
-    with rc_context({"svg.hashsalt": name}):
+    with rc_context({"svg.hashsalt": name}), silent():
         drawn.figure.savefig(picture, format="svg", metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(picture.getvalue())
     _clean(root)

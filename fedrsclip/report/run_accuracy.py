@@ -26,6 +26,7 @@ from fedrsclip.report.drawing import (
     round_axis,
     share_of,
 )
+from fedrsclip.report.labels import elided
 from fedrsclip.report.panel import Drawn, Table
 from fedrsclip.report.reading import Run
 from fedrsclip_core.runs.records import ClientResult
@@ -414,7 +415,7 @@ def _totals(run: Run) -> Drawn | str:
             tip = f"{client['name']}, {part}: {count}"
             drawn.name(bar, f"{part}-{client['name']}", [tip])
         left = left + sizes
-    axes.set_yticks(range(len(clients)), [client["name"] for client in clients])
+    axes.set_yticks(range(len(clients)), [elided(client["name"]) for client in clients])
     axes.invert_yaxis()
     drawn.legend()
     rows = [(client["name"], *map(str, _sizes(client).values())) for client in clients]

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import time
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fedrsclip.report.bench_bytes import MODES, bytes_per_round
 from fedrsclip.report.bench_folder import Bench, read_bench
 from fedrsclip.report.bench_page import bench_page
 from fedrsclip.report.drawing import drawing
+from fedrsclip.report.labels import lacking
 from fedrsclip.report.panel import NOT_AS_EXPECTED, to_plain_svg, to_png
 from fedrsclip.report.reading import Run, read_run
 from fedrsclip.report.run_accuracy import over_rounds, partition
@@ -23,16 +25,17 @@ from fedrsclip_core.runs.run_folder import RunFolder
 
 NAME = "report.html"
 PICTURES = {"accuracy.png": over_rounds, "partition.png": partition}
+Say = Callable[[str], None]
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
-def write(folder: Path, *, images: Path | None) -> Path:
+def write(folder: Path, *, images: Path | None, say: Say) -> Path:
     """Write the report of a run or a benchmark beside what it is of; see ``write_report``."""
     target = folder / NAME
     if RunFolder(folder).has_begun():
         run = read_run(folder)
         fileio.write_text(target, render(run_page(run, images)))
-        _write_pictures(folder, run)
+        _write_pictures(folder, run, say)
     elif BenchFolder(folder).is_there():
         if images is not None:
             raise ReportError("the report of a benchmark shows no images: leave --images away")
@@ -47,9 +50,9 @@ def write(folder: Path, *, images: Path | None) -> Path:
     return target
 
 
-def draw_pictures(folder: Path) -> list[Path]:
+def draw_pictures(folder: Path, *, say: Say) -> list[Path]:
     """Draw the two pictures of a run into its folder; see ``fedrsclip.report.draw_pictures``."""
-    return _write_pictures(folder, read_run(folder))
+    return _write_pictures(folder, read_run(folder), say)
 
 
 def render(content: dict[str, Any]) -> str:
@@ -75,7 +78,7 @@ def render(content: dict[str, Any]) -> str:
     )
 
 
-def _write_pictures(folder: Path, run: Run) -> list[Path]:
+def _write_pictures(folder: Path, run: Run, say: Say) -> list[Path]:
     written = []
     with drawing():
         for name, draw in PICTURES.items():
@@ -87,6 +90,14 @@ def _write_pictures(folder: Path, run: Run) -> list[Path]:
             if picture is not None:
                 fileio.write_bytes(folder / name, picture)
                 written.append(folder / name)
+    escaped = lacking([*run.class_names, *run.label_counts]) if written else []
+    if escaped:
+        more = f" and {len(escaped) - 1} more" if len(escaped) > 1 else ""
+        say(
+            f"no font here has all signs of {escaped[0]!r}{more}: the pictures have escapes for "
+            "them; install a font that has them, e.g. Noto Sans CJK, and "
+            f"`fedrsclip report {run.name}` draws them again"
+        )
     return written
 
 

@@ -253,7 +253,7 @@ def follow(
 def draw(folder: RunFolder, echo: Echo) -> None:
     """Draw a run's pictures; one that cannot be drawn must not cost the run its status."""
     try:
-        for picture in draw_pictures(folder.path):
+        for picture in draw_pictures(folder.path, say=echo):
             echo(f"picture: {picture}")
     except Exception as error:
         echo(f"the pictures were not drawn ({type(error).__name__}: {error})")

@@ -9,6 +9,7 @@ from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.overrides import split_site_overrides
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.site_keys import SITE_KEYS
+from fedrsclip_core.config.validation import ONE_CLASS
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 
@@ -142,6 +143,8 @@ def check_data(config: Config) -> tuple[list[str], list[int]]:
         partition_id=0,
         num_partitions=config.federation.num_clients,
     )
+    if len(data.class_names) == 1:
+        raise ConfigError(f"the images have the class {data.class_names[0]!r} alone: {ONE_CLASS}")
     counts = np.bincount(data.source.labels, minlength=len(data.class_names))
     return list(data.class_names), [int(count) for count in counts]
 

@@ -140,6 +140,7 @@ _PROMPTS_OF_TERM = {
 }
 
 _OFFSETS = re.compile(rf"{FULL}|{BASIS}|({BASIS}|{RANK}):[1-9][0-9]{{0,3}}")
+ONE_CLASS = "with one class there is nothing to tell apart, and every figure would be 100 %"
 _SHOWN = 60
 """Characters of a text that a sentence repeats."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -398,6 +399,8 @@ def _check_data(config: Config) -> None:
     if len(set(names)) < len(names):
         double = next(name for name in names if names.count(name) > 1)
         raise ConfigError(f"data.class_names has {double!r} twice")
+    if len(names) == 1:
+        raise ConfigError(f"data.class_names has {names[0]!r} alone: {ONE_CLASS}")
     if any(not name.strip() for name in names):
         raise ConfigError("data.class_names has an empty name")
     unknown = sorted(set(data.class_words) - set(names)) if names else []

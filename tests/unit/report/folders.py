@@ -10,7 +10,7 @@ from typing import Any
 
 from fedrsclip.bench.tables import STANDARD
 from fedrsclip_core.config.compose import compose
-from fedrsclip_core.config.overrides import for_simulation
+from fedrsclip_core.config.overrides import for_simulation, quote
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.validation import flattened
@@ -135,7 +135,7 @@ def write_run(home: Path, *overrides: str, name: str = "first", **changed: Any) 
 
 @cache
 def _composed(overrides: tuple[str, ...]) -> Config:
-    names = f"data.class_names=[{','.join(CLASSES)}]"
+    names = f"data.class_names=[{','.join(map(quote, CLASSES))}]"
     return compose(for_simulation(["data=folder", names, "method=fedrsclip", *overrides]))
 
 
