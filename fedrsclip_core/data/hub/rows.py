@@ -1,5 +1,6 @@
 """The images of a data set's rows, as the bytes of an image file."""
 
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from io import BytesIO
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.data.hub.columns import pixel_type, values_in
+from fedrsclip_core.data.imagery.raster import require_rasterio
 from fedrsclip_core.errors import DataError
 
 
@@ -116,18 +118,44 @@ def _read(name: str, roots: Sequence[Path]) -> bytes:
 
 
 def _picture(pixels: NDArray[Any]) -> bytes:
-    """Return 8-bit pixels, grey or in colours, as a PNG."""
+    """Return pixels as a PNG, or, if they are deeper or have other bands than RGB, as a TIFF."""
     from PIL import Image
 
-    if pixels.ndim == 3 and pixels.shape[0] in (1, 3) and pixels.shape[2] not in (1, 3):
+    if pixels.ndim == 3 and _bands_first(*pixels.shape):
         pixels = np.moveaxis(pixels, 0, -1)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or pixels.shape[2:] not in ((), (3,)):
-        raise DataError(
-            f"has pixels of type {pixels.dtype} and shape {pixels.shape}: 8 bits and one or three "
-            "bands are needed"
-        )
+    if not pixels.size or pixels.ndim not in (2, 3):
+        raise DataError(f"has pixels of shape {pixels.shape}: rows and columns are needed")
+    if pixels.dtype != np.uint8 or pixels.shape[2:] not in ((), (3,)):
+        return _tiff(pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis])
     picture = BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(picture, format="PNG", compress_level=1)
     return picture.getvalue()
+
+
+def _bands_first(first: int, middle: int, last: int) -> bool:
+    """Whether three sides are those of bands, rows and columns: tiles are square, bands are few."""
+    return first != middle and (middle == last or first < last)
+
+
+def _tiff(pixels: NDArray[Any]) -> bytes:
+    """Return bands ``(H, W, C)`` as a TIFF, none of them alpha."""
+    require_rasterio()
+    import rasterio.io  # type: ignore[import-untyped]
+    from rasterio.errors import NotGeoreferencedWarning  # type: ignore[import-untyped]
+
+    height, width, count = pixels.shape
+    dtype = pixels.dtype
+    if dtype.kind in "iu" and dtype.itemsize == 8:  # as lists of numbers have them
+        dtype = np.dtype(np.uint16 if pixels.min() >= 0 and pixels.max() < 2**16 else np.int32)
+    if dtype.kind == "f":
+        dtype = np.dtype(np.float32)
+    options = {"photometric": "minisblack", "alpha": "no", "interleave": "pixel"}
+    with warnings.catch_warnings(), rasterio.io.MemoryFile() as memory:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with memory.open(
+            driver="GTiff", height=height, width=width, count=count, dtype=dtype, **options
+        ) as file:
+            file.write(np.moveaxis(pixels, -1, 0).astype(dtype))
+        return bytes(memory.read())

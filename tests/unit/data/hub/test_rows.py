@@ -5,6 +5,7 @@ import datasets
 import numpy as np
 import pytest
 
+from fedrsclip_core.config.reading import Reading
 from fedrsclip_core.data.hub.source import HubSource
 from fedrsclip_core.errors import DataError
 from tests.unit.data.helpers import save_image
@@ -57,6 +58,20 @@ def test_grey_pixels(tmp_path: Path) -> None:
     for k, feature in enumerate((datasets.Array2D((6, 8), "uint8"), None)):
         source = source_of(tmp_path / str(k), grey, feature)
         np.testing.assert_array_equal(np.asarray(source.image(1))[:, :, 2], grey[1])
+
+
+def test_deep_pixels_of_many_bands_are_read_as_bands(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")
+    deep = [np.full((8, 8, 13), 500, np.uint16) for _ in range(3)]
+    deep[1][:, :, 3] = 3000
+    columns = {"optical": deep, "label": LABELS}
+    feature = {"optical": datasets.Array3D((8, 8, 13), "uint16")}
+    spec = save_columns(tmp_path / "saved", columns, feature)
+    reading = Reading(("4", "3", "2"), ("0", "3000"))
+    red = np.asarray(HubSource(spec, reading=reading).image(1))
+    assert red[0, 0].tolist() == [255, 42, 42]
+    with pytest.raises(DataError, match="bands"):
+        HubSource(spec).image(1)
 
 
 def test_paths_are_below_the_data_set_or_absolute(tmp_path: Path) -> None:
