@@ -44,7 +44,7 @@ def _list(path: Path | None, echo: Echo) -> int:
     ]
     for name in SPEC_NAMES:
         spec = find_spec(name)
-        counts = len(spec.class_names), spec.images_per_class, spec.num_images
+        counts = len(spec.class_names), spec.per_class, spec.num_images
         rows.append((name, spec.title, *(str(count) for count in counts), spec.licence))
     if path is not None:
         path = paths.place(path, "--path")

@@ -69,7 +69,7 @@ def inspect(spec: DatasetSpec, config: Config, sheet: Path | None, echo: Echo) -
     if layout.others:
         return 1
     if not wrong:
-        echo(f"ok       counts: {len(spec.class_names)} classes x {spec.images_per_class} images")
+        echo(f"ok       counts: {len(spec.class_names)} classes x {spec.per_class} images")
     source = _open(spec, config, layout)
     seen = _look(source)
     for sentence in seen.broken:

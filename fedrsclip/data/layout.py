@@ -81,9 +81,9 @@ def count_deviations(spec: DatasetSpec, counts: Counter[str], where: str) -> lis
     """Say which classes have not as many images as they should, a sentence each."""
     return [
         f"class {name} of {spec.title} has {counts[name]} images in {where}, but should have "
-        f"{spec.images_per_class}: unpack the archive again"
+        f"{spec.images_per_class[name]}: unpack the archive again"
         for name in spec.class_names
-        if counts[name] != spec.images_per_class
+        if counts[name] != spec.images_per_class[name]
     ]
 
 

@@ -91,7 +91,9 @@ def prepare_hub(spec: DatasetSpec, target: Path) -> str | None:
 
 
 def write_rows(spec: DatasetSpec, source: "HubSource", target: Path) -> None:
-    """Write the rows of a hub's copy as ``<class>/<class>_<number>``, numbered from 1.
+    """Write the rows of a hub's copy as ``<class>/<class>_row<number>``, numbered from 1.
+
+    Not ``<class>_<number>``: an original archive may have another image of that name.
 
     Raises
     ------
@@ -119,7 +121,7 @@ def write_rows(spec: DatasetSpec, source: "HubSource", target: Path) -> None:
             (staged / name).mkdir()
             for number, i in enumerate(rows[name], 1):
                 data = source.encoded(i)
-                (staged / name / f"{name}_{number:03d}{_suffix(data)}").write_bytes(data)
+                (staged / name / f"{name}_row{number:05d}{_suffix(data)}").write_bytes(data)
 
 
 def _check_free(target: Path) -> None:

@@ -1,7 +1,10 @@
 """The classes of the three public data sets as one list, by a reviewed table of synonyms."""
 
-from fedrsclip.data.specs import SPEC_NAMES, find_spec, read_table
+from fedrsclip.data.specs import find_spec, read_table
 from fedrsclip_core.errors import ConfigError
+
+UNION_NAMES = ("optimal31", "uc_merced", "nwpu_resisc45")
+"""Its data sets: those of a metre or less per pixel."""
 
 
 def class_aliases() -> dict[str, str]:
@@ -25,4 +28,4 @@ def canonical(dataset: str, class_name: str) -> str:
 
 def union_class_names() -> list[str]:
     """Return the classes of the union, sorted."""
-    return sorted({canonical(s, name) for s in SPEC_NAMES for name in find_spec(s).class_names})
+    return sorted({canonical(s, name) for s in UNION_NAMES for name in find_spec(s).class_names})

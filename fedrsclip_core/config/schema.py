@@ -24,6 +24,9 @@ EXAMPLES, EQUAL = "examples", "equal"
 FULL, BASIS, RANK = "full", "basis", "rank"
 """The forms of ``prompt.shared_offsets``; the last two with a number, ``basis`` also without."""
 
+SEEDED, PUBLISHED = "seeded", "published"
+"""Who has split the images: ``data.split``."""
+
 RANDOM_INIT = "random"
 """The value of ``prompt.shared_init`` and ``prompt.private_init`` that is not words."""
 
@@ -154,6 +157,8 @@ class DataConfig:
     nodata: float | None = None
     images_per_class: int = 100
     shots: int | None = None
+    split: str = SEEDED
+    split_name: str | None = None
     val_fraction: float = 0.1
     test_fraction: float = 0.2
     max_unreadable: float = 0.05

@@ -14,8 +14,10 @@ from fedrsclip_core.config.schema import (
     EXAMPLES,
     FULL,
     IGNORE,
+    PUBLISHED,
     RANDOM_INIT,
     RANK,
+    SEEDED,
     TRANSPORT,
     WIRE_DTYPES,
     Config,
@@ -52,6 +54,7 @@ _NAMES = {
     "loss.shared_gradient": ("coupled", "decoupled"),
     "optimizer.name": ("sgd", "adam", "adamw"),
     "optimizer.schedule": ("constant", "cosine"),
+    "data.split": (SEEDED, PUBLISHED),
     "data.name": ("demo_scenes", "folder", "hub"),
     "data.other_classes": ("refuse", IGNORE),
     "partition.name": ("uniform", "heterogeneous", "dirichlet", "by_dataset", "given", "site"),
@@ -421,6 +424,16 @@ def _check_data(config: Config) -> None:
         raise ConfigError(
             f"partition=given deals as folders or a list say, but data.name is {data.name}: choose "
             "data=folder"
+        )
+    if data.split == PUBLISHED and data.name != "hub" and data.split_name is None:
+        raise ConfigError(
+            "data.split is published, but no published split of these images is known: use seeded, "
+            "or name lists of your own in data.split_name"
+        )
+    if data.split == PUBLISHED and partition.name in ("by_dataset", "given"):
+        raise ConfigError(
+            f"data.split is published, but partition={partition.name} splits the images of each "
+            "client by themselves: use data.split=seeded"
         )
     if partition.name == "site" and data.name != "demo_scenes" and not names:
         raise ConfigError(

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.schema import PUBLISHED, Config
+from fedrsclip_core.data.folders.source import FolderSource
 from fedrsclip_core.data.partition import partition
+from fedrsclip_core.data.published import published_parts
 from fedrsclip_core.data.sources import ImageSource, open_source
 from fedrsclip_core.data.splits import (
     Indices,
@@ -170,6 +172,8 @@ def split_source(config: Config, source: ImageSource, groups: Sequence[Sequence[
     DataError
         If a class has too few images.
     """
+    if config.data.split == PUBLISHED:
+        return _published(config, source)
     if config.partition.name == "given" and source.clients is not None:
         return _split_by_client(config, source, groups)
     if source.origins is None:
@@ -178,6 +182,19 @@ def split_source(config: Config, source: ImageSource, groups: Sequence[Sequence[
     return _together(
         [_split_of(config, source, groups, members, source.given_parts) for members in datasets]
     )
+
+
+def _published(config: Config, source: ImageSource) -> Split:
+    """Split as others did, whatever the seed; near-duplicates stay where they put them."""
+    parts = source.given_parts
+    if config.data.split_name is not None and isinstance(source, FolderSource):
+        names = map(source.name, range(len(source)))
+        parts = published_parts(names, source.root, config.data.split_name)
+    if parts is None or not (parts == 2).any():
+        raise DataError(
+            "data.split is published, but this data set has no test split: use data.split=seeded"
+        )
+    return _split_of(config, source, (), np.arange(len(source)), parts)
 
 
 def deal(config: Config, source: ImageSource, split: Split, num_partitions: int) -> list[Split]:

@@ -153,6 +153,11 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self._names)
 
+    @property
+    def root(self) -> Path:
+        """The data folder, or the folder of the list."""
+        return self._root
+
     @cached_property
     def groups(self) -> list[list[int]]:
         """Near-duplicates that are here, as indices."""

@@ -36,7 +36,11 @@ def small_spec(**values: object) -> DatasetSpec:
         "archive": "Small/Images",
         "citation": {"author": "A", "title": "T", "journal": "J", "year": "2000"},
     }
-    return DatasetSpec(**(known | values))  # type: ignore[arg-type]
+    known |= values
+    if isinstance(known["images_per_class"], int):
+        names = known["class_names"]
+        known["images_per_class"] = dict.fromkeys(names, known["images_per_class"])  # type: ignore[call-overload]
+    return DatasetSpec(**known)  # type: ignore[arg-type]
 
 
 def shared_data(name: str) -> Path:

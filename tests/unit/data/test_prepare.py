@@ -145,8 +145,8 @@ def test_rows_of_the_hub_become_files(tmp_path: Path) -> None:
     prepare.write_rows(SPEC, source, tmp_path / "out")
     files = sorted(str(p.relative_to(tmp_path / "out")) for p in tmp_path.glob("out/*/*"))
     numbers = range(1, 5)
-    assert files == [f"{c}/{c}_{n:03d}.png" for c in SPEC.class_names for n in numbers]
-    second = (tmp_path / "out" / "lake" / "lake_002.png").read_bytes()
+    assert files == [f"{c}/{c}_row{n:05d}.png" for c in SPEC.class_names for n in numbers]
+    second = (tmp_path / "out" / "lake" / "lake_row00002.png").read_bytes()
     assert second == (tmp_path / "png" / "0-2.png").read_bytes()
 
 

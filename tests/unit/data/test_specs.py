@@ -3,7 +3,7 @@
 import pytest
 
 from fedrsclip.data.specs import SPEC_NAMES, find_spec, read_table, squashed
-from fedrsclip.data.union import canonical, class_aliases, union_class_names
+from fedrsclip.data.union import UNION_NAMES, canonical, class_aliases, union_class_names
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.data.names import class_words, words_for
 from fedrsclip_core.errors import ConfigError
@@ -16,13 +16,19 @@ def test_the_configuration_says_what_the_spec_says(name: str) -> None:
     spec, data = find_spec(name), compose([f"data={name}"]).data
     assert data.class_names == list(spec.class_names)
     assert data.near_duplicates == [list(group) for group in spec.near_duplicates]
+    assert data.class_words == dict(spec.class_words)
     assert data.hub_id in (None, spec.hub_id)
     assert data.hub_revision == spec.hub_revision
 
 
 @pytest.mark.parametrize(
     ("name", "classes", "images"),
-    [("optimal31", 31, 1860), ("uc_merced", 21, 2100), ("nwpu_resisc45", 45, 31500)],
+    [
+        ("optimal31", 31, 1860),
+        ("uc_merced", 21, 2100),
+        ("eurosat", 10, 27000),
+        ("nwpu_resisc45", 45, 31500),
+    ],
 )
 def test_sizes(name: str, classes: int, images: int) -> None:
     spec = find_spec(name)
@@ -44,8 +50,8 @@ def test_citations_are_whole(name: str) -> None:
 
 
 def test_an_unknown_data_set_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"'eurosat': choose one of optimal31, uc_merced"):
-        find_spec("eurosat")
+    with pytest.raises(ConfigError, match=r"'bigearthnet': choose one of optimal31, uc_merced"):
+        find_spec("bigearthnet")
 
 
 def test_the_union_has_each_class_once() -> None:
@@ -59,7 +65,7 @@ def test_the_union_has_each_class_once() -> None:
 def test_synonyms_are_one_word_for_one_meaning() -> None:
     for alias, name in class_aliases().items():
         assert squashed(alias).rstrip("s") == squashed(name).rstrip("s")
-        owners = [s for s in SPEC_NAMES if alias in find_spec(s).class_names]
+        owners = [s for s in UNION_NAMES if alias in find_spec(s).class_names]
         assert owners, f"{alias} is no class"
         assert all(name not in find_spec(s).class_names for s in owners)
     assert not set(read_table("union")["apart"]) & set(class_aliases())
@@ -78,6 +84,6 @@ def test_the_union_of_the_configuration() -> None:
     data = compose(["data=union"]).data
     assert data.class_names == union_class_names()
     assert data.class_aliases == class_aliases()
-    listed = [list(group) for name in SPEC_NAMES for group in find_spec(name).near_duplicates]
+    listed = [list(group) for name in UNION_NAMES for group in find_spec(name).near_duplicates]
     assert data.near_duplicates == listed
-    assert compose(["experiment=by_dataset"]).partition.datasets == list(SPEC_NAMES)
+    assert compose(["experiment=by_dataset"]).partition.datasets == list(UNION_NAMES)
