@@ -21,7 +21,7 @@ What a run left, and the classifier that it has learned:
 ('completed', 'completed')
 >>> [record["round"] for record in run.rounds().read()]
 [0, 1, 2]
->>> classifier = fedrsclip.load_classifier(run.shared_prompt)
+>>> classifier = fedrsclip.load_classifier("first")
 >>> classifier.predict("scene.jpg") in classifier.class_names
 True
 >>> classifier.scores(["scene.jpg", "scene.jpg"]).shape

@@ -1,17 +1,20 @@
 """Classify images with what a run shared: its prompt, its class offsets, or both.
 
 >>> from fedrsclip.predict import load_classifier
->>> classifier = load_classifier("shared_prompt.safetensors")  # doctest: +SKIP
+>>> classifier = load_classifier("first")  # doctest: +SKIP
 >>> print(classifier.predict("scene.jpg"))  # doctest: +SKIP
 """
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip.given_images import GivenImage, as_list, as_rgb, batches
 from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
@@ -23,9 +26,10 @@ from fedrsclip_core.config.shared_tensors import (
     SHARED_PROMPT,
     SharedTensors,
 )
-from fedrsclip_core.data.imagery.decoding import decode, to_rgb
-from fedrsclip_core.errors import DataError, ModelError
+from fedrsclip_core.config.site_keys import DEVICE
+from fedrsclip_core.errors import ConfigError, DataError, ModelError
 from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.shared_prompt import (
     NoSharedPromptError,
     SharedPrompt,
@@ -33,7 +37,7 @@ from fedrsclip_core.runs.shared_prompt import (
 )
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
+    import torch
 
     from fedrsclip_core.clip.image_encoder import ImageEncoder
 
@@ -71,59 +75,136 @@ class SceneClassifier:
         self._encoder = encoder
         self._reading = reading
 
-    def predict(self, image: "str | Path | Image") -> str:
+    def predict(self, image: "GivenImage") -> str:
         """Return the most probable class name of one image.
 
+        Parameters
+        ----------
+        image : GivenImage
+            A path, the bytes of a file, a binary file object, a PIL image, or pixels of 8 bits: an
+            array or tensor ``(H, W, 3)``, ``(3, H, W)`` or ``(H, W)``.
+
         Raises
         ------
         DataError
-            If the image cannot be read.
+            If the image cannot be read, or is none or several.
         """
-        return self.class_names[int(self.scores([image])[0].argmax())]
+        given = as_list(image)
+        if len(given) != 1 or isinstance(image, list | tuple):
+            raise DataError("predict takes one image: give several to scores")
+        return self.class_names[int(self.scores(given)[0].argmax())]
 
-    def scores(self, images: "Sequence[str | Path | Image]") -> NDArray[np.float32]:
+    def scores(self, images: "GivenImage | Iterable[GivenImage]") -> NDArray[np.float32]:
         """Return each image's probabilities ``(N, n_cls)``, in the order of ``class_names``.
 
+        Parameters
+        ----------
+        images : GivenImage or Iterable[GivenImage]
+            One or several of what :meth:`predict` takes; of an array or tensor with four axes each
+            of the first is an image.
+
         Raises
         ------
         DataError
-            If an image cannot be read.
+            If an image cannot be read, naming which.
         """
         rows = [np.empty((0, len(self.class_names)), np.float32)]
-        for batch in _batches(images):
-            prepared = [self._encoder.prepare(_rgb(image, self._reading)) for image in batch]
+        given = as_list(images)
+        for start, batch in enumerate(batches(given, _BATCH_SIZE)):
+            prepared = [
+                self._prepared(image, start * _BATCH_SIZE + k, len(given))
+                for k, image in enumerate(batch)
+            ]
             features = self._encoder.encode(prepared)  # (B, dim)
             rows.append(_softmax(self._logit_scale * features @ self._text.T))
         return np.concatenate(rows)
 
+    def _prepared(self, image: "GivenImage", number: int, count: int) -> "torch.Tensor":
+        try:
+            return self._encoder.prepare(as_rgb(image, self._reading))
+        except DataError as error:
+            named = count == 1 or isinstance(image, str | Path)
+            raise error if named else DataError(f"image {number}, from 0: {error}") from error
+
 
 def load_classifier(
-    prompt_file: str | Path, model_path: str | Path | None = None, device: str = "cpu"
+    run: "str | Path | RunFolder",
+    model_path: str | Path | None = None,
+    device: "str | torch.device" = "cpu",
 ) -> SceneClassifier:
-    """Load a run's ``shared_prompt.safetensors`` together with the CLIP it was trained for.
+    """Load what a run has shared, together with the CLIP it was trained for.
 
     Parameters
     ----------
-    prompt_file : str or Path
-        The file in the run's folder.
+    run : str or Path or RunFolder
+        A file ``shared_prompt.safetensors``, a run's folder with one, or the name of a run of this
+        machine.
     model_path : str or Path or None
         The CLIP's folder; by default the one that the run named (the packaged demo CLIP or a hub
         id).
-    device : str
-        A torch device.
+    device : str or torch.device
+        ``cpu``, ``cuda``, ``cuda:<n>`` or ``mps``.
 
     Raises
     ------
     ModelError
-        If the file is no shared prompt of a run, or the CLIP is missing or another one.
+        If there is no shared prompt of a run, the CLIP is missing or another one, or this machine
+        has no such device.
     """
     from fedrsclip_core.clip.image_encoder import ImageEncoder
 
-    saved = _read(paths.place(prompt_file, "prompt_file"))
-    files = _find_clip(saved, None if model_path is None else Path(model_path))
+    device = _device(device)
+    saved = _read(_prompt_file(run))
+    folder = None if model_path is None else paths.place(model_path, "model_path")
+    files = _find_clip(saved, folder)
     text, logit_scale = _text_features(saved, files, device)
     encoder = ImageEncoder(files, device)
     return SceneClassifier(saved.class_names, text, logit_scale, encoder, saved.reading)
+
+
+def _prompt_file(run: "str | Path | RunFolder") -> Path:
+    """Return the file of a run that is given in one of three ways."""
+    if isinstance(run, RunFolder):
+        return run.shared_prompt
+    if not isinstance(run, str | os.PathLike):
+        raise ModelError(
+            f"a {type(run).__name__} is no run: give a shared_prompt.safetensors, a run's folder "
+            "or the name of a run of this machine"
+        )
+    place = paths.place(run, "the run")
+    if place.is_dir():
+        return RunFolder(place).shared_prompt
+    # A name has no folder in it and no suffix.
+    if not place.exists() and isinstance(run, str) and place.name == run:
+        with suppress(ConfigError):
+            named = RunFolder.named(run)
+            if named.path.is_dir():
+                return named.shared_prompt
+    return place
+
+
+def _device(given: "str | torch.device") -> str:
+    """Return a device that this machine has.
+
+    Raises
+    ------
+    ModelError
+        If it has none of that name.
+    """
+    import torch
+
+    wanted = str(given)
+    match = DEVICE.fullmatch(wanted)
+    if match is None:
+        raise ModelError(f"device is {wanted!r}: choose cpu, cuda, cuda:<n> or mps")
+    if wanted == "mps" and not torch.backends.mps.is_available():
+        raise ModelError("device is 'mps', which this machine does not have: choose cpu")
+    if wanted.startswith("cuda") and int(match[1] or 0) >= (count := torch.cuda.device_count()):
+        raise ModelError(
+            f"device is {wanted!r} but this machine has {count} CUDA devices: choose "
+            f"{'cuda:0' if count else 'cpu'}"
+        )
+    return wanted
 
 
 def _read(file: Path) -> SharedPrompt:
@@ -196,25 +277,6 @@ def _check_sizes(shared: SharedTensors, files: ClipFiles) -> None:
                 f"the vectors of {name} have {size} numbers but the CLIP in {files.folder} has "
                 f"{wanted[name]} there"
             )
-
-
-def _rgb(image: "str | Path | Image", reading: Reading) -> "Image":
-    if not isinstance(image, str | Path):
-        return to_rgb(image)
-    file = paths.place(image, "the image")
-    if not file.is_file():
-        raise DataError(f"there is no image at {file}")
-    try:
-        return decode(file, reading)
-    except DataError as error:
-        raise DataError(f"{file}: {error}") from error
-
-
-def _batches(
-    images: "Sequence[str | Path | Image]",
-) -> "Iterator[Sequence[str | Path | Image]]":
-    for start in range(0, len(images), _BATCH_SIZE):
-        yield images[start : start + _BATCH_SIZE]
 
 
 def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
