@@ -242,6 +242,8 @@ class Runtime:
         return np.asarray(self.data.source.labels[indices], dtype=np.int64)
 
     def _encoded(self, log: SiteLog) -> dict[str, FeatureSet]:
+        for note in self.data.source.notes:
+            log.write(note)
         features = ClientFeatures(
             self.data,
             self.files,

@@ -184,13 +184,16 @@ def _model(config: Config) -> str:
 
 
 def _data(config: Config) -> str:
-    from fedrsclip.run.preflight import check_data, found_data_revision
+    from fedrsclip.run.preflight import check_data, data_notes, found_data_revision, refresh_data
 
+    unasked = refresh_data(config)
     class_names, counts = check_data(config)
+    said = [*data_notes(config), *([unasked] if unasked else [])]
+    notes = "".join(f"; {note}" for note in said)
     smallest = min(range(len(counts)), key=counts.__getitem__)
     return (
         f"{sum(counts)} images in {len(class_names)} classes, fewest in "
-        f"{class_names[smallest]} ({counts[smallest]})"
+        f"{class_names[smallest]} ({counts[smallest]}){notes}"
     ) + _unpinned("data.hub_revision", found_data_revision(config))
 
 

@@ -105,12 +105,14 @@ def _check(
 
 def _split(out: Path | None, overrides: Sequence[str], echo: Echo) -> int:
     from fedrsclip.data.split_record import split_record
-    from fedrsclip.run.preflight import compose_data
+    from fedrsclip.run.preflight import compose_data, refresh_data
     from fedrsclip_core.runs.fileio import write_json
 
     if out is not None:
         paths.outside_app(paths.place(out, "--out"), "--out")
-    record = split_record(compose_data(overrides))
+    config = compose_data(overrides)
+    refresh_data(config)
+    record = split_record(config)
     if out is None:
         echo(json.dumps(record, indent=2))
     else:

@@ -84,7 +84,10 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     config = preflight.compose_here(overrides, given=given)
     machine.check_resources(config.federation)
     check_tensorboard(config.run)
+    unasked = preflight.refresh_data(config)
     classes = preflight.check_for_simulation(config)
+    for note in [*([unasked] if unasked else []), *preflight.data_notes(config)]:
+        echo(note)
     if not config.data.class_names and config.data.name != "demo_scenes":
         listed = ",".join(map(quote, classes))
         travelling.append(f"data.class_names=[{listed}]")

@@ -149,6 +149,35 @@ def check_data(config: Config) -> tuple[list[str], list[int]]:
     return list(data.class_names), [int(count) for count in counts]
 
 
+def refresh_data(config: Config) -> str | None:
+    """Have a data set of the hub loaded again if there is a newer commit than the one known here.
+
+    Returns
+    -------
+    str or None
+        A sentence if the hub cannot be asked.
+    """
+    from fedrsclip_core.data.hub.freshness import refresh
+    from fedrsclip_core.data.sources import hub_spec
+
+    if config.data.name != "hub":
+        return None
+    return refresh(hub_spec(config.data, _path(config.data.path)))
+
+
+def data_notes(config: Config) -> list[str]:
+    """Return what a person should know of how the images were understood, a sentence each.
+
+    Raises
+    ------
+    DataError
+        If there are none.
+    """
+    from fedrsclip_core.data.federated import open_images
+
+    return open_images(config, _path(config.data.path), partition_id=0).notes
+
+
 def check_prompts(config: Config, files: ClipFiles, class_names: Sequence[str]) -> None:
     """Check that ``n_ctx`` vectors and the longest class name fit the text encoder.
 

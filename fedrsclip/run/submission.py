@@ -78,7 +78,20 @@ def deployed(overrides: Sequence[str], *, given: Sequence[str] | None = None) ->
     kept = without_hosts(config, overrides)
     if config.run.name is None:
         kept.append(f"run.name={config.federation.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    kept += _pinned(config)
     return submission(kept)
+
+
+def _pinned(config: Config) -> list[str]:
+    """Name the newest commit of a data set of the hub, if it can be asked: sites take the same."""
+    data = config.data
+    if data.name != "hub" or data.hub_id is None or data.hub_revision is not None:
+        return []
+    from fedrsclip_core.data.hub.freshness import newest_commit
+    from fedrsclip_core.data.sources import hub_spec
+
+    commit = newest_commit(hub_spec(data, None))
+    return [f"data.hub_revision={commit}"] if commit else []
 
 
 def compose_for_sites(overrides: Sequence[str], *, given: Sequence[str] | None = None) -> Config:

@@ -76,6 +76,7 @@ class SceneSource:
         self.client_names: list[str] = []
         self.clients: NDArray[np.int64] | None = None
         self.left_out: list[tuple[str, str]] = []
+        self.notes: list[str] = []
         self.groups: list[list[int]] = []
         self._images_per_class = images_per_class
         self._seed = seed

@@ -39,6 +39,8 @@ class ImageSource(Protocol):
         name no clients.
     left_out : list[tuple[str, str]]
         What lies among the images and is not read, as name and reason, for the site's own log.
+    notes : list[str]
+        How the data were understood, a sentence each, for the site's own log.
     """
 
     class_names: list[str]
@@ -48,6 +50,7 @@ class ImageSource(Protocol):
     client_names: list[str]
     clients: NDArray[np.int64] | None
     left_out: list[tuple[str, str]]
+    notes: list[str]
 
     @property
     def groups(self) -> list[list[int]]:

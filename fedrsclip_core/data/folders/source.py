@@ -138,6 +138,7 @@ class FolderSource:
         place = {name: k for k, name in enumerate(self.client_names)}
         numbers = np.array([-1 if name is None else place[name] for name in clients])
         self.clients: NDArray[np.int64] | None = numbers[self._folder_of] if place else None
+        self.notes: list[str] = []
         self.left_out = [
             (str(Path(path).relative_to(self._root)), why)
             for layout in layouts

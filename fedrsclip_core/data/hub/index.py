@@ -107,6 +107,22 @@ def find_index(spec: HubSpec) -> HubIndex:
     return index
 
 
+def known_commit(spec: HubSpec) -> str | None:
+    """Return the commit of the written index; ``None`` without one."""
+    index = _read(_file(spec))
+    return None if index is None else index.commit
+
+
+def forget_index(spec: HubSpec) -> None:
+    """Have the index built again at the next use."""
+    _file(spec).unlink(missing_ok=True)
+
+
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision is a commit, which never changes."""
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
+
+
 def roots_of(spec: HubSpec) -> list[Path]:
     """Return the folders in which files that rows name may lie.
 
@@ -324,7 +340,7 @@ def _commit(spec: HubSpec, files: list[FileStat]) -> str | None:
     found = Path(str(files[0][0])).parent.name
     commit = found if _COMMIT.fullmatch(found) else None
     asked = spec.revision
-    if asked is not None and _COMMIT.fullmatch(asked) and commit != asked:
+    if is_commit(asked) and commit != asked:
         raise DataError(
             f"the hub cannot be reached, and the cached copy of {spec} is of commit "
             f"{commit or 'unknown'}, not {asked}: load it once while online, or correct "

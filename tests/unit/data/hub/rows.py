@@ -13,6 +13,7 @@ from fedrsclip_core.data.hub.spec import HubSpec
 from tests.unit.data.helpers import save_image
 
 NAMES = ["river", "beach", "lake"]
+COMMITS = ["a" * 40, "b" * 40]
 
 
 def make_rows(
@@ -61,3 +62,14 @@ def png(seed: int = 0) -> bytes:
     file = BytesIO()
     Image.fromarray(pixels).save(file, format="PNG")
     return file.getvalue()
+
+
+def cache_hub_copy(rows: datasets.Dataset, folder: Path, commit: str) -> None:
+    """Put rows where the library keeps a data set that it has loaded from the hub."""
+    place = folder / "hf-cache" / "owner___scenes" / "default" / "0.0.0" / commit
+    rows.info.config_name, rows.info.builder_name = "default", "parquet"
+    rows.info.splits = {"train": {"name": "train", "num_examples": len(rows)}}
+    place.mkdir(parents=True)
+    rows.info.write_to_directory(str(place))
+    with datasets.arrow_writer.ArrowWriter(path=str(place / "scenes-train.arrow")) as writer:
+        writer.write_table(rows.data.table)

@@ -12,7 +12,7 @@ from fedrsclip_core.data.hub.source import HubSource
 from fedrsclip_core.data.hub.spec import HubSpec
 from fedrsclip_core.errors import DataError
 from tests.unit.data.helpers import make_folder, save_image
-from tests.unit.data.hub.rows import NAMES, make_rows, spec_of
+from tests.unit.data.hub.rows import COMMITS, NAMES, cache_hub_copy, make_rows, spec_of
 
 pytestmark = pytest.mark.unit
 
@@ -102,23 +102,8 @@ def test_changed_data_are_noticed(saved: Path, tmp_path: Path) -> None:
     assert source.stat_key(0) != before
 
 
-COMMITS = ["a" * 40, "b" * 40]
-
-
-def cache_hub_copy(saved: Path, tmp_path: Path, commit: str) -> None:
-    """Put rows where the library keeps a data set that it has loaded from the hub."""
-    folder = tmp_path / "hf-cache" / "owner___scenes" / "default" / "0.0.0" / commit
-    rows = datasets.load_from_disk(str(saved))
-    rows.info.config_name, rows.info.builder_name = "default", "parquet"
-    rows.info.splits = {"train": {"name": "train", "num_examples": len(rows)}}
-    folder.mkdir(parents=True)
-    rows.info.write_to_directory(str(folder))
-    with datasets.arrow_writer.ArrowWriter(path=str(folder / "scenes-train.arrow")) as writer:
-        writer.write_table(rows.data.table)
-
-
 def test_the_commit_of_a_copy_from_the_hub_is_known(saved: Path, tmp_path: Path) -> None:
-    cache_hub_copy(saved, tmp_path, COMMITS[0])
+    cache_hub_copy(datasets.load_from_disk(str(saved)), tmp_path, COMMITS[0])
     newest = HubSpec("owner/scenes")
     index = find_index(newest)
     assert index.commit == COMMITS[0]
@@ -130,10 +115,10 @@ def test_the_commit_of_a_copy_from_the_hub_is_known(saved: Path, tmp_path: Path)
 
 def test_a_pinned_copy_stays_when_the_hub_has_another(saved: Path, tmp_path: Path) -> None:
     newest = HubSpec("owner/scenes")
-    cache_hub_copy(saved, tmp_path, COMMITS[0])
+    cache_hub_copy(datasets.load_from_disk(str(saved)), tmp_path, COMMITS[0])
     labels = find_index(newest).labels
     make_rows(tmp_path / "png", [2, 2], seed=7).save_to_disk(tmp_path / "newer")
-    cache_hub_copy(tmp_path / "newer", tmp_path, COMMITS[1])
+    cache_hub_copy(datasets.load_from_disk(str(tmp_path / "newer")), tmp_path, COMMITS[1])
     assert find_index(replace(newest, revision=COMMITS[0])).labels == labels
     assert find_index(replace(newest, revision=COMMITS[1])).labels == [2, 2]
 
