@@ -61,6 +61,8 @@ class ClientFeatures:
         DataError
             If too many images cannot be read, or a cache cannot be used.
         """
+        for name, why in self.data.source.left_out:
+            self.log.write(f"not read: {name} {why}")
         split = self.data.split
         features, kept = self._pooled(np.concatenate([getattr(split, part) for part in PARTS]))
         patches = None

@@ -227,6 +227,10 @@ def _split_by_client(config: Config, source: ImageSource, groups: Sequence[Seque
     """
     assert source.clients is not None
     parts = _given_parts(source, groups)
+    trained = np.isin(source.labels, source.labels[parts == 0])
+    if not trained.all():
+        name = source.class_names[int(source.labels[np.argmin(trained)])]
+        raise DataError(f"class {name} has no image to train on: add some, or take the class away")
     data = replace(
         config.data,
         shots=None,

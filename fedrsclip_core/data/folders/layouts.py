@@ -176,10 +176,13 @@ class _Finder:
             self._find_in_parts(path, parts, way)
         elif way.client is None and self._are_clients(path, folders):
             self._find_in_clients(path, folders, way)
-        elif self._is_wrapper(path, folders):
-            self._find_below(path, folders[0], way)
+        elif wrapper := self._wrapper(path, folders):
+            self._find_below(path, wrapper, way)
         elif way.client is None and self._by_client and self._are_groups(path, folders):
             self._find_in_clients(path, folders, way)
+        elif self._are_families(path, folders):
+            for name in folders:
+                self._find_below(path, name, way)
         else:
             self._check_classes(path, folders)
             self._take(path, folders, way)
@@ -265,8 +268,22 @@ class _Finder:
             pattern = f"{way.pattern}<client>/"
             self.find(path / name, _Way(pattern, way.part, composed(name)))
 
-    def _is_wrapper(self, path: Path, folders: Sequence[str]) -> bool:
-        return len(folders) == 1 and self._deep(path, folders) == folders
+    def _wrapper(self, path: Path, folders: Sequence[str]) -> str | None:
+        """Return the only folder that has folders, if there are but folders of documents beside."""
+        inside = {name: self.listing(path / name) for name in folders}
+        rest = [
+            name
+            for name, one in inside.items()
+            if one.folders or one.images or one.left_out or not one.documents
+        ]
+        return rest[0] if len(rest) == 1 and self._deep(path, rest) == rest else None
+
+    def _are_families(self, path: Path, folders: Sequence[str]) -> bool:
+        """Whether the folders in these are known classes, and none of them is in two of these."""
+        if not self._known or not self._are_groups(path, folders):
+            return False
+        below = _joined(self._below(path, folders))
+        return all(map(self._knows, below)) and len(set(below)) == len(below)
 
     def _are_groups(self, path: Path, folders: Sequence[str]) -> bool:
         return bool(folders) and self._deep(path, folders) == folders
@@ -287,14 +304,19 @@ class _Finder:
         counted = same or _enumerated(_joined(below))
         if counted and deep == folders and not _enumerated(folders) and not inner_known:
             return
-        inner = sorted(set(_joined(self._below(path, deep))))
+        inner = _joined(self._below(path, deep))
         others = [name for name in folders if name not in deep]
-        beside = f"; beside them {_some(others)} not" if others else ""
+        beside = f", beside {_some(others)}," if others else ""
+        seen = f"{path} has {_some(deep)}{beside} with folders in them ({_some(_once(inner))})"
+        if len(deep) == len(folders) > 1 and len(set(inner)) < len(inner):
+            raise DataError(
+                f"{seen}, some in more than one: if each of {_some(deep)} is a client's, choose "
+                "partition=given; if they are the classes, name them in data.class_names; "
+                "otherwise give data.path one of them"
+            )
         raise DataError(
-            f"in {path} the folders {_some(deep)} hold folders ({_some(inner)}) and no images"
-            f"{beside}, so that it is open which are the classes: name these in data.class_names, "
-            "give data.path the folder that holds theirs, or, if each folder is a client's, choose "
-            "partition=given"
+            f"{seen}, so that it is open which of them are the classes: name these in "
+            "data.class_names, or give data.path the folder that their folders are in"
         )
 
     def _take(self, path: Path, folders: Sequence[str], way: _Way) -> None:
@@ -348,6 +370,10 @@ def _enumerated(names: Sequence[str]) -> bool:
 
 def _joined(lists: Iterable[Sequence[str]]) -> list[str]:
     return [name for names in lists for name in names]
+
+
+def _once(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -158,22 +158,25 @@ _DOCUMENT_NAMES = frozenset(
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder; names, in no order but for the folders.
+    """What lies in a folder, by name.
 
     Attributes
     ----------
     folders : list[str]
         Sorted.
     images : list[str]
-        Files that are images by their suffix.
+        Files that are images by their suffix, in no order.
+    documents : list[str]
+        Files that never count and that people write, in no order.
     left_out : list[tuple[str, str]]
-        Names of other files, of links that lead nowhere and of what is no file, and why.
+        Sorted names of other files, of links that lead nowhere and of what is no file, and why.
     lost_folders : list[str]
         Of these, links that lead nowhere and are not called as files: perhaps to folders.
     """
 
     folders: list[str] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
+    documents: list[str] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
     lost_folders: list[str] = field(default_factory=list)
 
@@ -198,6 +201,7 @@ def list_folder(folder: Path) -> Listing:
     except OSError as error:
         raise DataError(f"the folder {folder} cannot be listed ({error.strerror})") from error
     found.folders.sort()
+    found.left_out.sort()
     return found
 
 
@@ -222,7 +226,9 @@ def _sort_in(found: Listing, entry: "os.DirEntry[str]") -> None:
     if is_true(entry.is_dir):
         found.folders.append(name)
     elif is_true(entry.is_file):
-        if not _is_document(name):
+        if _is_document(name):
+            found.documents.append(name)
+        else:
             found.left_out.append((name, _why(name)))
     elif entry.is_symlink():
         if not _is_document(name):

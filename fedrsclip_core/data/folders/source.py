@@ -111,7 +111,7 @@ class FolderSource:
         self.class_names = list(class_names) or sorted(set(of_folder))
         number = {composed(name): c for c, name in enumerate(self.class_names)}
         for folder, name in zip(folders, of_folder, strict=True):
-            _check_known(folder, name, number)
+            _check_known(folder, name, number, root if is_true(root.is_file) else None)
         if not any(folder.images for folder in folders):
             raise DataError(_no_image(root, layouts))
         if not class_names:
@@ -247,7 +247,7 @@ def open_folder(
     Parameters and errors are those of :class:`FolderSource`.
     """
     key = (
-        root.resolve(),
+        root.absolute(),
         tuple(class_names),
         tuple(map(tuple, near_duplicates)),
         tuple(class_aliases.items()),
@@ -345,16 +345,18 @@ def _in_order(
     return np.array(folder_of, dtype=np.int32), names
 
 
-def _check_known(folder: ImageFolder, name: str, number: Mapping[str, int]) -> None:
-    check_name(name, f"the folder {Path(folder.path).parent}")
+def _check_known(
+    folder: ImageFolder, name: str, number: Mapping[str, int], image_list: Path | None
+) -> None:
+    check_name(name, f"the list {image_list}" if image_list else f"{Path(folder.path).parent}")
     if composed(name) in number:
         return
     near = difflib.get_close_matches(name, list(number), n=1)
     hint = f"call it {near[0]}, as the federation does" if near else "move it away"
+    where = f"{image_list} has it as a label" if image_list else f"there is a folder {folder.path}"
     raise DataError(
-        f"the federation has no class {name!r}, but there is a folder {folder.path}: {hint}, add "
-        "the name to data.class_names at every site, or leave such folders out by "
-        "data.other_classes=ignore"
+        f"the federation has no class {name!r}, but {where}: {hint}, add the name to "
+        "data.class_names at every site, or leave such classes out by data.other_classes=ignore"
     )
 
 
