@@ -150,7 +150,10 @@ def _check_given(
         )
     if not counts[1:].all():
         name = client_names[int(np.argmin(counts[1:]))]
-        raise DataError(f"{name} has no training image: add some, or take this client away")
+        raise DataError(
+            f"{name} has no training image: add some, take this client away, or raise data.shots "
+            "if that left it none"
+        )
 
 
 def _given(

@@ -208,6 +208,17 @@ def test_another_encoder_has_its_own_features(root: Path, cache: Path) -> None:
     assert Run(cache, root, key="encoder-a").work == (0, 0, 0)
 
 
+def test_files_that_are_left_out_weigh_with_the_unreadable_images(root: Path, cache: Path) -> None:
+    for i in range(2):
+        broken = root / "beach" / f"beach{i:02d}.png"
+        broken.write_bytes(broken.read_bytes()[:100])
+    assert len(Run(cache, root, max_unreadable=0.1).kept) == 22
+    (root / "beach" / "more.npy").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"2 of 24 images .*, and 1 other files of the site"):
+        Run(cache, root, max_unreadable=0.1)
+    assert len(Run(cache, root, max_unreadable=0.12).kept) == 22
+
+
 def test_unreadable_images_are_named_skipped_and_counted(root: Path, cache: Path) -> None:
     broken = root / "beach" / "beach03.png"
     broken.write_bytes(broken.read_bytes()[:100])

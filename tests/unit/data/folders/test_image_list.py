@@ -101,9 +101,8 @@ def test_classes_of_a_list_that_the_federation_does_not_have(tmp_path: Path) -> 
         FolderSource(file, ["lake"])
     source = FolderSource(file, ["lake"], ignore_others=True)
     assert (len(source), source.ignored) == (2, ["beach"])
-    assert FolderSource(file, ["lake", "shore"], class_aliases={"beach": "shore"}).labels.tolist() == [
-        0, 0, 1, 1, 1,
-    ]  # fmt: skip
+    aliased = FolderSource(file, ["lake", "shore"], class_aliases={"beach": "shore"})
+    assert aliased.labels.tolist() == [0, 0, 1, 1, 1]
 
 
 def test_a_changed_list_is_read_again(tmp_path: Path) -> None:
