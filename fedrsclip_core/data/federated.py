@@ -130,7 +130,7 @@ def deal_digest(config: Config, source: ImageSource, split: Split) -> str:
     digest = split_digest(split, source.labels)
     if config.partition.name != "given" or source.clients is None:
         return digest
-    return sha256_of(digest, *source.client_names, source.clients.astype("<i8").tobytes())
+    return sha256_of(digest, source.clients.astype("<i8").tobytes())
 
 
 def open_images(config: Config, path: Path | None, *, partition_id: int) -> ImageSource:

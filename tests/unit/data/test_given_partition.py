@@ -118,8 +118,7 @@ def test_the_digest_knows_whose_images_are_whose(tmp_path: Path) -> None:
         first, second = clients_of(tmp_path / "list.csv", 2)
         assert first.split_digest == second.split_digest
         digests.append(first.split_digest)
-    assert digests[1] == digests[2]
-    assert len(set(digests)) == 3
+    assert digests[0] != digests[1] == digests[2] == digests[3]  # names alone deal nothing
 
 
 def test_the_record_of_the_split_has_the_same_digest(tmp_path: Path) -> None:
@@ -156,7 +155,7 @@ def test_near_duplicates_of_the_test_set_are_not_trained_on(tmp_path: Path) -> N
 
 
 def test_few_shots_are_of_the_whole_federation(tmp_path: Path) -> None:
-    clients = clients_of(benchmark(tmp_path), 3, shots=6)
+    clients = clients_of(benchmark(tmp_path), 3, seed=1, shots=6)
     labels = clients[0].source.labels
     counts = Counter(int(labels[i]) for client in clients for i in client.split.train)
     assert counts == {0: 6, 1: 6, 2: 1}
