@@ -4,8 +4,10 @@ Training needs the text tower only, and of its embedding table only the rows of 
 just those tensors are read from a safetensors file.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +27,8 @@ _WHOLE = ("model.safetensors", "pytorch_model.bin")
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TOKEN_ROWS = "text_model.embeddings.token_embedding.weight"
 _HASHING_THREADS = 4
+_FLOATS = ("F32", "F16", "BF16", "torch.float32", "torch.float16", "torch.bfloat16")
+"""Types of tensors as safetensors and PyTorch call them."""
 
 _ATTENTION = tuple(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out"))
 LAYER_PARTS = ("layer_norm1", *_ATTENTION, "layer_norm2", "mlp.fc1", "mlp.fc2")
@@ -163,13 +167,36 @@ def digest_of_tensors(folder: Path, names: Sequence[str]) -> str:
     ModelError
         If the files are damaged, a tensor is missing or has another type.
     """
-    from concurrent.futures import ThreadPoolExecutor
+    wanted = set(names)
+    found: dict[str, str] = {}
+    others: set[str] = set()
+    # Hashing leaves the lock of Python.
+    with _reading(folder), ThreadPoolExecutor(_HASHING_THREADS) as pool:
+        for file in weight_files(folder):
+            held, digests = _digests(file, wanted, pool)
+            others |= held
+            found |= digests
+    _require(folder, wanted - found.keys(), others)
+    return sha256_of(*(part for item in sorted(found.items()) for part in item))
 
-    tensors = read_tensors(folder, names)
-    ordered = sorted(tensors)
-    with ThreadPoolExecutor(_HASHING_THREADS) as pool:  # hashing leaves the lock of Python
-        digests = list(pool.map(lambda name: _digest_of(folder, name, tensors[name]), ordered))
-    return sha256_of(*ordered, *digests)
+
+def _digests(file: Path, wanted: set[str], pool: Executor) -> tuple[set[str], dict[str, str]]:
+    """Return the names of a file's tensors and the digests of the wanted ones."""
+    from safetensors import safe_open
+
+    if file.suffix != ".bin":
+        with safe_open(file, framework="numpy") as opened:  # importing PyTorch takes seconds
+            held = set(opened.keys())
+            chosen = sorted(wanted & held)
+            dtypes = {name: opened.get_slice(name).get_dtype() for name in chosen}
+            _require_floats(file, dtypes)
+            if "BF16" not in dtypes.values():  # which numpy does not have
+                hashed = pool.map(lambda name: _digest_of(opened.get_tensor(name)), chosen)
+                return held, dict(zip(chosen, hashed, strict=True))
+    held, tensors = _open(file, wanted)
+    _require_floats(file, {name: str(tensor.dtype) for name, tensor in tensors.items()})
+    hashed = pool.map(lambda tensor: _digest_of(tensor.float().numpy()), tensors.values())
+    return held, dict(zip(tensors, hashed, strict=True))
 
 
 def unreadable(folder: Path, error: Exception) -> ModelError:
@@ -238,17 +265,17 @@ def _require_rows(folder: Path, ids: Sequence[int], rows: int) -> None:
         )
 
 
-def _digest_of(folder: Path, name: str, tensor: "torch.Tensor") -> str:
-    import hashlib
+def _require_floats(file: Path, dtypes: Mapping[str, str]) -> None:
+    for name, dtype in dtypes.items():
+        if dtype not in _FLOATS:
+            raise ModelError(
+                f"the weights {file} have {name} as {dtype.removeprefix('torch.')}: save them as "
+                "float32, float16 or bfloat16"
+            )
 
-    import torch
 
-    if tensor.dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ModelError(
-            f"the weights in {folder} have {name} as {str(tensor.dtype).removeprefix('torch.')}: "
-            "save them as float32, float16 or bfloat16"
-        )
-    values = tensor.detach().contiguous().float().numpy()
-    digest = hashlib.sha256(repr(values.shape).encode())
+def _digest_of(tensor: NDArray[np.floating]) -> str:
+    values = np.ascontiguousarray(tensor, dtype=np.float32)
+    digest = hashlib.sha256(repr(tensor.shape).encode())
     digest.update(values.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -257,7 +257,7 @@ PREPROCESSING = "preprocessor_config.json"
         (without(PREPROCESSING), "does not say how images are prepared"),
         (renamed_tensors, "have OpenCLIP's names.*fedrsclip model convert"),
         (text_only, "they have no image tower"),
-        (whole_numbers, "visual_projection.weight as int8: save them as float32"),
+        (whole_numbers, "visual_projection.weight as I8: save them as float32"),
         (pickled_code, "hold more than tensors, so reading them could run code"),
         (two_preprocessings, "prepare images differently"),
         (changed_json(PREPROCESSING, lambda h: h.update(crop_size=64)), "makes images of 64 x 64"),
