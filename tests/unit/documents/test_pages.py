@@ -34,8 +34,8 @@ def understand(words: Sequence[str]) -> None:
         re.sub(r"<([a-z]+)[^>]*>", lambda found: PLACEHOLDERS.get(found[1], "some"), word)
         for word in words
     ]
-    if name == "data":
-        name, arguments = f"data {arguments[0]}", arguments[1:]
+    if name in ("data", "model"):
+        name, arguments = f"{name} {arguments[0]}", arguments[1:]
     if name == "deploy" and arguments[:1] == ["certs"]:
         arguments = arguments[1:]
     parser = parsers()[name]
