@@ -6,6 +6,7 @@ process, often one that starts cold, so nothing is imported before it is needed.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from client_app.site import Site, client_name, partition_id, read_site
 from client_app.site_log import SiteLog
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.clip.offset_basis import offset_basis
-from fedrsclip_core.config.reading import Reading, reading_of
+from fedrsclip_core.config.reading import Reading, reading_of, with_own_reading
 from fedrsclip_core.config.resolved import from_json
 from fedrsclip_core.config.schema import TRANSPORT, Config
 from fedrsclip_core.config.shared_tensors import Shapes, shared_shapes
@@ -80,16 +81,22 @@ class Runtime:
     def data(self) -> ClientData:
         """The client's images and their split; opened again if asked for after the features."""
         return open_client_data(
-            self.config,
+            self.local_config,
             self.site.data_path,
             partition_id=self.site.partition_id,
             num_partitions=self.site.num_partitions,
         )
 
     @cached_property
+    def local_config(self) -> Config:
+        """The run's configuration, with this site's own words of how its images are read."""
+        data = with_own_reading(self.config.data, dict(self.site.own_reading))
+        return replace(self.config, data=data)
+
+    @cached_property
     def reading(self) -> Reading:
         """How images become RGB here."""
-        return reading_of(self.config.data)
+        return reading_of(self.local_config.data)
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
@@ -252,6 +259,11 @@ class Runtime:
             self.config.data.max_unreadable,
             log,
         )
+        if self.site.own_reading:
+            log.write(
+                f"images are read by this site's own words ({str(self.reading) or 'defaults'}; "
+                f"the federation's: {str(reading_of(self.config.data)) or 'defaults'})"
+            )
         sets = features.sets(with_patches=self.config.prompt.fusion == TRANSPORT)
         if not len(sets["train"]):
             raise DataError(

@@ -1,11 +1,11 @@
 """The facts of one site: who this client is and where its images, model and device are."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedrsclip_core.config.site_keys import SITE_KEYS
+from fedrsclip_core.config.site_keys import SITE_KEYS, SITE_READING
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 
@@ -24,6 +24,8 @@ class Site:
         Image folder and CLIP folder; ``None`` where the configuration needs none.
     device : str or None
         Torch device; ``None``: CUDA where there is one, else the CPU.
+    own_reading : tuple of (str, str)
+        Keys of ``data`` that say how images are read, of which this site has its own values.
     """
 
     client_name: str
@@ -32,6 +34,7 @@ class Site:
     data_path: Path | None = None
     model_path: Path | None = None
     device: str | None = None
+    own_reading: tuple[tuple[str, str], ...] = ()
 
 
 def read_site(
@@ -76,7 +79,19 @@ def read_site(
         data_path=paths.place(data_path, "data.path") if data_path else None,
         model_path=paths.place(model_path, "model.path") if model_path else None,
         device=device,
+        own_reading=tuple(_own_reading(node_config, environment)),
     )
+
+
+def _own_reading(
+    node_config: Mapping[str, object], environment: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
+    for name, key in SITE_READING.items():
+        given = node_config.get(key.node_config)
+        # Of one band, or for nodata, Flower makes a number.
+        text = str(given) if isinstance(given, int | float) else _text(node_config, key.node_config)
+        if value := text or environment.get(key.variable):
+            yield name, value
 
 
 def partition_id(node_config: Mapping[str, object]) -> int:

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.data.imagery.decoding import decode, to_rgb
-from fedrsclip_core.data.imagery.orientation import exif_orientation, upright
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs import paths
 
@@ -77,7 +76,7 @@ def as_rgb(given: "GivenImage", reading: Reading) -> "Image":
             "give the image's file or its bytes"
         )
     if _is_picture(given):
-        return to_rgb(upright(given, exif_orientation(given)))  # type: ignore[arg-type]
+        return to_rgb(given)  # type: ignore[arg-type]
     return _from_pixels(_pixels(given))
 
 

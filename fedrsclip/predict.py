@@ -131,6 +131,7 @@ def load_classifier(
     run: "str | Path | RunFolder",
     model_path: str | Path | None = None,
     device: "str | torch.device" = "cpu",
+    reading: Reading | None = None,
 ) -> SceneClassifier:
     """Load what a run has shared, together with the CLIP it was trained for.
 
@@ -144,6 +145,8 @@ def load_classifier(
         id).
     device : str or torch.device
         ``cpu``, ``cuda``, ``cuda:<n>`` or ``mps``.
+    reading : Reading or None
+        How files of another sensor than the federation's become RGB; by default as in training.
 
     Raises
     ------
@@ -159,7 +162,7 @@ def load_classifier(
     files = _find_clip(saved, folder)
     text, logit_scale = _text_features(saved, files, device)
     encoder = ImageEncoder(files, device)
-    return SceneClassifier(saved.class_names, text, logit_scale, encoder, saved.reading)
+    return SceneClassifier(saved.class_names, text, logit_scale, encoder, reading or saved.reading)
 
 
 def _prompt_file(run: "str | Path | RunFolder") -> Path:

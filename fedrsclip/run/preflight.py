@@ -8,7 +8,7 @@ from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.overrides import split_site_overrides
 from fedrsclip_core.config.schema import Config
-from fedrsclip_core.config.site_keys import SITE_KEYS
+from fedrsclip_core.config.site_keys import SITE_KEYS, SITE_READING
 from fedrsclip_core.config.validation import ONE_CLASS
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
@@ -63,7 +63,8 @@ def site_environment(config: Config) -> dict[str, str]:
     environment = {"FEDRSCLIP_HOME": str(paths.home().resolve())}
     for key, sources in SITE_KEYS.items():
         environment[sources.variable] = str(configuration.get_value(config, key) or "")
-    return environment
+    # Here the federation's words are this machine's.
+    return environment | {sources.variable: "" for sources in SITE_READING.values()}
 
 
 def check_for_simulation(config: Config) -> list[str]:

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from fedrsclip_core.config.schema import DataConfig
 from fedrsclip_core.errors import ConfigError
@@ -86,6 +86,44 @@ def reading_of(data: DataConfig) -> Reading:
         As :class:`Reading`.
     """
     return Reading(tuple(data.bands), tuple(data.stretch), data.nodata)
+
+
+def with_own_reading(data: DataConfig, own: Mapping[str, str]) -> DataConfig:
+    """Return a configuration in which a site's own words stand for some of the federation's.
+
+    Parameters
+    ----------
+    data : DataConfig
+        The federation's.
+    own : Mapping[str, str]
+        Of ``bands``, ``stretch`` and ``nodata`` those that the site has its own of, as overrides
+        have them: ``[4,3,2]``, ``percentiles``, ``0``; ``[]`` and ``null`` for none.
+
+    Raises
+    ------
+    ConfigError
+        As :class:`Reading`, and if ``nodata`` is no number.
+    """
+    changed = replace(
+        data,
+        bands=_items(own["bands"]) if "bands" in own else data.bands,
+        stretch=_items(own["stretch"]) if "stretch" in own else data.stretch,
+        nodata=_number_or_none(own["nodata"]) if "nodata" in own else data.nodata,
+    )
+    reading_of(changed)
+    return changed
+
+
+def _items(text: str) -> list[str]:
+    items = (item.strip().strip("'\"") for item in text.strip().strip("[]").split(","))
+    return [item for item in items if item]
+
+
+def _number_or_none(text: str) -> float | None:
+    try:
+        return None if text.strip() == "null" else float(text)
+    except ValueError:
+        raise ConfigError(f"data.nodata is {text[:60]!r}: give a number or null") from None
 
 
 def _bands(given: Sequence[str | int]) -> tuple[str, ...]:

@@ -32,3 +32,10 @@ SITE_KEYS = {
     "federation.device": SiteKey("device", "FEDRSCLIP_DEVICE"),
 }
 """Stripped from what travels, outside digest and ``config.yaml``."""
+
+SITE_READING = {
+    "bands": SiteKey("data-bands", "FEDRSCLIP_DATA_BANDS"),
+    "stretch": SiteKey("data-stretch", "FEDRSCLIP_DATA_STRETCH"),
+    "nodata": SiteKey("data-nodata", "FEDRSCLIP_DATA_NODATA"),
+}
+"""Keys of ``data`` that travel, and in whose place a site whose sensor is another has its own."""

@@ -15,6 +15,7 @@ from fedrsclip_core.data.imagery.header import (
     UNSIGNED,
     VRT,
     Header,
+    header_in,
     read_header,
 )
 from fedrsclip_core.data.imagery.orientation import exif_orientation, upright
@@ -69,13 +70,40 @@ def decode(file: Path | bytes, reading: Reading = AS_THEY_ARE, root: Path | None
 
 
 def to_rgb(image: "Image") -> "Image":
-    """Return an image that is decoded already as RGB.
+    """Return an image that somebody else opened or made as RGB.
+
+    One that was opened is turned as its file says; what was made of it may be turned already.
 
     Raises
     ------
     DataError
-        If it has more than 8 bits per channel.
+        If it, or the file that it is being read from, has more than 8 bits per channel or further
+        bands.
     """
+    from PIL.ImageFile import ImageFile
+
+    header = _unread(image)
+    if header is not None and not _fits(header):
+        raise DataError(_advice(header))
+    rgb = _converted(image)
+    return upright(rgb, exif_orientation(image)) if isinstance(image, ImageFile) else rgb
+
+
+def _unread(image: Any) -> Header | None:
+    """Return the header of the file that an image is still to be decoded from, if there is one."""
+    stream = getattr(image, "fp", None)
+    if stream is None or not getattr(image, "tile", None):
+        return None
+    place = stream.tell()
+    try:
+        return header_in(stream)
+    except DataError:  # of another container, which is its opener's choice
+        return None
+    finally:
+        stream.seek(place)
+
+
+def _converted(image: "Image") -> "Image":
     if image.mode not in _EIGHT_BIT_MODES:
         raise DataError(f"pixels of mode {image.mode} are not supported: convert it to 8-bit RGB")
     return image.convert("RGB")
@@ -157,7 +185,7 @@ def _decoded(image: Any, header: Header) -> "Image":
         rgb = _undivided(image)
     else:
         image.info.pop("transparency", None)  # Of a palette, Pillow would warn of it.
-        rgb = to_rgb(image)
+        rgb = _converted(image)
     # Pillow has turned a TIFF by its own tag already.
     return rgb if header.container == TIFF else upright(rgb, exif_orientation(image))
 

@@ -101,12 +101,14 @@ def read_header(file: Path | bytes) -> Header:
     """
     try:
         with BytesIO(file) if isinstance(file, bytes) else file.open("rb") as stream:
-            return _read(stream)
+            return header_in(stream)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror or type(error).__name__})") from error
 
 
-def _read(stream: IO[bytes]) -> Header:
+def header_in(stream: IO[bytes]) -> Header:
+    """Return what an open file says of itself; raises as :func:`read_header`."""
+    stream.seek(0)
     start = stream.read(_SNIFFED)
     for reader, signature in _CONTAINERS:
         if signature(start):

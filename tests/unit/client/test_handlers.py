@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Message
+from PIL import Image
 from torch import Tensor
 
 from client_app import rounds, runtime
@@ -22,7 +23,16 @@ from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import ClientFailure, FailureCode, RoundReply, RoundRequest
 from fedrsclip_core.wire.records import unpack_identity, unpack_init, unpack_round_reply
 from tests.disks import fill, small_disk
-from tests.unit.client.site_folder import CLASSES, RUN, SHAPE, SHAPES, Client, shared_prompt
+from tests.unit.client.site_folder import (
+    CLASSES,
+    RUN,
+    SHAPE,
+    SHAPES,
+    Client,
+    make_images,
+    shared_prompt,
+)
+from tests.unit.data.imagery.files import png
 
 pytestmark = pytest.mark.unit
 
@@ -507,3 +517,59 @@ def test_details_that_cannot_be_kept_do_not_cost_the_answer(client: Client) -> N
     assert evaluated(client.evaluate(0, shared_prompt(), final=True)).total["test"] == 3
     log = (paths.logs_dir() / "client-0.log").read_text(encoding="utf-8")
     assert "details of the evaluation were not kept" in log
+
+
+def deep_images(folder: Path, top: int) -> Path:
+    """The images of :func:`make_images` with 16 bits and their bands the other way round."""
+    plain = make_images(folder / "plain")
+    for file in plain.rglob("*.png"):
+        pixels = np.asarray(Image.open(file), np.float64)[..., ::-1]
+        target = folder / "deep" / file.relative_to(plain)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(png(np.rint(pixels * top / 255).astype(np.uint16), 2))
+    return folder / "deep"
+
+
+def train_features(client: Client) -> np.ndarray:
+    runtime._OPENED.clear()
+    client.query("prepare")
+    return client.runtime.features("train", SiteLog("client-0")).features
+
+
+def test_deep_images_are_read_by_the_federations_words_or_the_sites_own(
+    client: Client, tmp_path: Path
+) -> None:
+    expected = train_features(client)
+    deep = replace(client, data=deep_images(tmp_path, 3000))
+    fails(FailureCode.DATA, lambda: deep.query("prepare"), because="has 3 bands of 16-bit")
+    deep.overrides = ("data.bands=[3,2,1]", "data.stretch=[0,3000]")
+    features = train_features(deep)
+    # Of the same images; which are for training, the order of their names decides in both.
+    assert np.abs(features - expected).max() < 1e-5
+    log = (paths.logs_dir() / "client-0.log").read_text(encoding="utf-8")
+    assert "own words" not in log
+    other = replace(deep, data=deep_images(tmp_path / "other", 10000))
+    other.node = {"data-stretch": "[0,10000]"}
+    assert np.abs(train_features(other) - expected).max() < 1e-5
+    identity = unpack_identity(deep.query("identity").content)
+    assert unpack_identity(other.query("identity").content) == identity  # it tells nobody
+    log = (paths.logs_dir() / "client-0.log").read_text(encoding="utf-8")
+    assert "own words (data.bands=[3,2,1] data.stretch=[0,10000]; the federation's: " in log
+
+
+def test_features_of_one_reading_are_not_taken_for_those_of_another(
+    client: Client, tmp_path: Path
+) -> None:
+    deep = replace(client, data=deep_images(tmp_path, 3000))
+    found = []
+    for stretch in ("[0,3000]", "minmax", "[0,3000]"):
+        deep.overrides = (f"data.stretch={stretch}",)
+        found.append(train_features(deep))
+    assert np.abs(found[0] - found[1]).max() > 1e-3
+    assert np.array_equal(found[0], found[2])
+
+
+def test_a_site_that_cannot_be_read_as_it_says_is_told(client: Client) -> None:
+    client.node = {"data-bands": "1,2"}
+    because = "data.bands has 2 bands"
+    fails(FailureCode.CONFIGURATION, lambda: client.query("identity"), because=because)

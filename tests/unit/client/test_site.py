@@ -38,6 +38,14 @@ def test_environment_wins_over_defaults() -> None:
     assert read_site({"partition-id": 1}, num_clients=3, environment={}) == Site("client-1", 1, 3)
 
 
+def test_a_site_has_its_own_words_for_how_its_images_are_read() -> None:
+    node = {"partition-id": 0, "data-bands": 4, "data-nodata": 0}
+    environment = {"FEDRSCLIP_DATA_BANDS": "[1,2,3]", "FEDRSCLIP_DATA_STRETCH": "[0, 3000]"}
+    site = read_site(node, num_clients=1, environment=environment)
+    assert site.own_reading == (("bands", "4"), ("stretch", "[0, 3000]"), ("nodata", "0"))
+    assert not read_site({"partition-id": 0}, num_clients=1, environment={}).own_reading
+
+
 @pytest.mark.parametrize(
     ("node", "sentence"),
     [

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from fedrsclip_core.config.compose import compose
-from fedrsclip_core.config.reading import AS_THEY_ARE, Reading, reading_of
+from fedrsclip_core.config.reading import AS_THEY_ARE, Reading, reading_of, with_own_reading
 from fedrsclip_core.config.resolved import from_json, to_json
+from fedrsclip_core.config.schema import DataConfig
 from fedrsclip_core.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -32,11 +33,11 @@ pytestmark = pytest.mark.unit
     ],
 )
 def test_bands_stretch_and_nodata(overrides: list[str], reading: Reading) -> None:
-    config = compose(overrides)
+    config = compose(["data=folder", *overrides])
     assert reading_of(config.data) == reading
     assert reading_of(from_json(to_json(config)).data) == reading
     # As it is shown, it can be given again.
-    assert reading_of(compose(str(reading).split()).data) == reading
+    assert reading_of(compose(["data=folder", *str(reading).split()]).data) == reading
 
 
 @pytest.mark.parametrize(
@@ -65,13 +66,13 @@ def test_bands_stretch_and_nodata(overrides: list[str], reading: Reading) -> Non
 )
 def test_anything_else_is_one_sentence(override: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
-        compose([override])
+        compose(["data=folder", override])
     assert "\n" not in str(caught.value)
 
 
 def test_six_numbers_are_three_bands() -> None:
     with pytest.raises(ConfigError, match=r"data\.stretch has 6 numbers"):
-        compose(["data.bands=1", "data.stretch=[0,1,0,1,0,1]"])
+        compose(["data=folder", "data.bands=1", "data.stretch=[0,1,0,1,0,1]"])
 
 
 def test_a_key_names_one_reading() -> None:
@@ -82,3 +83,34 @@ def test_a_key_names_one_reading() -> None:
     assert len({reading.key for reading in readings}) == len(readings)
     assert Reading().key == "" and Reading((4, 3, 2), (0, 3e3)) == Reading("432", ("0", "3000.0"))
     assert json.loads(Reading((), ("0", "1"), 0).key)[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("own", "reading"),
+    [
+        ({}, Reading((4, 3, 2), (0, 3000), 0)),
+        ({"bands": "3,2,1"}, Reading((3, 2, 1), (0, 3000), 0)),
+        ({"bands": "['red', nir, 3]"}, Reading(("red", "nir", "3"), (0, 3000), 0)),
+        ({"stretch": "percentiles"}, Reading((4, 3, 2), ("percentiles",), 0)),
+        ({"stretch": "[percentiles, 1, 99]"}, Reading((4, 3, 2), ("percentiles", 1, 99), 0)),
+        ({"nodata": "-9999"}, Reading((4, 3, 2), (0, 3000), -9999)),
+        ({"bands": "[]", "stretch": "[]", "nodata": "null"}, AS_THEY_ARE),
+    ],
+)
+def test_a_site_replaces_what_it_says(own: dict[str, str], reading: Reading) -> None:
+    data = DataConfig(bands=["4", "3", "2"], stretch=["0", "3000"], nodata=0)
+    assert reading_of(with_own_reading(data, own)) == reading
+
+
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        ({"bands": "1,2"}, "data.bands has 2 bands"),
+        ({"stretch": "most"}, r"data.stretch is \[most\]"),
+        ({"nodata": "black"}, "data.nodata is 'black'"),
+        ({"nodata": "nan"}, "data.nodata is nan"),
+    ],
+)
+def test_a_site_that_says_what_cannot_be_is_refused(own: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        with_own_reading(DataConfig(), own)

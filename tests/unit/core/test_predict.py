@@ -12,6 +12,7 @@ from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 from fedrsclip.predict import load_classifier
 from fedrsclip_core.clip import assets
 from fedrsclip_core.clip.files import find_clip
+from fedrsclip_core.config.reading import Reading
 from fedrsclip_core.config.schema import DTYPES, Config
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.demo.scenes import CLASS_NAMES, render
@@ -20,6 +21,7 @@ from fedrsclip_core.learning.prompts import word_prompt
 from fedrsclip_core.runs.shared_prompt import write_shared_prompt
 from server_app.results import RunState, shared_prompt
 from tests.tiny_clip import make_tiny_clip
+from tests.unit.data.imagery.files import png
 
 pytestmark = pytest.mark.unit
 
@@ -131,6 +133,44 @@ def test_unreadable_images_are_named(demo_prompt: Path, tmp_path: Path) -> None:
         classifier.predict(tmp_path / "missing.jpg")
     with pytest.raises(DataError, match=r"pixels of mode I;16 are not supported"):
         classifier.predict(Image.fromarray(np.zeros((8, 8), np.uint16)))
+
+
+def test_an_image_opened_by_others_is_read_as_its_file_is(
+    demo_prompt: Path, tmp_path: Path
+) -> None:
+    classifier, image = load_classifier(demo_prompt), scenes(1)[0][0].crop((0, 0, 64, 40))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "turned.png", exif=exif)
+    rows = classifier.scores([tmp_path / "turned.png", Image.open(tmp_path / "turned.png")])
+    assert np.array_equal(rows[0], rows[1])
+    assert np.abs(rows[0] - classifier.scores([image])[0]).max() > 1e-3
+    (tmp_path / "deep.png").write_bytes(png(np.full((8, 8, 3), 2000, np.uint16), 2))
+    with Image.open(tmp_path / "deep.png") as opened:
+        assert opened.mode == "RGB"  # so Pillow says
+        with pytest.raises(DataError, match="3 bands of 16-bit"):
+            classifier.predict(opened)
+
+
+def test_deep_scenes_are_read_as_in_training(tmp_path: Path) -> None:
+    """The file of the shared prompt says how; another sensor's scenes can be read otherwise."""
+    config = Config()
+    config.data.bands, config.data.stretch = ["3", "2", "1"], ["0", "3000"]
+    folder = assets.demo_clip_folder()
+    classifier = load_classifier(write_prompt(tmp_path / "deep.safetensors", folder, config))
+    plain = load_classifier(write_prompt(tmp_path / "plain.safetensors", folder, Config()))
+    scene = scenes(1)[0][3]
+    pixels = np.asarray(scene, np.float64)
+    for name, top in (("a", 3000), ("b", 10000)):
+        deep = np.rint(pixels[..., ::-1] * top / 255).astype(np.uint16)
+        (tmp_path / f"{name}.png").write_bytes(png(deep, 2))
+    expected = plain.scores([scene])
+    assert np.abs(classifier.scores([tmp_path / "a.png"]) - expected).max() < 1e-5
+    with pytest.raises(DataError, match=r"a\.png: has 3 bands of 16-bit .*set data\.stretch"):
+        plain.predict(tmp_path / "a.png")
+    reading = Reading(("3", "2", "1"), ("0", "10000"))
+    other = load_classifier(tmp_path / "deep.safetensors", reading=reading)
+    assert np.abs(other.scores([tmp_path / "b.png"]) - expected).max() < 1e-5
 
 
 def test_another_clip_is_refused(demo_prompt: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.config.shared_tensors import (
     SHARED_COEFFICIENTS,
     SHARED_OFFSETS,
@@ -38,6 +39,7 @@ PROMPT = SharedPrompt(
     templates=("a photo of a {}.",),
     run="first",
     server_round=7,
+    reading=Reading(("4", "B03", "2"), ("0", "3000"), -1.5),
 )
 
 
@@ -57,13 +59,33 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     """Files did not always say the tensors, the towers' precision, the templates, run and round."""
     path = tmp_path / "prompt.safetensors"
     write_shared_prompt(path, PROMPT)
-    later = ("tensors", "dtype", "templates", "run", "round")
+    reading = ("bands", "stretch", "nodata")
+    later = ("tensors", "dtype", "templates", "run", "round", *reading)
     metadata = {key: text for key, text in metadata_of(path).items() if key not in later}
     metadata["format"] = "fedrsclip-shared-prompt-1"
     save_file({"shared_prompt": TENSOR}, path, metadata)
     found = read_shared_prompt(path)
     np.testing.assert_equal(found.shared, PROMPT.shared)
     assert (found.dtype, found.templates, found.server_round) == ("float32", (), 0)
+    assert found.reading == AS_THEY_ARE
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("bands", '["0"]'),
+        ("bands", "7"),
+        ("stretch", '["most"]'),
+        ("nodata", '"0"'),
+        ("nodata", "NaN"),
+    ],
+)
+def test_a_reading_that_cannot_be_is_damage(tmp_path: Path, key: str, text: str) -> None:
+    path = tmp_path / "prompt.safetensors"
+    write_shared_prompt(path, PROMPT)
+    write_sealed(path, PROMPT.shared, metadata_of(path) | {key: text})
+    with pytest.raises(NoSharedPromptError, match="is damaged"):
+        read_shared_prompt(path)
 
 
 def test_a_file_of_the_version_before_the_checksum_is_read(tmp_path: Path) -> None:
