@@ -42,9 +42,11 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         "name",
         "optimal31",
         "uc_merced",
+        "eurosat",
         "nwpu_resisc45",
     ]
-    assert lines[3].split()[2:5] == ["45", "700", "31500"]
+    assert "10       2000 to 3000  27000" in lines[3]
+    assert lines[4].split()[2:5] == ["45", "700", "31500"]
 
 
 @pytest.mark.usefixtures("few_images")
@@ -59,6 +61,7 @@ def test_prepare_list_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["data", "list", "--path", str(out.parent)]) == 0
     rows = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
     assert rows == {"name": "found", "uc_merced": "uc_merced", "optimal31": "no"} | {
+        "eurosat": "no",
         "nwpu_resisc45": "no"
     }
     (out / "river" / "river00.png").unlink()
@@ -102,7 +105,7 @@ def test_a_split_needs_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["check", "eurosat"], "there is no data set 'eurosat': choose one of optimal31"),
+        (["check", "bigearthnet"], "there is no data set 'bigearthnet': choose one of optimal31"),
         (["check", "uc_merced"], "data.path is not set"),
         (["check", "uc_merced", "--path", "/none"], "there is no folder /none"),
         (["prepare", "optimal31", "--from", "/none", "--to", "out"], "there is no folder /none"),

@@ -38,6 +38,7 @@ def no_preflight(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]
 
     def use(class_names: list[str]) -> None:
         monkeypatch.setattr(preflight, "check_for_simulation", lambda config: class_names)
+        monkeypatch.setattr(preflight, "data_notes", lambda config: [])
         monkeypatch.setattr(launch, "split_record", lambda config, hashes: {})
 
     for variable in (key.variable for key in SITE_KEYS.values()):
