@@ -27,7 +27,10 @@ _WHOLE = ("model.safetensors", "pytorch_model.bin")
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TOKEN_ROWS = "text_model.embeddings.token_embedding.weight"
 _HASHING_THREADS = 4
-_FLOATS = ("F32", "F16", "BF16", "torch.float32", "torch.float16", "torch.bfloat16")
+_FLOATS = (
+    *("F64", "F32", "F16", "BF16"),
+    *("torch.float64", "torch.float32", "torch.float16", "torch.bfloat16"),
+)
 """Types of tensors as safetensors and PyTorch call them."""
 
 _ATTENTION = tuple(f"self_attn.{name}_proj" for name in ("q", "k", "v", "out"))
@@ -195,7 +198,7 @@ def _digests(file: Path, wanted: set[str], pool: Executor) -> tuple[set[str], di
                 return held, dict(zip(chosen, hashed, strict=True))
     held, tensors = _open(file, wanted)
     _require_floats(file, {name: str(tensor.dtype) for name, tensor in tensors.items()})
-    hashed = pool.map(lambda tensor: _digest_of(tensor.float().numpy()), tensors.values())
+    hashed = pool.map(_digest_of, map(_as_numpy, tensors.values()))
     return held, dict(zip(tensors, hashed, strict=True))
 
 
@@ -248,6 +251,12 @@ def _require(folder: Path, missing: set[str], held: set[str]) -> None:
             f"the tensors in {folder} have OpenCLIP's names, not those of a HuggingFace CLIPModel: "
             f"fedrsclip model convert {folder} out=<folder> makes one"
         )
+    wrapped = next((n for n in sorted(held) if n.endswith(f".{first}")), None)
+    if wrapped is not None:
+        raise ModelError(
+            f"the tensors in {folder} have {wrapped.removesuffix(first)!r} before their names: "
+            f"fedrsclip model convert {folder} out=<folder> takes it off"
+        )
     for tower, what in (("vision_model.", "image"), ("text_model.", "text")):
         if not any(name.startswith(tower) for name in held):
             raise ModelError(
@@ -274,8 +283,16 @@ def _require_floats(file: Path, dtypes: Mapping[str, str]) -> None:
             )
 
 
+def _as_numpy(tensor: "torch.Tensor") -> NDArray[np.floating]:
+    import torch
+
+    values = tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+    return np.asarray(values.numpy())
+
+
 def _digest_of(tensor: NDArray[np.floating]) -> str:
-    values = np.ascontiguousarray(tensor, dtype=np.float32)
+    # Float64 stays what it is: not all that is computed from it is computed from float32 first.
+    values = np.ascontiguousarray(tensor, dtype=np.promote_types(tensor.dtype, np.float32))
     digest = hashlib.sha256(repr(tensor.shape).encode())
     digest.update(values.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -233,6 +233,11 @@ def whole_numbers(folder: Path) -> None:
     save_file(state, folder / "model.safetensors")
 
 
+def prefixed(folder: Path) -> None:
+    state = {f"model.{name}": t for name, t in load_file(folder / "model.safetensors").items()}
+    save_file(state, folder / "model.safetensors")
+
+
 def pickled_code(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     torch.save({"logit_scale": torch.ones(()), "f": Path}, folder / "pytorch_model.bin")
@@ -257,6 +262,7 @@ PREPROCESSING = "preprocessor_config.json"
         (without(PREPROCESSING), "does not say how images are prepared"),
         (renamed_tensors, "have OpenCLIP's names.*fedrsclip model convert"),
         (text_only, "they have no image tower"),
+        (prefixed, r"have 'model\.' before their names: fedrsclip model convert"),
         (whole_numbers, "visual_projection.weight as I8: save them as float32"),
         (pickled_code, "hold more than tensors, so reading them could run code"),
         (two_preprocessings, "prepare images differently"),
