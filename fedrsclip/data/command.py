@@ -93,14 +93,30 @@ def _check(
     name: str, path: Path | None, sheet: Path | None, overrides: Sequence[str], echo: Echo
 ) -> int:
     from fedrsclip.data.inspection import inspect
+    from fedrsclip.data.survey import survey
     from fedrsclip.run.preflight import compose_data
 
-    spec = find_spec(name)
     if sheet is not None:
         paths.outside_app(paths.place(sheet, "--sheet"), "--sheet")
+    if name not in SPEC_NAMES:
+        place = _existing(name, path)
+        return survey(compose_data(["data=folder", f"data.path={place}", *overrides]), sheet, echo)
+    spec = find_spec(name)
     given = [] if path is None else [f"data.path={path}"]
     config = compose_data([f"data={name}", *given, *overrides])
     return inspect(spec, config, sheet, echo)
+
+
+def _existing(name: str, path: Path | None) -> Path:
+    """Return the folder or list that is given in place of a data set's name."""
+    place = paths.place(name, "PATH")
+    if path is not None or not place.exists():
+        raise ConfigError(
+            f"there is no data set {name!r}"
+            + ("" if path is not None else " and no such folder or list of images")
+            + f": choose one of {', '.join(SPEC_NAMES)}, or give a path in its place"
+        )
+    return place
 
 
 def _split(out: Path | None, overrides: Sequence[str], echo: Echo) -> int:
@@ -140,16 +156,22 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         "--to", dest="target", type=Path, required=True, metavar="DIR", help=target
     )
 
-    text = "compare a data set with what is known of it: counts, files, near-duplicates"
+    text = (
+        "read all images of a folder or list and say what a run would see, or compare a known data "
+        "set with what is known of it"
+    )
     check = commands.add_parser(
         "check",
         help=text,
         description=text,
         allow_abbrev=False,
-        usage=f"fedrsclip data check NAME [--path DIR] [--sheet FILE] {_OVERRIDES}",
+        usage=f"fedrsclip data check PATH|NAME [--path DIR] [--sheet FILE] {_OVERRIDES}",
     )
-    check.add_argument("name", help=", ".join(SPEC_NAMES))
-    check.add_argument("--path", type=Path, help="its folder; the same as data.path=DIR")
+    known = ", ".join(SPEC_NAMES)
+    check.add_argument("name", metavar="PATH|NAME", help=f"a folder, a CSV list, or {known}")
+    check.add_argument(
+        "--path", type=Path, help="folder of the named data set; the same as data.path=DIR"
+    )
     check.add_argument("--sheet", type=Path, help="PNG to write, with a row of images per class")
 
     text = "record the split of a configuration: counts and digests per part and client"

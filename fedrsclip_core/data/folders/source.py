@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
+_PLAIN = "<class>/<image>"
+
 _SETTLED_NS = 2 * 10**9
 """A folder that changed less than this ago may change again without a newer time."""
 
@@ -138,7 +140,6 @@ class FolderSource:
         place = {name: k for k, name in enumerate(self.client_names)}
         numbers = np.array([-1 if name is None else place[name] for name in clients])
         self.clients: NDArray[np.int64] | None = numbers[self._folder_of] if place else None
-        self.notes: list[str] = []
         self.left_out = [
             (str(Path(path).relative_to(self._root)), why)
             for layout in layouts
@@ -150,6 +151,22 @@ class FolderSource:
         """What was listed or read: the stamps of a source that is kept."""
         self._near_duplicates = near_duplicates
         self._reading = reading
+        self.notes = self._notes()
+
+    def _notes(self) -> list[str]:
+        """Say how the folder was understood, and what of it is not read."""
+        notes = [] if self.layout == _PLAIN else [f"laid out as {self.layout}"]
+        if self.client_names:
+            notes.append(
+                f"of {len(self.client_names)} clients ({self.client_names[0]} to "
+                f"{self.client_names[-1]}), to each of whom partition=given gives its own"
+            )
+        if self.ignored:
+            notes.append(f"other classes are left out: {_few(self.ignored)}")
+        if self.left_out:
+            named = _few([f"{name} {why}" for name, why in self.left_out])
+            notes.append(f"files not read: {len(self.left_out)} ({named})")
+        return notes
 
     def __len__(self) -> int:
         return len(self._names)
@@ -189,7 +206,7 @@ class FolderSource:
             If the file has gone.
         """
         try:
-            stats = [(file, file.stat()) for file in all_files(self._path(i))]
+            stats = [(file, file.stat()) for file in all_files(self.path(i))]
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})") from error
         return "|".join(
@@ -205,7 +222,7 @@ class FolderSource:
             If it cannot be read.
         """
         try:
-            hashes = [sha256_of_file(file) for file in all_files(self._path(i))]
+            hashes = [sha256_of_file(file) for file in all_files(self.path(i))]
         except OSError as error:
             raise DataError(f"cannot be read ({error.strerror})") from error
         return hashes[0] if len(hashes) == 1 else sha256_of(*hashes)
@@ -218,13 +235,14 @@ class FolderSource:
         DataError
             If it is unreadable or truncated.
         """
-        return decode(self._path(i), self._reading, self._root)
+        return decode(self.path(i), self._reading, self._root)
 
     def describe(self, i: int) -> str:
         """Path below the data folder, for the site's own log."""
-        return str(self._path(i).relative_to(self._root))
+        return str(self.path(i).relative_to(self._root))
 
-    def _path(self, i: int) -> Path:
+    def path(self, i: int) -> Path:
+        """Return the file of image ``i``."""
         return Path(self._paths[self._folder_of[i]], self._names[i])
 
 
@@ -358,6 +376,10 @@ def _check_known(
         f"the federation has no class {name!r}, but {where}: {hint}, add the name to "
         "data.class_names at every site, or leave such classes out by data.other_classes=ignore"
     )
+
+
+def _few(texts: Sequence[str]) -> str:
+    return ", ".join(texts[:3]) + (" ..." if len(texts) > 3 else "")
 
 
 def _no_image(root: Path, layouts: Sequence[Layout]) -> str:
