@@ -62,7 +62,7 @@ def test_prepare_list_and_check(tmp_path: Path, capsys: pytest.CaptureFixture[st
     rows = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
     assert rows == {"name": "found", "uc_merced": "uc_merced", "optimal31": "no"} | {
         "eurosat": "no",
-        "nwpu_resisc45": "no"
+        "nwpu_resisc45": "no",
     }
     (out / "river" / "river00.png").unlink()
     assert main(["data", "list", "--path", str(out.parent)]) == 0
@@ -105,7 +105,10 @@ def test_a_split_needs_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["check", "bigearthnet"], "there is no data set 'bigearthnet': choose one of optimal31"),
+        (
+            ["check", "bigearthnet"],
+            "there is no data set 'bigearthnet' and no such folder or list of images",
+        ),
         (["check", "uc_merced"], "data.path is not set"),
         (["check", "uc_merced", "--path", "/none"], "there is no folder /none"),
         (["prepare", "optimal31", "--from", "/none", "--to", "out"], "there is no folder /none"),

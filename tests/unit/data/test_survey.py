@@ -88,7 +88,11 @@ def test_a_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         ({"beach": 9, "lake": 2}, [], "problem  split: class lake has 2 images"),
         ({"beach": 9, "Beach": 9}, [], "problem  classes: classes 'Beach' and 'beach' both read"),
-        ({"beach": 9}, ["data.class_names=[lake,sea]"], "problem  images: the federation has no class"),
+        (
+            {"beach": 9},
+            ["data.class_names=[lake,sea]"],
+            "problem  images: the federation has no class",
+        ),
         ({"beach": 9}, ["federation.num_clients=20"], "problem  split: 20 clients but only"),
     ],
 )
