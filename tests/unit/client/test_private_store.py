@@ -309,3 +309,21 @@ def test_offsets_of_another_form_are_foreign(other: PrivateFormat, word: str) ->
         store.save(ClientState(None, class_offsets=np.zeros((3, 5), np.float32)), 1)
     with opened(other) as store, pytest.raises(PrivateStoreError, match=word):
         store.load(1)
+
+
+def test_a_file_of_an_earlier_version_is_known_by_the_clips_earlier_name() -> None:
+    """It named a CLIP by its files; this one by what is computed with it."""
+    with opened(replace(FORMAT, clip="e" * 64)) as store:
+        store.save(state(1), 1)
+    with opened() as store, pytest.raises(PrivateStoreError, match="foreign: its clip is"):
+        store.load(1)
+    earlier = lambda: "e" * 64  # noqa: E731 - a constant
+    with open_store(
+        "demo", "run-1", "client-0", FORMAT, lambda _: None, earlier_clip=earlier
+    ) as store:
+        loaded = store.load(1)
+        assert loaded is not None
+        store.save(state(2), 2)
+    assert start_from("demo", "run-1", "client-0", FORMAT, earlier).private is not None
+    with opened() as store:
+        assert store.load(2) is not None, "what is written now has the new name"

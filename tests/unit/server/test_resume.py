@@ -245,6 +245,20 @@ def test_clients_that_differ_from_the_start_cannot_block_a_resume(part: str) -> 
     assert json.loads((outcome.folder / "digests.json").read_text())[part] == sha256_of(part)
 
 
+def test_a_run_of_a_version_that_named_clips_by_their_files_is_resumed() -> None:
+    config = named("parts")
+    interrupt(config)
+    file = folder("parts") / "digests.json"
+    begun = json.loads(file.read_text())
+    del begun["clip-of"]
+    file.write_text(json.dumps(begun | {"clip": sha256_of("the clip's files")}))
+    digests = dict(identity(0, config).digests) | {"clip": sha256_of("another")}
+    outcome, _ = go(config, changed={1: {"digests": digests}}, deployed=True)
+    assert outcome.results["status"] == "completed"
+    assert outcome.results["refused"].keys() == {"client-1"}, "they still agree with each other"
+    assert json.loads(file.read_text())["clip"] == sha256_of("clip")
+
+
 def test_two_processes_do_not_share_a_run() -> None:
     interrupt(named("parts"))
     with lock.hold(folder("parts")), pytest.raises(RunError, match="running in another process"):
