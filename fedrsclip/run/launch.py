@@ -13,6 +13,7 @@ from fedrsclip.data.split_record import split_record
 from fedrsclip.run import preflight
 from fedrsclip.run.connection import RunStatus
 from fedrsclip.run.follow import Rounds, draw, follow
+from fedrsclip.run.one_pass import encode_once
 from fedrsclip.run.own_tuning import as_started_here
 from fedrsclip.run.processes import undisturbed
 from fedrsclip.run.site_logs import SiteLogs
@@ -101,9 +102,10 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     if config.run.name is None:
         data = configuration.choices(overrides)["data"]
         travelling.append(f"run.name={_new_name(config.method, data)}")
-    cache = FeatureCache.of_images(
-        paths.features_dir(), preflight.check_model(config), reading_of(config.data)
-    )
+    files = preflight.check_model(config)
+    cache = FeatureCache.of_images(paths.features_dir(), files, reading_of(config.data))
+    if config.data.streaming:
+        encode_once(config, files, preflight.images_of(config), echo)
     return Simulation(
         submission(travelling),
         preflight.site_environment(config),

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config import compose as configuration
@@ -12,6 +13,9 @@ from fedrsclip_core.config.site_keys import SITE_KEYS, SITE_READING
 from fedrsclip_core.config.validation import ONE_CLASS
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
+
+if TYPE_CHECKING:
+    from fedrsclip_core.data.sources import ImageSource
 
 
 def compose_here(overrides: Sequence[str], *, given: Sequence[str] | None = None) -> Config:
@@ -166,8 +170,8 @@ def refresh_data(config: Config) -> str | None:
     return refresh(hub_spec(config.data, _path(config.data.path)))
 
 
-def data_notes(config: Config) -> list[str]:
-    """Return what a person should know of how the images were understood, a sentence each.
+def images_of(config: Config) -> "ImageSource":
+    """Open the images that are dealt to clients.
 
     Raises
     ------
@@ -176,7 +180,12 @@ def data_notes(config: Config) -> list[str]:
     """
     from fedrsclip_core.data.federated import open_images
 
-    return open_images(config, _path(config.data.path), partition_id=0).notes
+    return open_images(config, _path(config.data.path), partition_id=0)
+
+
+def data_notes(config: Config) -> list[str]:
+    """Return how the images were understood, a sentence each; raises as :func:`images_of`."""
+    return images_of(config).notes
 
 
 def check_prompts(config: Config, files: ClipFiles, class_names: Sequence[str]) -> None:

@@ -87,7 +87,7 @@ def _pinned(config: Config) -> list[str]:
     data = config.data
     if data.name != "hub" or data.hub_id is None or data.hub_revision is not None:
         return []
-    from fedrsclip_core.data.hub.freshness import newest_commit
+    from fedrsclip_core.data.hub.commits import newest_commit
     from fedrsclip_core.data.sources import hub_spec
 
     commit = newest_commit(hub_spec(data, None))

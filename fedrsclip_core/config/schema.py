@@ -142,6 +142,7 @@ class DataConfig:
     hub_id: str | None = None
     hub_revision: str | None = None
     hub_config: str | None = None
+    streaming: bool = False
     train_splits: list[str] = field(default_factory=list)
     val_splits: list[str] = field(default_factory=list)
     test_splits: list[str] = field(default_factory=list)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from fedrsclip_core.config.overrides import split_override
-from fedrsclip_core.config.schema import RANDOM_INIT, TRANSPORT, Config, PromptConfig
+from fedrsclip_core.config.schema import PUBLISHED, RANDOM_INIT, TRANSPORT, Config, PromptConfig
 from fedrsclip_core.errors import ConfigError
 
 _UNSET = ("", "null", "[]", "{}")
@@ -73,7 +73,15 @@ READERS = (
         ("data.name", "data.path"),
     ),
     Reader(
-        ("data.image_column", "data.label_column"),
+        (
+            "data.image_column",
+            "data.label_column",
+            "data.hub_config",
+            "data.streaming",
+            "data.train_splits",
+            "data.val_splits",
+            "data.test_splits",
+        ),
         lambda config: config.data.name == "hub",
         "data=hub",
         ("data.name",),
@@ -89,6 +97,12 @@ READERS = (
         lambda config: config.data.name in ("folder", "hub"),
         "data=folder or data=hub",
         ("data.name",),
+    ),
+    Reader(
+        ("data.split_name",),
+        lambda config: config.data.name == "folder" and config.data.split == PUBLISHED,
+        "data=folder with data.split=published",
+        ("data.name", "data.split"),
     ),
     Reader(
         ("data.near_duplicates",),

@@ -77,6 +77,7 @@ class SceneSource:
         self.clients: NDArray[np.int64] | None = None
         self.left_out: list[tuple[str, str]] = []
         self.notes: list[str] = []
+        self.sequential = False
         self.groups: list[list[int]] = []
         self._images_per_class = images_per_class
         self._seed = seed

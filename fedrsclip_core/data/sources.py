@@ -53,6 +53,10 @@ class ImageSource(Protocol):
     notes: list[str]
 
     @property
+    def sequential(self) -> bool:
+        """Whether images are read one after the other, so that their order is the cheap one."""
+
+    @property
     def groups(self) -> list[list[int]]:
         """Near-duplicates, as indices; a split keeps them together."""
 
@@ -183,4 +187,5 @@ def hub_spec(data: DataConfig, path: Path | None) -> "HubSpec":
         image_column=data.image_column,
         label_column=data.label_column,
         splits=tuple(tuple(names) for names in splits),
+        streaming=data.streaming,
     )

@@ -138,6 +138,8 @@ class FeatureQuery:
         """Encode batch by batch; yield the size of each when it is committed."""
         if not missing:
             return
+        if self.source.sequential:
+            missing = sorted(missing)
         batches = [missing[k : k + batch_size] for k in range(0, len(missing), batch_size)]
         pool = ThreadPoolExecutor(available_cpus(), thread_name_prefix="images")
         try:

@@ -152,6 +152,7 @@ class FolderSource:
         self._near_duplicates = near_duplicates
         self._reading = reading
         self.notes = self._notes()
+        self.sequential = False
 
     def _notes(self) -> list[str]:
         """Say how the folder was understood, and what of it is not read."""

@@ -21,6 +21,8 @@ _IMAGES = (
 )  # fmt: skip
 _PATHS = ("image_path", "img_path", "file_name", "filename", "file", "path", "filepath")
 _SEPARATOR = "."
+SPLIT_COLUMNS = ("split", "subset", "partition")
+"""How a column is called that says of each row of which split it is."""
 
 
 def find_columns(
@@ -104,7 +106,7 @@ def named_beside(
         What it holds.
     """
     flat = dict(_flat(split.features))
-    named = [pattern.format(column) for pattern in _NAMES_OF] + list(_LABEL_NAMES)
+    named = _names_beside(column)
     for beside in (name for name in flat if name.lower() in named and _is_name(flat[name])):
         pairs = set(zip(labels, labels_of(split, beside, ""), strict=True))
         known = {number: name for number, name in pairs if number is not None and name}
@@ -115,9 +117,29 @@ def named_beside(
 
 def values_of(split: "Dataset", column: str) -> list[Any]:
     """Return the values of a column, or of a field inside one."""
-    outer = column if column in split.column_names else column.partition(_SEPARATOR)[0]
+    outer = outer_column(column, split.column_names)
     table = split.select_columns([outer]).with_format("arrow")[:]
     return values_in(table.column(0).to_pylist(), column, split.column_names)
+
+
+def outer_column(column: str, columns: Sequence[str]) -> str:
+    """Return the column in which a field is, or the column itself."""
+    return column if column in columns else column.partition(_SEPARATOR)[0]
+
+
+def labels_beside(features: "Features", label: str) -> list[str]:
+    """Return the columns that may say what an image is: its class, a name of it, and its split.
+
+    Parameters
+    ----------
+    features : Features
+        The data set's columns.
+    label : str
+        The column of the class.
+    """
+    outer = outer_column(label, list(features))
+    known = {*_names_beside(label), *SPLIT_COLUMNS}
+    return [name for name in features if name == outer or name.lower() in known]
 
 
 def values_in(values: list[Any], column: str, columns: Sequence[str]) -> list[Any]:
@@ -155,6 +177,10 @@ def pixel_type(features: "Features", column: str) -> str:
     while _is_list(feature):
         feature = _element(feature)
     return str(feature.dtype)
+
+
+def _names_beside(column: str) -> list[str]:
+    return [pattern.format(column) for pattern in _NAMES_OF] + list(_LABEL_NAMES)
 
 
 def _flat(features: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

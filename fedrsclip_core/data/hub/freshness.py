@@ -1,9 +1,8 @@
 """Whether the hub has a newer commit of a data set than the one that was loaded."""
 
-from fedrsclip_core.data.hub.index import forget_index, is_commit, known_commit
+from fedrsclip_core.data.hub.commits import is_commit, newest_commit
+from fedrsclip_core.data.hub.index import forget_index, known_commit
 from fedrsclip_core.data.hub.spec import HubSpec
-
-_SECONDS = 5.0
 
 
 def refresh(spec: HubSpec) -> str | None:
@@ -32,14 +31,3 @@ def refresh(spec: HubSpec) -> str | None:
     if newest != known:
         forget_index(spec)
     return None
-
-
-def newest_commit(spec: HubSpec) -> str | None:
-    """Return the commit that the hub has under the revision, ``None`` if it cannot be asked."""
-    from huggingface_hub import HfApi
-
-    try:
-        info = HfApi().dataset_info(str(spec.hub_id), revision=spec.revision, timeout=_SECONDS)
-    except Exception:  # Its versions differ in the network library whose errors come through.
-        return None
-    return info.sha

@@ -8,7 +8,6 @@ files, and the local data folder if there is one, are as they were.
 import hashlib
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,9 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from fedrsclip_core.data.hub import columns, duplicates, loading
+from fedrsclip_core.data.hub.commits import is_commit, newest_commit
 from fedrsclip_core.data.hub.rows import ArrowRows
 from fedrsclip_core.data.hub.spec import HubSpec
 from fedrsclip_core.data.hub.split_names import NO_PART, PART_NAMES, as_listed, is_part, parts_of
+from fedrsclip_core.data.hub.stream import first_pass
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.fileio import sha256_of, write_json
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from datasets import Dataset  # type: ignore[import-untyped]
 
 _FORMAT = 3
-_COMMIT = re.compile("[0-9a-f]{40}")
-_SPLIT_COLUMNS = ("split", "subset", "partition")
 FileStat = list[str | int]
 
 
@@ -44,6 +43,9 @@ class _Written(TypedDict):
     groups: list[list[int]]
     notes: list[str]
     commit: str | None
+    streams: list[str]
+    hashes: list[str | None]
+    version: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,12 @@ class HubIndex:
         What a person should know of how the data set was read, a sentence each.
     commit : str or None
         Where the rows come from the hub, their commit there.
+    streams : list[str]
+        The splits in row order, if they are streamed: then there are no ``files``.
+    hashes : list[str or None]
+        Of streamed rows the sha256 of each image, ``None`` if a row has none.
+    version : str
+        Identity of the rows.
     """
 
     files: list[FileStat]
@@ -79,11 +87,9 @@ class HubIndex:
     groups: list[list[int]]
     notes: list[str]
     commit: str | None
-
-    @property
-    def version(self) -> str:
-        """Identity of the rows."""
-        return sha256_of(json.dumps(self.files))[:32]
+    streams: list[str]
+    hashes: list[str | None]
+    version: str
 
 
 def find_index(spec: HubSpec) -> HubIndex:
@@ -99,7 +105,7 @@ def find_index(spec: HubSpec) -> HubIndex:
         raise DataError(f"there is no data set at {spec.path}: correct data.path")
     index = _read(_file(spec))
     if index is None:
-        index = _build(spec)
+        index = _build_streamed(spec) if spec.streaming else _build(spec)
         write_json(_file(spec), asdict(index), mode=0o600)
         if index.commit is not None:
             pinned = replace(spec, revision=index.commit)
@@ -116,11 +122,6 @@ def known_commit(spec: HubSpec) -> str | None:
 def forget_index(spec: HubSpec) -> None:
     """Have the index built again at the next use."""
     _file(spec).unlink(missing_ok=True)
-
-
-def is_commit(revision: str | None) -> bool:
-    """Whether a revision is a commit, which never changes."""
-    return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
 def roots_of(spec: HubSpec) -> list[Path]:
@@ -174,7 +175,8 @@ def _read(file: Path) -> HubIndex | None:
         index = HubIndex(**found)
         fresh = all(_stat(Path(str(known[0]))) == known for known in index.files)
         inside = all(0 <= label < len(index.names) for label in index.labels)
-        whole = len(index.labels) == len(index.parts)
+        streamed = len(index.labels) if index.streams else 0
+        whole = len(index.labels) == len(index.parts) and len(index.hashes) == streamed
     except (UnreadableError, OSError, ValueError, TypeError, IndexError):
         return None
     return index if fresh and inside and whole else None
@@ -203,21 +205,95 @@ def _build(spec: HubSpec) -> HubIndex:
     files = [
         _stat(Path(cached["filename"])) for s in used.splits.values() for cached in s.cache_files
     ]
-    names, labels = _classes(spec, list(used.splits.values()), label)
-    commit = _commit(spec, files)
-    rows = ArrowRows([str(file[0]) for file in files], image, roots_of(spec))
-    hashes = list(_hashes(rows, len(labels)))
-    found = duplicates.find(hashes, used.parts, labels)
-    return HubIndex(
+    known = HubIndex(
         files=files,
         image_column=image,
-        names=names,
-        labels=labels,
-        parts=found.parts,
-        groups=found.groups,
-        notes=[*loaded.notes, *used.notes, *_columns_note(spec, image, label), *found.notes],
-        commit=commit,
+        names=[],
+        labels=[],
+        parts=[],
+        groups=[],
+        notes=[*loaded.notes, *used.notes, *_columns_note(spec, image, label)],
+        commit=_commit(spec, files),
+        streams=[],
+        hashes=[],
+        version=sha256_of(json.dumps(files))[:32],
     )
+    rows = ArrowRows([str(file[0]) for file in files], image, roots_of(spec))
+    return _filled(spec, known, used, label, list(_hashes(rows, len(used.parts))))
+
+
+def _build_streamed(spec: HubSpec) -> HubIndex:
+    """Read all rows once, and keep what is said of them."""
+    commit = _streamed_commit(spec)
+    pinned = replace(spec, revision=commit or spec.revision)
+    loaded = loading.stream(pinned)
+    # One with a column of splits is chosen from later; names decide among several.
+    wanted = parts_of(list(loaded.splits), spec.chosen, str(spec)) if len(loaded.splits) > 1 else {}
+    streams = {name: loaded.splits[name] for name in wanted or loaded.splits}
+    first = next(iter(streams.values()))
+    image, label = columns.find_columns(
+        first.features, spec.image_column, spec.label_column, str(spec)
+    )
+    for split in streams.values():
+        columns.find_columns(split.features, image, label, str(spec))
+    _check_paths(spec, first, image)
+    roots = roots_of(spec)
+    passes = {name: first_pass(pinned, s, image, label, roots) for name, s in streams.items()}
+    seen = {name: one.labels for name, one in passes.items() if one.hashes}
+    used = _labelled(spec, seen, _used(spec, seen), label)
+    others = as_listed([name for name in loaded.splits if name not in streams])
+    hashes = [content for name in used.splits for content in passes[name].hashes]
+    identity = [_key(pinned), commit, list(used.splits), len(hashes)]
+    known = HubIndex(
+        files=[],
+        image_column=image,
+        names=[],
+        labels=[],
+        parts=[],
+        groups=[],
+        notes=[
+            *loaded.notes,
+            *used.notes,
+            *([f"splits that are left out: {others}"] if others else []),
+            *_columns_note(spec, image, label),
+        ],
+        commit=commit,
+        streams=list(used.splits),
+        hashes=hashes,
+        version=sha256_of(json.dumps(identity))[:32],
+    )
+    return _filled(spec, known, used, label, hashes)
+
+
+def _filled(
+    spec: HubSpec, known: HubIndex, used: _Used, label: str, hashes: Sequence[str | None]
+) -> HubIndex:
+    """Complete an index by classes, and by what is done with equal images."""
+    names, labels = _classes(spec, list(used.splits.values()), label)
+    found = duplicates.find(hashes, used.parts, labels)
+    notes = [*known.notes, *found.notes]
+    return replace(
+        known, names=names, labels=labels, parts=found.parts, groups=found.groups, notes=notes
+    )
+
+
+def _streamed_commit(spec: HubSpec) -> str | None:
+    """Return the commit whose rows are streamed; ``None`` for a local copy.
+
+    Raises
+    ------
+    DataError
+        If the hub cannot be asked for it.
+    """
+    if spec.path is not None or is_commit(spec.revision):
+        return None if spec.path is not None else spec.revision
+    commit = newest_commit(spec)
+    if commit is None:
+        raise DataError(
+            f"{spec} is to be read from the hub (data.streaming), which cannot be reached: try "
+            "again online, or give data.path to a local copy"
+        )
+    return commit
 
 
 def _used(spec: HubSpec, loaded: "dict[str, Dataset]") -> _Used:
@@ -225,8 +301,8 @@ def _used(spec: HubSpec, loaded: "dict[str, Dataset]") -> _Used:
     if not loaded:
         raise DataError(f"{spec} has no rows")
     if len(loaded) == 1:
-        (split,) = loaded.values()
-        by_column = _by_column(spec, split)
+        ((name, split),) = loaded.items()
+        by_column = _by_column(spec, name, split)
         if by_column is not None:
             return by_column
     part_of = parts_of(list(loaded), spec.chosen, str(spec))
@@ -250,9 +326,9 @@ def _labelled(spec: HubSpec, loaded: "dict[str, Dataset]", used: _Used, label: s
     return replace(known, notes=[*known.notes, f"splits without labels are left out: {said}"])
 
 
-def _by_column(spec: HubSpec, split: "Dataset") -> _Used | None:
+def _by_column(spec: HubSpec, name: str, split: "Dataset") -> _Used | None:
     """Take the parts from a column that has the names of splits, if there is one."""
-    named = [name for name in split.column_names if name.lower() in _SPLIT_COLUMNS]
+    named = [one for one in split.column_names if one.lower() in columns.SPLIT_COLUMNS]
     if len(named) != 1 or not columns.holds_names(split.features, named[0]):
         return None
     values = columns.labels_of(split, named[0], str(spec))
@@ -262,7 +338,7 @@ def _by_column(spec: HubSpec, split: "Dataset") -> _Used | None:
         return None
     part_of = parts_of(sorted(counts), spec.chosen, f"column {named[0]!r} of {spec}")
     parts = [part_of.get(value or "", NO_PART) for value in values]
-    return _Used({"all": split}, parts, _splits_notes(counts, part_of))
+    return _Used({name: split}, parts, _splits_notes(counts, part_of))
 
 
 def _splits_notes(counts: Mapping[str, int], part_of: Mapping[str, int]) -> list[str]:
@@ -338,7 +414,7 @@ def _commit(spec: HubSpec, files: list[FileStat]) -> str | None:
     if spec.path is not None or not files:
         return None
     found = Path(str(files[0][0])).parent.name
-    commit = found if _COMMIT.fullmatch(found) else None
+    commit = found if is_commit(found) else None
     asked = spec.revision
     if is_commit(asked) and commit != asked:
         raise DataError(

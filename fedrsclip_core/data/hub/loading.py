@@ -4,7 +4,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +58,30 @@ def load(spec: HubSpec) -> Loaded:
     DataError
         If it cannot be loaded.
     """
+    loaded = _loaded(spec, streaming=False)
+    return replace(loaded, splits={n: split for n, split in loaded.splits.items() if len(split)})
+
+
+def stream(spec: HubSpec) -> Loaded:
+    """Open a data set to be read row after row, without a copy on the disk.
+
+    Its splits are ``IterableDataset``; whether they have rows is not known.
+
+    Raises
+    ------
+    DataError
+        If it cannot be opened, or does not say beforehand which columns it has.
+    """
+    loaded = _loaded(spec, streaming=True)
+    if any(split.features is None for split in loaded.splits.values()):
+        raise DataError(
+            f"{spec} does not say which columns it has before it is read: load it without "
+            "data.streaming"
+        )
+    return loaded
+
+
+def _loaded(spec: HubSpec, *, streaming: bool) -> Loaded:
     import datasets
     from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
 
@@ -65,26 +89,34 @@ def load(spec: HubSpec) -> Loaded:
     datasets.logging.set_verbosity(logging.CRITICAL)  # it logs what it raises, too
     _refuse_pointers(spec)
     try:
-        loaded, notes = _opened(spec)
+        loaded, notes = _opened(spec, streaming)
     except (OSError, ValueError, RuntimeError, TypeError, DatasetsError) as error:
         raise _unloadable(spec, error) from error
-    splits = dict(loaded) if isinstance(loaded, dict) else {"all": loaded}
-    return Loaded({name: split for name, split in splits.items() if len(split)}, notes)
+    return Loaded(dict(loaded) if isinstance(loaded, dict) else {"all": loaded}, notes)
 
 
-def _opened(spec: HubSpec) -> tuple[Any, list[str]]:
+def _opened(spec: HubSpec, streaming: bool) -> tuple[Any, list[str]]:
     import datasets
 
     if spec.path is not None and any((spec.path / name).is_file() for name in _SAVED):
         if spec.config is not None:
             raise DataError(f"{spec} has no configurations: leave data.hub_config out")
-        return datasets.load_from_disk(str(spec.path), keep_in_memory=False), []
+        saved = datasets.load_from_disk(str(spec.path), keep_in_memory=False)
+        return (_iterable(saved) if streaming else saved), []
     place, options = _place(spec)
     _check_config(spec, place, options)
     builder = datasets.load_dataset_builder(place, spec.config, revision=spec.revision, **options)
     notes = _unread(spec, builder.config.data_files or {})
+    if streaming:
+        return builder.as_streaming_dataset(), notes
     builder.download_and_prepare()
     return builder.as_dataset(), notes
+
+
+def _iterable(saved: Any) -> Any:
+    if isinstance(saved, dict):
+        return {name: split.to_iterable_dataset() for name, split in saved.items()}
+    return saved.to_iterable_dataset()
 
 
 def _place(spec: HubSpec) -> tuple[str, dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.data.hub.columns import pixel_type, values_in
+from fedrsclip_core.data.hub.columns import outer_column, pixel_type, values_in
 from fedrsclip_core.data.imagery.raster import require_rasterio
 from fedrsclip_core.errors import DataError
 
@@ -53,7 +53,7 @@ class ArrowRows:
 
         parts = [datasets.Dataset.from_file(file) for file in self._files]
         names = parts[0].column_names
-        outer = self._column if self._column in names else self._column.partition(".")[0]
+        outer = outer_column(self._column, names)
         rows = datasets.concatenate_datasets([part.select_columns([outer]) for part in parts])
         return undecoded(rows), outer, pixel_type(rows.features, self._column)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from fedrsclip_core.data.hub.index import HubIndex, find_index, roots_of
 from fedrsclip_core.data.hub.rows import ArrowRows
 from fedrsclip_core.data.hub.spec import HubSpec
 from fedrsclip_core.data.hub.split_names import EQUAL, TRAIN, as_listed
+from fedrsclip_core.data.hub.stream import StreamedRows
 from fedrsclip_core.data.imagery.decoding import decode
 from fedrsclip_core.data.names import check_name
 from fedrsclip_core.errors import DataError
@@ -120,7 +122,12 @@ class HubSource:
         DataError
             If the row has no image.
         """
-        return hashlib.sha256(self.encoded(i)).hexdigest()
+        if not self.sequential:
+            return hashlib.sha256(self.encoded(i)).hexdigest()
+        known: str | None = self._index.hashes[self._row_of[i]]
+        if known is None:
+            raise DataError("has no image")
+        return known
 
     def image(self, i: int) -> "Image":
         """Decode an image as RGB.
@@ -146,10 +153,20 @@ class HubSource:
         """
         return self._rows.encoded(int(self._row_of[i]))
 
+    @property
+    def sequential(self) -> bool:
+        """Whether the rows are streamed, so that images are to be asked for in their order."""
+        return bool(self._index.streams)
+
     @cached_property
-    def _rows(self) -> ArrowRows:
+    def _rows(self) -> ArrowRows | StreamedRows:
+        image, roots = self._index.image_column, roots_of(self._spec)
+        if self.sequential:
+            revision = self._index.commit or self._spec.revision
+            pinned = replace(self._spec, revision=revision)
+            return StreamedRows(pinned, self._index.streams, image, roots)
         files = [str(known[0]) for known in self._index.files]
-        return ArrowRows(files, self._index.image_column, roots_of(self._spec))
+        return ArrowRows(files, image, roots)
 
     def _named_numbers(
         self, class_names: Sequence[str], aliases: Mapping[str, str], used: set[str]

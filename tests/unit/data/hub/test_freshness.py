@@ -8,7 +8,8 @@ import huggingface_hub.constants
 import pytest
 
 from fedrsclip.run.submission import deployed
-from fedrsclip_core.data.hub.freshness import newest_commit, refresh
+from fedrsclip_core.data.hub.commits import newest_commit
+from fedrsclip_core.data.hub.freshness import refresh
 from fedrsclip_core.data.hub.index import find_index
 from fedrsclip_core.data.hub.spec import HubSpec
 from tests.unit.data.hub.rows import COMMITS, cache_hub_copy, make_rows
