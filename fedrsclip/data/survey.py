@@ -12,6 +12,7 @@ import numpy as np
 
 from fedrsclip.data.contact_sheet import TILE, draw_sheet
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.validation import ONE_CLASS
 from fedrsclip_core.data.federated import deal, open_images, split_source
 from fedrsclip_core.data.folders.source import FolderSource
 from fedrsclip_core.data.imagery.header import Header, read_header
@@ -93,6 +94,8 @@ def survey(config: Config, sheet: Path | None, echo: Echo) -> int:
         return 1
     report.ok(f"layout: {source.layout}")
     words = _words(config, source, report)
+    if len(source.class_names) == 1:
+        report.problem(f"classes: there is {source.class_names[0]!r} alone: {ONE_CLASS}")
     _report_split(config, source, words, report)
     if source.ignored:
         report.note(f"other classes, left out: {', '.join(source.ignored)}")

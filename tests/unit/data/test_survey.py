@@ -55,20 +55,21 @@ def test_a_folder_with_everything(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_clients_of_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for k in range(2):
-        make_folder(tmp_path / "train_set" / f"client_{k}", {"beach": 5 + k})
-    make_folder(tmp_path / "test_set", {"beach": 4})
+        make_folder(tmp_path / "train_set" / f"client_{k}", {"beach": 5 + k, "lake": 3})
+    make_folder(tmp_path / "test_set", {"beach": 4, "lake": 2})
     said = checked(capsys, tmp_path, "federation.num_clients=3")
     assert any(line.startswith("note     the images are those of 2 clients") for line in said)
     lines = checked(capsys, tmp_path, "partition=given", "federation.num_clients=2")
-    assert ["client_0", "4", "1", "2"] in rows_of(lines)
-    assert ["client_1", "5", "1", "2"] in rows_of(lines)
+    assert ["client_0", "6", "2", "3"] in rows_of(lines)
+    assert ["client_1", "7", "2", "3"] in rows_of(lines)
     lines = checked(capsys, tmp_path, "partition=given", "federation.num_clients=3", status=1)
     assert any("problem  split: the data are those of 2 clients" in line for line in lines)
 
 
 def test_a_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_folder(tmp_path, {"beach": 9})
-    lines = [f"beach/beach{i:02d}.png,beach" for i in range(9)]
+    make_folder(tmp_path, {"beach": 6, "lake": 3})
+    images = [*(("beach", i) for i in range(6)), *(("lake", i) for i in range(3))]
+    lines = [f"{name}/{name}{i:02d}.png,{name}" for name, i in images]
     (tmp_path / "list.csv").write_text("\n".join(["path,label", *lines]))
     said = checked(capsys, tmp_path / "list.csv", "federation.num_clients=2")
     assert said[0] == "ok       layout: list.csv (path, label)"
@@ -93,7 +94,8 @@ def test_a_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             ["data.class_names=[lake,sea]"],
             "problem  images: the federation has no class",
         ),
-        ({"beach": 9}, ["federation.num_clients=20"], "problem  split: 20 clients but only"),
+        ({"beach": 9}, [], "problem  classes: there is 'beach' alone: with one class"),
+        ({"beach": 9, "lake": 9}, ["federation.num_clients=20"], "problem  split: 20 clients but"),
     ],
 )
 def test_what_a_run_would_refuse(
@@ -111,7 +113,7 @@ def test_what_a_run_would_refuse(
 def test_broken_images_are_named_and_weighed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_folder(tmp_path, {"beach": 40})
+    make_folder(tmp_path, {"beach": 20, "lake": 20})
     for i in range(2):
         (tmp_path / "beach" / f"beach{i:02d}.png").write_bytes(b"no image")
     words = ["federation.num_clients=2"]
@@ -135,7 +137,7 @@ def test_ignored_classes_are_named(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_names_that_are_not_utf8_can_be_printed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_folder(tmp_path, {"beach": 9})
+    make_folder(tmp_path, {"beach": 9, "lake": 9})
     odd = tmp_path / "beach" / b"\xe4.png".decode(errors="surrogateescape")
     odd.write_bytes(b"no image")
     lines = checked(capsys, tmp_path, "federation.num_clients=2", "data.max_unreadable=0.5")
