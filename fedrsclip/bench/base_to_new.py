@@ -6,8 +6,6 @@ base classes over base names, by the run itself, and those of new classes over n
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 
 from fedrsclip.bench.cells import Cell, make_cell
 from fedrsclip.bench.description import Description
@@ -17,7 +15,7 @@ from fedrsclip.bench.tables import Layout
 from fedrsclip.run import preflight
 from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.config.overrides import quote
-from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.schema import IGNORE, Config
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import fileio
 from fedrsclip_core.runs.records import Results
@@ -106,36 +104,14 @@ def _cell(
     seed: int,
     halves: tuple[list[str], list[str]],
 ) -> Cell:
-    listed = ",".join(map(quote, halves[0]))
-    own = [f"data.class_names=[{listed}]"]
+    own = [f"data.class_names=[{','.join(map(quote, halves[0]))}]"]
     cell = make_cell(description, setting, method, seed, extra=own)
     if cell.config.data.name == "demo_scenes":
         return cell
-    whole = preflight.compose_here(cell.at_site(description.site), given=())
-    if cell.config.data.name != "folder" or whole.data.path is None:
+    if cell.config.data.name != "folder":
         raise ConfigError("base_to_new reads image folders and the embedded scenes only")
-    images = description.folder / "base" / setting
-    link_classes(Path(whole.data.path), images, halves[0])
-    return replace(cell, data_path=str(images))
-
-
-def link_classes(root: Path, target: Path, classes: Sequence[str]) -> None:
-    """Make a folder that shows some classes of an image folder, by links.
-
-    Raises
-    ------
-    DataError
-        If a class has no folder.
-    """
-    parts = [name for name in ("train", "test") if (root / name).is_dir()] or [""]
-    for part in parts:
-        (target / part).mkdir(parents=True, exist_ok=True)
-        for name in classes:
-            link, there = target / part / name, (root / part / name).resolve()
-            if link.is_symlink() and link.resolve() != there:
-                link.unlink()
-            if there.is_dir() and not link.exists():
-                link.symlink_to(there, target_is_directory=True)
+    own.append(f"data.other_classes={IGNORE}")
+    return make_cell(description, setting, method, seed, extra=own)
 
 
 def _measured(
@@ -151,9 +127,7 @@ def _measured(
         known = json.loads(kept.read_text(encoding="utf-8"))
         if known["prompt"] == key and known["classes"] == new:
             return dict(known["accuracy"])
-    # The cell itself sees the folder with the base classes alone.
-    whole = replace(cell, data_path=description.images_of(cell.setting))
-    here = preflight.compose_here(whole.at_site(description.site), given=())
+    here = preflight.compose_here(cell.at_site(description.site), given=())
     if not same_clip(preflight.check_model(here), clip):
         raise ConfigError(f"{cell.folder} was run with another CLIP: give the same again")
     here.seed, here.data.class_names = cell.seed, [*cell.config.data.class_names, *new]

@@ -6,7 +6,6 @@ sign: in single or double quotes it is taken as it is, without them up to the ne
 ``null``, ``true`` and ``1e3`` are text here like everything else.
 """
 
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +21,7 @@ from fedrsclip_core.config.overrides import (
     unquoted,
 )
 from fedrsclip_core.config.schema import DataConfig
+from fedrsclip_core.config.texts import composed
 from fedrsclip_core.errors import ConfigError
 
 FILE_KEY = "data.classes"
@@ -59,7 +59,7 @@ class ClassTexts:
         """
         if self.names is not None:
             data.class_names = self.names
-        data.class_names = [_composed(name) for name in data.class_names]
+        data.class_names = [composed(name) for name in data.class_names]
         for key in FREE_MAPPINGS:
             name = key.partition(".")[2]
             entries = self.whole.get(key, getattr(data, name)) | self.added.get(key, {})
@@ -266,13 +266,8 @@ def _mapping(entries: dict[str, str]) -> str:
     return "{" + ",".join(f"{quote(name)}:{quote(text)}" for name, text in entries.items()) + "}"
 
 
-def _composed(text: str) -> str:
-    """Return the text in composed Unicode: macOS takes names apart, and they look the same."""
-    return unicodedata.normalize("NFC", text)
-
-
 def _composed_entries(entries: dict[str, str], key: str) -> dict[str, str]:
-    found = {_composed(name): _composed(text) for name, text in entries.items()}
+    found = {composed(name): composed(text) for name, text in entries.items()}
     if len(found) < len(entries):
         raise ConfigError(f"{key} has one name in two forms of Unicode, composed and decomposed")
     return found

@@ -105,7 +105,7 @@ READERS = (
         ("data.name", "data.split"),
     ),
     Reader(
-        ("data.near_duplicates",),
+        ("data.near_duplicates", "data.other_classes"),
         lambda config: config.data.name == "folder",
         "data=folder",
         ("data.name",),

@@ -1,10 +1,15 @@
 """From base to new classes: which are which, and what is measured."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import pytest
 
-from fedrsclip.bench.base_to_new import link_classes, split_classes, with_harmonic
+from fedrsclip.bench import base_to_new as protocol
+from fedrsclip.bench.base_to_new import split_classes, with_harmonic
+from fedrsclip.bench.cells import Cell
+from fedrsclip.bench.description import Description, describe
+from fedrsclip.bench.figures import Row
+from fedrsclip.bench.runner import Failures
 
 pytestmark = pytest.mark.unit
 
@@ -28,20 +33,30 @@ def test_a_mode_that_is_not_there_stays_empty() -> None:
     assert row["new_global"] is row["harmonic_global"] is None
 
 
-@pytest.mark.parametrize("parts", [("",), ("train", "test")])
-def test_links_show_the_wanted_classes_only(tmp_path: Path, parts: tuple[str, ...]) -> None:
-    root, target = tmp_path / "images", tmp_path / "base"
-    for part in parts:
-        for name in ("beach", "lake", "river"):
-            (root / part / name).mkdir(parents=True)
-            (root / part / name / "1.png").write_bytes(b"x")
-    for _ in range(2):
-        link_classes(root, target, ["beach", "lake"])
-    found = sorted(p.relative_to(target).as_posix() for p in target.glob("**/*/1.png"))
-    wanted = [f"{part}/{name}/1.png".lstrip("/") for part in parts for name in ("beach", "lake")]
-    assert found == sorted(wanted)
-    other = tmp_path / "other"
-    for part in parts:
-        (other / part / "beach").mkdir(parents=True)
-    link_classes(other, target, ["beach"])
-    assert (target / parts[0] / "beach").resolve() == other / parts[0] / "beach"
+class FakeRunner:
+    def __init__(self, description: Description) -> None:
+        self.description = description
+        self.cells: list[Cell] = []
+
+    def run(self, cells: Sequence[Cell], *_: object) -> tuple[list[Row], Failures]:
+        self.cells = list(cells)
+        return [], {}
+
+
+@pytest.mark.parametrize(
+    ("grid", "others"),
+    [
+        (["bench=demo", "bench.settings=[uniform]"], "refuse"),
+        (["bench=uc_merced_base_to_new", "data.path=/images"], "ignore"),
+    ],
+)
+def test_a_cell_sees_base_classes_only(grid: list[str], others: str) -> None:
+    """Of a folder the others are ignored; the embedded scenes are painted as asked for."""
+    words = ["bench.protocol=base_to_new", "bench.methods=[promptfl]", "bench.reference=null"]
+    runner = FakeRunner(describe([*grid, *words, "bench.seeds=[3]"]))
+    protocol.base_to_new(runner)  # type: ignore[arg-type]
+    assert runner.cells
+    for cell in runner.cells:
+        names = cell.config.data.class_names
+        assert names == sorted(names)
+        assert cell.config.data.other_classes == others
