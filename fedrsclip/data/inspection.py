@@ -17,6 +17,7 @@ from fedrsclip_core.data.federated import split_source
 from fedrsclip_core.data.folders.source import FolderSource
 from fedrsclip_core.data.splits import joined
 from fedrsclip_core.errors import ConfigError, DataError
+from fedrsclip_core.printable import printable
 from fedrsclip_core.runs.fileio import write_bytes
 
 if TYPE_CHECKING:
@@ -76,6 +77,8 @@ def inspect(spec: DatasetSpec, config: Config, sheet: Path | None, echo: Echo) -
         echo(f"problem  files: {sentence}")
     if not seen.broken:
         echo(f"ok       files: all {len(source)} can be read")
+    for name, why in source.left_out:
+        echo(f"note     not read: {printable(name)} {why}")
     _report_groups(config, source, seen.groups, echo)
     if sheet is not None:
         _write_sheet(sheet, seen.rows, echo)

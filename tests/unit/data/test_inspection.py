@@ -51,6 +51,19 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
     assert any(line.startswith("problem  files: lake/lake03.png: not readable") for line in lines)
 
 
+def test_leftovers_change_nothing_and_other_files_are_named(tmp_path: Path) -> None:
+    whole(tmp_path / "Images")
+    make_folder(tmp_path / "__MACOSX" / "Images", {"golf_course": 12, "lake": 12})
+    (tmp_path / "Images" / "lake" / "Thumbs.db").write_bytes(b"x")
+    make_folder(tmp_path / "Images" / "lake" / "@eaDir", {"lake00.png": 1})
+    (tmp_path / "Images" / "lake" / "lake.npy").write_bytes(b"x")
+    status, lines = checked(tmp_path)
+    assert status == 0
+    assert [line for line in lines if "not read" in line] == [
+        "note     not read: lake/lake.npy is no image by its suffix .npy"
+    ]
+
+
 def test_missing_images_and_classes_are_named(tmp_path: Path) -> None:
     make_folder(tmp_path, {"golf_course": 11, "lake": 0})
     status, lines = checked(tmp_path)

@@ -73,6 +73,20 @@ def test_prepared_files_are_the_archives(tmp_path: Path) -> None:
     assert out.stat().st_mode & 0o777 == 0o755
 
 
+def test_an_archive_as_a_mac_and_a_network_disk_leave_it(tmp_path: Path) -> None:
+    """What they leave is neither a second place with the classes nor an image."""
+    archive(tmp_path / "in" / "Small" / "Images")
+    for name in ("golf_course", "lake"):
+        (tmp_path / "in" / "Small" / "Images" / name / "Thumbs.db").write_bytes(b"x")
+        for root in ("__MACOSX/Small/Images", "@eaDir", "#recycle/Small"):
+            place = tmp_path / "in" / root / name
+            place.mkdir(parents=True)
+            (place / f"._{name}00.png").write_bytes(b"x")
+            (place / f"{name}00.png").write_bytes(b"x")
+    assert prepare.prepare_folder(SPEC, tmp_path / "in", tmp_path / "out") == 0
+    assert len([path for path in (tmp_path / "out").rglob("*") if path.is_file()]) == 8
+
+
 def test_files_are_copied_where_links_are_impossible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
