@@ -1,14 +1,23 @@
 """The packaged facts of data sets agree with themselves and with the configuration."""
 
+from dataclasses import replace
+
 import pytest
 
 from fedrsclip.data.specs import SPEC_NAMES, find_spec, read_table, squashed
 from fedrsclip.data.union import UNION_NAMES, canonical, class_aliases, union_class_names
 from fedrsclip_core.config.compose import compose
+from fedrsclip_core.config.reading import Reading, reading_of
 from fedrsclip_core.data.names import class_words, words_for
 from fedrsclip_core.errors import ConfigError
 
 pytestmark = pytest.mark.unit
+
+
+def test_the_bands_of_eurosat_are_those_of_its_colours() -> None:
+    rgb, bands = compose(["data=eurosat"]).data, compose(["data=eurosat_ms"]).data
+    assert reading_of(bands) == Reading(("4", "3", "2"), ("0", "2750"))
+    assert replace(bands, bands=[], stretch=[]) == rgb
 
 
 @pytest.mark.parametrize("name", SPEC_NAMES)
