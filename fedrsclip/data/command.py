@@ -94,13 +94,19 @@ def _check(
 ) -> int:
     from fedrsclip.data.inspection import inspect
     from fedrsclip.data.survey import survey
-    from fedrsclip.run.preflight import compose_data
+    from fedrsclip.run.preflight import compose_data, refresh_data
+    from fedrsclip_core.data.hub.loading import is_data_set
 
     if sheet is not None:
         paths.outside_app(paths.place(sheet, "--sheet"), "--sheet")
+    if name == _HUB:
+        config = compose_data([f"data={_HUB}", *overrides])
+        refresh_data(config)
+        return survey(config, sheet, echo)
     if name not in SPEC_NAMES:
         place = _existing(name, path)
-        return survey(compose_data(["data=folder", f"data.path={place}", *overrides]), sheet, echo)
+        kind = _HUB if is_data_set(place) else "folder"
+        return survey(compose_data([f"data={kind}", f"data.path={place}", *overrides]), sheet, echo)
     spec = find_spec(name)
     given = [] if path is None else [f"data.path={path}"]
     config = compose_data([f"data={name}", *given, *overrides])
@@ -168,7 +174,9 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         usage=f"fedrsclip data check PATH|NAME [--path DIR] [--sheet FILE] {_OVERRIDES}",
     )
     known = ", ".join(SPEC_NAMES)
-    check.add_argument("name", metavar="PATH|NAME", help=f"a folder, a CSV list, or {known}")
+    check.add_argument(
+        "name", metavar="PATH|NAME", help=f"a folder, a CSV list, a data set, hub, or {known}"
+    )
     check.add_argument(
         "--path", type=Path, help="folder of the named data set; the same as data.path=DIR"
     )

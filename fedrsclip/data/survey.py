@@ -1,4 +1,4 @@
-"""`fedrsclip data check PATH`: any folder or list of images, as a run would see it."""
+"""`fedrsclip data check PATH`: any folder, list or data set, as a run would see it."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +15,10 @@ from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.validation import ONE_CLASS
 from fedrsclip_core.data.federated import deal, open_images, split_source
 from fedrsclip_core.data.folders.source import FolderSource
+from fedrsclip_core.data.hub.source import HubSource
 from fedrsclip_core.data.imagery.header import Header, read_header
 from fedrsclip_core.data.names import words_for
+from fedrsclip_core.data.sources import ImageSource
 from fedrsclip_core.data.splits import Split
 from fedrsclip_core.errors import ConfigError, DataError
 from fedrsclip_core.machine import available_cpus
@@ -81,8 +83,8 @@ def survey(config: Config, sheet: Path | None, echo: Echo) -> int:
     Parameters
     ----------
     config : Config
-        ``data`` with the path of a folder or list, ``partition``, ``seed`` and
-        ``federation.num_clients``.
+        ``data`` with the path of a folder or list, or a data set of the hub, ``partition``,
+        ``seed`` and ``federation.num_clients``.
     sheet : Path or None
         Where to write a picture with a row of images per class.
     echo : Callable[[str], None]
@@ -92,12 +94,13 @@ def survey(config: Config, sheet: Path | None, echo: Echo) -> int:
     source = _opened(config, report)
     if source is None:
         return 1
-    report.ok(f"layout: {source.layout}")
+    if isinstance(source, FolderSource):
+        report.ok(f"layout: {source.layout}")
     words = _words(config, source, report)
     if len(source.class_names) == 1:
         report.problem(f"classes: there is {source.class_names[0]!r} alone: {ONE_CLASS}")
     _report_split(config, source, words, report)
-    if source.ignored:
+    if isinstance(source, FolderSource) and source.ignored:
         report.note(f"other classes, left out: {', '.join(source.ignored)}")
     _report_left_out(source, report)
     tiles = _report_files(config, source, report, shown=sheet is not None)
@@ -109,20 +112,23 @@ def survey(config: Config, sheet: Path | None, echo: Echo) -> int:
     return 1 if report.has_problem else 0
 
 
-def _opened(config: Config, report: _Report) -> FolderSource | None:
+def _opened(config: Config, report: _Report) -> ImageSource | None:
     """Open the images, however much is left out; that is judged with what cannot be read."""
-    path = Path(str(config.data.path))
+    path = Path(config.data.path) if config.data.path else None
     lenient = replace(config, data=replace(config.data, max_unreadable=1.0))
     try:
         source = open_images(lenient, path, partition_id=0)
     except DataError as error:
         report.problem(f"images: {error}")
         return None
-    assert isinstance(source, FolderSource)
+    if not isinstance(source, FolderSource):
+        report.ok("layout: rows of a data set")
+        for note in source.notes:
+            report.note(note)
     return source
 
 
-def _words(config: Config, source: FolderSource, report: _Report) -> list[str]:
+def _words(config: Config, source: ImageSource, report: _Report) -> list[str]:
     try:
         return words_for(source.class_names, config.data.class_words)
     except ConfigError as error:
@@ -131,7 +137,7 @@ def _words(config: Config, source: FolderSource, report: _Report) -> list[str]:
 
 
 def _report_split(
-    config: Config, source: FolderSource, words: Sequence[str], report: _Report
+    config: Config, source: ImageSource, words: Sequence[str], report: _Report
 ) -> None:
     """Split and deal, and show the images of each class, part and client."""
     clients: list[Split] = []
@@ -166,7 +172,7 @@ def _report_split(
         )
 
 
-def _given(source: FolderSource) -> str:
+def _given(source: ImageSource) -> str:
     if source.given_parts is None:
         return "train, val and test are drawn"
     parts = set(np.unique(source.given_parts).tolist())
@@ -175,7 +181,7 @@ def _given(source: FolderSource) -> str:
     return f"{', '.join(given)} given" + (f", {drawn[0]} drawn of train" if drawn else "")
 
 
-def _report_left_out(source: FolderSource, report: _Report) -> None:
+def _report_left_out(source: ImageSource, report: _Report) -> None:
     by_reason: dict[str, list[str]] = {}
     for name, why in source.left_out:
         by_reason.setdefault(why.partition(", but in line")[0], []).append(name)
@@ -193,7 +199,7 @@ def _name(names: Sequence[str], report: _Report) -> None:
 
 
 def _report_files(
-    config: Config, source: FolderSource, report: _Report, *, shown: bool
+    config: Config, source: ImageSource, report: _Report, *, shown: bool
 ) -> "dict[str, list[Image]]":
     """Decode every image; return small pictures of some of each class."""
     wanted = _some_of_each(source) if shown else set()
@@ -232,7 +238,7 @@ def _report_files(
     return tiles
 
 
-def _some_of_each(source: FolderSource) -> set[int]:
+def _some_of_each(source: ImageSource) -> set[int]:
     chosen: set[int] = set()
     for label in range(len(source.class_names)):
         members = np.flatnonzero(source.labels == label)
@@ -240,11 +246,11 @@ def _some_of_each(source: FolderSource) -> set[int]:
     return chosen
 
 
-def _look(source: FolderSource, wanted: set[int]) -> Iterator[tuple[int, _Seen]]:
+def _look(source: ImageSource, wanted: set[int]) -> Iterator[tuple[int, _Seen]]:
     def seen(i: int) -> _Seen:
         header = None
         try:
-            header = read_header(source.path(i))
+            header = read_header(_file(source, i))
             image = source.image(i)
         except DataError as error:
             return _Seen(header, str(error))
@@ -254,6 +260,13 @@ def _look(source: FolderSource, wanted: set[int]) -> Iterator[tuple[int, _Seen]]
         for first in range(0, len(source), _AT_ONCE):
             members = range(first, min(first + _AT_ONCE, len(source)))
             yield from zip(members, pool.map(seen, members), strict=True)
+
+
+def _file(source: ImageSource, i: int) -> Path | bytes:
+    if isinstance(source, FolderSource):
+        return source.path(i)
+    assert isinstance(source, HubSource)
+    return source.encoded(i)
 
 
 def _kind(header: Header) -> str:

@@ -25,6 +25,7 @@ _BUILDERS = {
     ".jsonl": "json",
     ".tar": "webdataset",
 }
+_ROWS = (".parquet", ".arrow", ".tar")
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _POINTER_BYTES = 1024
 _SHOWN = 150
@@ -252,6 +253,15 @@ def _refuse_pointers(spec: HubSpec) -> None:
                 f"{file} is a pointer of git-lfs, not the data: run `git lfs pull` in its folder, "
                 "or download the data set again with `hf download`"
             )
+
+
+def is_data_set(path: Path) -> bool:
+    """Whether a path holds rows of a data set, rather than images in folders or a list of them."""
+    if path.is_file():
+        return path.suffix.lower() in (*_ROWS, ".json", ".jsonl")
+    files = [path / name for name in (*_SAVED, f"{path.name}.py")]
+    rows = (file for pattern in ("*", "*/*") for file in path.glob(pattern))
+    return any(file.is_file() for file in files) or any(f.suffix.lower() in _ROWS for f in rows)
 
 
 def is_pointer(file: Path) -> bool:
