@@ -12,6 +12,7 @@ from fedrsclip.data.contact_sheet import TILE, draw_sheet
 from fedrsclip.data.layout import Layout, deviations, find_layout
 from fedrsclip.data.near_duplicates import near_duplicates, thumbnail
 from fedrsclip.data.specs import DatasetSpec
+from fedrsclip_core.config.reading import reading_of
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.data.federated import split_source
 from fedrsclip_core.data.folders.source import FolderSource
@@ -87,7 +88,13 @@ def inspect(spec: DatasetSpec, config: Config, sheet: Path | None, echo: Echo) -
 
 def _open(spec: DatasetSpec, config: Config, layout: Layout) -> FolderSource:
     aliases = {folder.name: name for name, folder in layout.folders.items()}
-    return FolderSource(layout.root, spec.class_names, config.data.near_duplicates, aliases)
+    return FolderSource(
+        layout.root,
+        spec.class_names,
+        config.data.near_duplicates,
+        aliases,
+        reading=reading_of(config.data),
+    )
 
 
 def _look(source: FolderSource) -> _Seen:

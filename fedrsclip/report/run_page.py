@@ -15,6 +15,7 @@ from fedrsclip.report.run_accuracy import Pair, worst_pairs
 from fedrsclip.report.thumbnails import thumbnails
 from fedrsclip.run.submission import DEPLOY_KEYS
 from fedrsclip_core.config.overrides import key_of
+from fedrsclip_core.config.reading import Reading
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.runs.units import percent
 
@@ -167,7 +168,10 @@ def _thumbnails(run: Run, pairs: Sequence[Pair], images: Path | None) -> dict[st
         return {}
     shown = [name for pair in pairs for name in (pair.true, pair.answered)]
     aliases = run.config.get("data.class_aliases") or {}
-    return thumbnails(images, shown, aliases)
+    # Earlier runs do not say how they read images.
+    bands, stretch = (run.config.get(key) or () for key in ("data.bands", "data.stretch"))
+    reading = Reading(tuple(bands), tuple(stretch), run.config.get("data.nodata"))
+    return thumbnails(images, shown, aliases, reading)
 
 
 def _pairs_of(values: Mapping[str, object]) -> list[tuple[str, str]]:

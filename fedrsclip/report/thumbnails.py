@@ -6,6 +6,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.data.folders.source import FolderSource
 from fedrsclip_core.errors import DataError
 
@@ -20,7 +21,10 @@ _TRIES = 10
 
 
 def thumbnails(
-    folder: Path, class_names: Iterable[str], aliases: Mapping[str, str]
+    folder: Path,
+    class_names: Iterable[str],
+    aliases: Mapping[str, str],
+    reading: Reading = AS_THEY_ARE,
 ) -> dict[str, list[str]]:
     """Return a few images of each class that the folder has, as ``data:`` addresses.
 
@@ -32,6 +36,8 @@ def thumbnails(
         The classes that are shown.
     aliases : Mapping[str, str]
         Classes of folders that are called otherwise.
+    reading : Reading
+        How images become RGB.
 
     Raises
     ------
@@ -39,7 +45,7 @@ def thumbnails(
         If the folder holds no images in class folders.
     """
     try:
-        source = FolderSource(folder, class_aliases=aliases)
+        source = FolderSource(folder, class_aliases=aliases, reading=reading)
     except DataError as error:
         raise DataError(f"--images cannot be used: {error}") from error
     found: dict[str, list[str]] = {}
