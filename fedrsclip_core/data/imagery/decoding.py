@@ -124,7 +124,8 @@ def _as_it_is(file: Path | bytes, header: Header) -> "Image":
     except DataError:
         raise
     except Exception as error:  # Decoders fed with broken bytes raise whatever comes to pass.
-        raise DataError(f"not readable as an image ({type(error).__name__})") from error
+        hint = ": data.stretch=none may read it by rasterio" if header.container == TIFF else ""
+        raise DataError(f"not readable as an image ({type(error).__name__}){hint}") from error
 
 
 def _fits(header: Header) -> bool:

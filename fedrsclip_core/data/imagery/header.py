@@ -134,7 +134,7 @@ def _no_image(start: bytes) -> str:
     if start.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
         return "not readable as an image (it is a web page): download it again"
     if start[4:8] == b"ftyp":
-        return "not readable as an image (HEIF or another video format): save it as JPEG or PNG"
+        return "not readable as an image (HEIF or a video): save it as JPEG or PNG"
     if not start.strip(b"\0"):
         return "not readable as an image (it holds zeros only): copy it again"
     return (
@@ -285,6 +285,8 @@ def _tiff_pages(stream: IO[bytes]) -> Iterator[Any]:
     """Yield the tags of each page in the file's own chain; sub-images are not in it."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+    # It warns of what is damaged, and goes on.
+    warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")
     start = _exactly(stream, 8)
     if 43 in start[2:4]:  # BigTIFF
         start += _exactly(stream, 8)
@@ -293,7 +295,6 @@ def _tiff_pages(stream: IO[bytes]) -> Iterator[Any]:
     while place and place not in seen:
         seen.add(place)
         directory = ImageFileDirectory_v2(start)
-        warnings.filterwarnings("ignore", module="PIL.TiffImagePlugin")
         stream.seek(place)
         # Some writers leave a chain that leads nowhere; what comes before is whole.
         with suppress(Exception):
@@ -417,6 +418,12 @@ def _avif(stream: IO[bytes]) -> Header:
     return Header(AVIF, width, height, bits, images=1 + (start[8:12] == b"avis"))
 
 
+def _is_avif(brands: bytes) -> bool:
+    """Whether a file's brands, its own before those that it is compatible with, are AVIF's."""
+    own = brands[:4]
+    return own in (b"avif", b"avis") or (own in (b"mif1", b"msf1") and b"avif" in brands[8:])
+
+
 def _vrt(stream: IO[bytes]) -> Header:
     # What it holds is in its sources, which are looked at when it is opened.
     return Header(VRT, 0, 0)
@@ -438,7 +445,7 @@ _CONTAINERS: tuple[tuple[Callable[[IO[bytes]], Header], Callable[[bytes], bool]]
     (_webp, lambda start: start[:4] == b"RIFF" and start[8:12] == b"WEBP"),
     (_gif, _begins(b"GIF87a", b"GIF89a")),
     (_bmp, _begins(b"BM")),
-    (_avif, lambda start: start[4:8] == b"ftyp" and start[8:12] in (b"avif", b"avis")),
+    (_avif, lambda start: start[4:8] == b"ftyp" and _is_avif(start[8 : start[3]])),
     (_vrt, lambda start: start.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<VRTDataset")),
 )
 

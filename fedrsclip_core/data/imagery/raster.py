@@ -34,6 +34,8 @@ _READ = 2**24
 _LARGEST_BLOCK = 2**28
 """Bytes of a tile or strip at most, of which a reader must hold a whole one."""
 
+_SILENT = logging.NullHandler()
+
 _DRIVERS = {TIFF: "GTiff", JPEG2000: "JP2OpenJPEG", PNG: "PNG", JPEG: "JPEG", VRT: "VRT"}
 _COLOURS = ("red", "green", "blue")
 _SETTINGS = {
@@ -156,7 +158,7 @@ def _opened(file: Path | bytes, header: Header, root: Path | None) -> Iterator[A
     )
 
     # What GDAL has to say comes as errors; without a handler Python would print its log.
-    logging.getLogger("rasterio").addHandler(logging.NullHandler())
+    logging.getLogger("rasterio").addHandler(_SILENT)
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
     driver = _DRIVERS[header.container]
     try:

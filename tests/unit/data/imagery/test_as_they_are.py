@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fedrsclip_core.config.reading import Reading
 from fedrsclip_core.data.imagery.decoding import decode
 from fedrsclip_core.errors import DataError
 from tests.unit.data.imagery.files import (
@@ -243,3 +244,23 @@ def test_deep_avif_is_not_offered_what_cannot_help() -> None:
     with pytest.raises(DataError, match=r"3 bands of 10-bit .*: convert it to 8-bit RGB") as caught:
         decode(bytes(file))
     assert "data." not in str(caught.value)
+
+
+def test_what_only_rasterio_can_unpack_says_so() -> None:
+    import rasterio
+
+    with rasterio.MemoryFile() as memory:
+        size = {"width": 12, "height": 8, "count": 3, "dtype": "uint8"}
+        with memory.open(driver="GTiff", photometric="RGB", compress="lerc", **size) as file:
+            file.write(np.moveaxis(COLOURS, -1, 0))
+        data = bytes(memory.read())
+    with pytest.raises(DataError, match=r"not readable .*: data\.stretch=none may read it"):
+        decode(data)
+    assert np.array_equal(decode(data, Reading((), ("none",))), COLOURS)
+
+
+def test_avif_by_its_compatible_brands() -> None:
+    file = saved(PICTURE, "AVIF")
+    again = file.replace(b"ftypavif", b"ftypmif1", 1)
+    assert b"avif" in again[16 : again[3]]
+    assert decode(again).tobytes() == decode(file).tobytes()
