@@ -52,7 +52,7 @@ def compose_data(overrides: Sequence[str], *, given: Sequence[str] | None = None
         if value is None and key not in site:
             value = os.environ.get(sources.variable) or None
         if value is not None and key.endswith(".path"):
-            value = str(paths.place(str(value), key).resolve())
+            value = os.path.realpath(paths.place(str(value), key))  # also of a link in a circle
         configuration.set_value(config, key, value)
     configuration.validate(config)
     if config.data.name == "folder" and config.data.path is None:

@@ -16,10 +16,13 @@ SUFFIX = ".csv"
 _COLUMNS = {
     "path": ("path", "file", "filename", "filepath", "image", "imagepath"),
     "label": ("label", "class", "classname"),
-    "split": ("split",),
-    "client": ("client",),
+    "split": ("split", "set", "subset", "part", "partition", "phase"),
+    "client": ("client", "clientid", "site", "silo", "institution"),
 }
-"""What each column may be called; letters count, not their case nor blanks, dashes and lines."""
+"""What each column may be called; letters count, not their case nor blanks, dashes and lines.
+
+A column for the split that was not understood as one would put test images into training.
+"""
 
 _NEEDED = ("path", "label")
 _DELIMITERS = ",;\t"

@@ -81,6 +81,8 @@ class FolderSource:
         What lies among the images and is not read, as path and reason.
     ignored : list[str]
         Names of classes that the federation does not have and that were left out.
+    empty_classes : list[str]
+        Names of class folders without an image.
     layout : str
         How the images lie below ``root``, as ``{train,test}/<class>/<image>``.
 
@@ -121,6 +123,7 @@ class FolderSource:
                 name for folder, name in zip(folders, of_folder, strict=True) if folder.images
             }
             _check_filled(self._root, self.class_names, filled)
+        self.empty_classes = _empty(folders)
         origins = [origin for origin, layout in enumerate(layouts) for _ in layout.folders]
         ranks = [
             (origin, number[composed(name)], folder.part)
@@ -164,6 +167,8 @@ class FolderSource:
             )
         if self.ignored:
             notes.append(f"other classes are left out: {_few(self.ignored)}")
+        if self.empty_classes:
+            notes.append(f"class folders without an image: {_few(self.empty_classes)}")
         if self.left_out:
             named = _few([f"{name} {why}" for name, why in self.left_out])
             notes.append(f"files not read: {len(self.left_out)} ({named})")
@@ -377,6 +382,12 @@ def _check_known(
         f"the federation has no class {name!r}, but {where}: {hint}, add the name to "
         "data.class_names at every site, or leave such classes out by data.other_classes=ignore"
     )
+
+
+def _empty(folders: Sequence[ImageFolder]) -> list[str]:
+    """Return the classes whose folders are there and have no image, as of a disk that is not."""
+    filled = {folder.class_name for folder in folders if folder.images}
+    return sorted({folder.class_name for folder in folders} - filled)
 
 
 def _few(texts: Sequence[str]) -> str:

@@ -75,6 +75,19 @@ def test_splits_and_clients(tmp_path: Path) -> None:
     assert source.layout == "list.csv (path, label, split, client)"
 
 
+@pytest.mark.parametrize(("split", "client"), [("Set", "Client ID"), ("subset", "site")])
+def test_columns_of_splits_and_clients_have_several_names(
+    tmp_path: Path, split: str, client: str
+) -> None:
+    rows = "\n".join(f"{line},test,n" for line in ROWS.splitlines())
+    source = FolderSource(listed(tmp_path, f"path,label,{split},{client}\n{rows}"))
+    assert source.given_parts is not None
+    assert set(source.given_parts.tolist()) == {2}
+    assert source.client_names == ["n"]
+    with pytest.raises(DataError, match="the split 'fold 1'"):
+        FolderSource(listed(tmp_path, f"path,label,{split}\n{ROWS.splitlines()[0]},fold 1"))
+
+
 def test_a_file_of_a_list_may_have_any_suffix(tmp_path: Path) -> None:
     save_image(tmp_path / "a.png")
     (tmp_path / "a.png").rename(tmp_path / "a")
