@@ -100,10 +100,11 @@ def survey(config: Config, sheet: Path | None, echo: Echo) -> int:
     if len(source.class_names) == 1:
         report.problem(f"classes: there is {source.class_names[0]!r} alone: {ONE_CLASS}")
     _report_split(config, source, words, report)
-    if isinstance(source, FolderSource) and source.ignored:
-        report.note(f"other classes, left out: {', '.join(source.ignored)}")
-    if source.empty_classes:
-        report.note(f"class folders without an image: {', '.join(source.empty_classes)}")
+    if isinstance(source, FolderSource):
+        if source.ignored:
+            report.note(f"other classes, left out: {', '.join(source.ignored)}")
+        if source.empty_classes:
+            report.note(f"class folders without an image: {', '.join(source.empty_classes)}")
     _report_left_out(source, report)
     tiles = _report_files(config, source, report, shown=sheet is not None)
     if sheet is not None:
