@@ -1,6 +1,5 @@
 """Make ``<folder>/<class>/<file>`` of a public data set, whole or not at all."""
 
-import logging
 import os
 import shutil
 import tempfile
@@ -71,8 +70,6 @@ def prepare_hub(spec: DatasetSpec, target: Path) -> str | None:
     OSError
         If the disk is full or not writable.
     """
-    from huggingface_hub.utils.logging import set_verbosity
-
     from fedrsclip_core.data.hub.index import find_index
     from fedrsclip_core.data.hub.source import HubSource
     from fedrsclip_core.data.hub.spec import HubSpec
@@ -80,7 +77,6 @@ def prepare_hub(spec: DatasetSpec, target: Path) -> str | None:
     _check_free(target)
     if spec.hub_id is None:
         raise ConfigError(f"no copy of {spec.title} on the hub is known: give --from a folder")
-    set_verbosity(logging.ERROR)  # it tells of every retry
     rows = HubSpec(spec.hub_id, spec.hub_revision)
     try:
         source = HubSource(rows, keep_equal=True)

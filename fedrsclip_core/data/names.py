@@ -61,8 +61,10 @@ def class_words(name: str) -> str:
         If nothing readable is left of the name.
     """
     words = _SEPARATORS.sub(" ", _CAMEL_STEP.sub(" ", name)).lower().strip()
-    if not words:
-        raise ConfigError(f"class {name!r} has no words: give it some in data.class_words")
+    if not any(map(str.isalpha, words)):
+        raise ConfigError(
+            f"class {name!r} has no words for CLIP to read: give it some in data.class_words"
+        )
     return _WORDS_OF.get(words.replace(" ", ""), words)
 
 

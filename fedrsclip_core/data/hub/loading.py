@@ -85,9 +85,11 @@ def stream(spec: HubSpec) -> Loaded:
 def _loaded(spec: HubSpec, *, streaming: bool) -> Loaded:
     import datasets
     from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
+    from huggingface_hub.utils.logging import set_verbosity
 
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity(logging.CRITICAL)  # it logs what it raises, too
+    set_verbosity(logging.ERROR)  # it tells of every retry
     _refuse_pointers(spec)
     try:
         loaded, notes = _opened(spec, streaming)
