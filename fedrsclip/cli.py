@@ -100,6 +100,9 @@ def _data(arguments: Sequence[str]) -> int:
 def _model(arguments: Sequence[str]) -> int:
     from fedrsclip.model.command import model
 
+    # Nothing half written is left behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     return model(arguments, echo=_say)
 
 

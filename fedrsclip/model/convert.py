@@ -119,6 +119,7 @@ def _write_weights(
     folder: Path, tensors: "Mapping[str, torch.Tensor]", config: Mapping[str, Any]
 ) -> None:
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
     from transformers import CLIPConfig
 
@@ -127,7 +128,10 @@ def _write_weights(
     # A mixture, as OpenAI's archives are, is not what HuggingFace's loader expects.
     dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
     whole = {name: tensor.to(dtype).clone() for name, tensor in kept.items()}
-    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    try:
+        save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise ModelError(f"{folder.parent} cannot hold the weights ({error}): make room") from error
     described = {
         "architectures": ["CLIPModel"],
         **config,

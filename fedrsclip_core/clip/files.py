@@ -17,6 +17,9 @@ from fedrsclip_core.errors import ModelError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.fileio import sha256_of
 
+ACTIVATIONS = ("quick_gelu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
+"""Values of ``hidden_act`` that the packed text encoder computes."""
+
 _LAYERS = {
     "num_hidden_layers": 12,
     "hidden_act": "quick_gelu",
@@ -163,6 +166,11 @@ def identify(folder: Path, dtype: str = "float32", commit: str | None = None) ->
         _section(config, "text_config", _TEXT),
         _section(config, "vision_config", _VISION),
     )
+    if text["hidden_act"] not in ACTIVATIONS:
+        raise ModelError(
+            f"the text tower's hidden_act in {folder / 'config.json'} is {text['hidden_act']!r}, "
+            f"known are {', '.join(ACTIVATIONS)}"
+        )
     settings = read_preprocessing(folder)
     check_image_size(folder, settings, vision["image_size"])
     names = all_tensor_names(text["num_hidden_layers"], vision["num_hidden_layers"])

@@ -63,7 +63,8 @@ def read_preprocessing(folder: Path) -> dict[str, Any]:
         raise ModelError(
             f"model folder {folder} does not say how images are prepared: save the model's "
             "CLIPImageProcessor there too (preprocessor_config.json, or processor_config.json with "
-            "an image_processor)"
+            f"an image_processor); where they are as OpenAI's, `fedrsclip model convert {folder} "
+            "out=<folder>` makes a copy that says so"
         )
     if len(found) == 2 and found[FILES[0]] != found[FILES[1]]:
         raise ModelError(

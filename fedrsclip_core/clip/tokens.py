@@ -164,8 +164,8 @@ def tokenizer_digest(folder: Path) -> str:
     if not files:
         raise ModelError(
             f"model folder {folder} has no tokenizer: save the model's CLIPTokenizer there too "
-            "(tokenizer.json, or vocab.json with merges.txt); all CLIPs of OpenAI and most of "
-            "OpenCLIP have that of openai/clip-vit-base-patch32"
+            "(tokenizer.json, or vocab.json with merges.txt); where it is OpenAI's, as most are, "
+            f"`fedrsclip model convert {folder} out=<folder>` makes a copy that has it"
         )
     return remembered("tokenizer", files, lambda: _digest(folder))
 

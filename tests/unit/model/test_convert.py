@@ -20,6 +20,7 @@ from fedrsclip_core.clip.files import ClipFiles, identify
 from fedrsclip_core.clip.image_encoder import ImageEncoder
 from fedrsclip_core.clip.text_model import load_text_model
 from fedrsclip_core.errors import ModelError
+from tests.disks import full_disk, small_disk
 from tests.openclip_weights import IMAGES, TEXTS, pixels
 from tests.tiny_clip import make_tiny_clip, tiny_tokenizer
 from tests.unit.model.openclip import NAMES, Recorded, recorded, write_folder
@@ -342,6 +343,18 @@ def test_a_target_that_is_taken(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="is there already"):
         convert(folder, folder)
     assert (folder / "open_clip_config.json").is_file()
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "source", recorded("vit_b_16"))
+    with full_disk(), pytest.raises(OSError, match="No space left"):
+        convert(folder, tmp_path / "clip")
+    with (
+        small_disk(tmp_path / "small", "256k") as small,
+        pytest.raises(ModelError, match="cannot hold the weights"),
+    ):
+        convert(folder, small / "clip")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small", "source"]
 
 
 def test_no_tokenizer(tmp_path: Path) -> None:
