@@ -198,7 +198,7 @@ def _the_image(flat: Mapping[str, Any], where: str) -> str:
     by_name = [name for name, f in flat.items() if name.lower() in _IMAGES and _holds_images(f)]
     paths = [n for n, f in flat.items() if _is_text(f) and n.lower() in _IMAGES + _PATHS]
     found = by_name if len(by_name) == 1 else found
-    return _the_only(found or paths, flat, "image", where)
+    return _the_only(found or paths, list(flat), "image", where)
 
 
 def _the_label(flat: Mapping[str, Any], image: str, where: str) -> str:
@@ -212,16 +212,19 @@ def _the_label(flat: Mapping[str, Any], image: str, where: str) -> str:
         return by_name[0]
     found = list(dict.fromkeys([*declared, *by_name]))
     in_words = [name for name in fitting if last[name] in _LABEL_NAMES]
-    return _the_only(found or in_words, flat, "label", where)
+    others = [name for name in flat if name != image]
+    return _the_only(found or in_words, others, "label", where)
 
 
-def _the_only(found: Sequence[str], flat: Mapping[str, Any], key: str, where: str) -> str:
+def _the_only(found: Sequence[str], others: Sequence[str], key: str, where: str) -> str:
     if len(found) == 1:
         return found[0]
     what = "an image" if key == "image" else "a class"
     none = f"no column of {where} plainly holds {what}"
     several = f"several columns of {where} could hold {what}"
-    candidates = list(dict.fromkeys(found or flat))
+    candidates = list(dict.fromkeys(found or others))
+    if not candidates:
+        raise DataError(f"{where} has no column beside the image that could hold {what}")
     raise DataError(
         f"{several if found else none}: set data.{key}_column to one of {as_listed(candidates)}"
     )

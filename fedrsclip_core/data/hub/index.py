@@ -18,7 +18,14 @@ from fedrsclip_core.data.hub import columns, duplicates, loading
 from fedrsclip_core.data.hub.commits import is_commit, newest_commit
 from fedrsclip_core.data.hub.rows import ArrowRows
 from fedrsclip_core.data.hub.spec import HubSpec
-from fedrsclip_core.data.hub.split_names import NO_PART, PART_NAMES, as_listed, is_part, parts_of
+from fedrsclip_core.data.hub.split_names import (
+    NO_PART,
+    PART_NAMES,
+    TRAIN,
+    as_listed,
+    is_part,
+    parts_of,
+)
 from fedrsclip_core.data.hub.stream import first_pass
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs import paths
@@ -136,7 +143,8 @@ def roots_of(spec: HubSpec) -> list[Path]:
     from datasets import config
     from huggingface_hub import constants
 
-    return [Path(config.HF_DATASETS_CACHE).resolve(), Path(constants.HF_HUB_CACHE).resolve()]
+    places = (config.HF_DATASETS_CACHE, config.DOWNLOADED_DATASETS_PATH, constants.HF_HUB_CACHE)
+    return [Path(place).resolve() for place in places]
 
 
 def _file(spec: HubSpec) -> Path:
@@ -271,6 +279,11 @@ def _filled(
     """Complete an index by classes, and by what is done with equal images."""
     names, labels = _classes(spec, list(used.splits.values()), label)
     found = duplicates.find(hashes, used.parts, labels)
+    if TRAIN not in found.parts:
+        raise DataError(
+            f"every training image of {spec} is in val or test, too: name other splits in "
+            "data.train_splits, data.val_splits and data.test_splits"
+        )
     notes = [*known.notes, *found.notes]
     return replace(
         known, names=names, labels=labels, parts=found.parts, groups=found.groups, notes=notes

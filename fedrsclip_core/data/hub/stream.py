@@ -70,7 +70,7 @@ def first_pass(
     hashes: list[str | None] = []
     for row in _rows(spec, split):
         try:
-            data = _encoded(row, split, image, roots)
+            data = _encoded(spec, row, split, image, roots)
             hashes.append(hashlib.sha256(data).hexdigest())
         except DataError:
             hashes.append(None)
@@ -159,7 +159,7 @@ class StreamedRows:
         for name in self._splits:
             for row in _rows(self._spec, streams[name]):
                 try:
-                    yield _encoded(row, streams[name], self._image, self._roots)
+                    yield _encoded(self._spec, row, streams[name], self._image, self._roots)
                 except DataError as error:
                     yield error
 
@@ -168,16 +168,43 @@ def _rows(spec: HubSpec, split: Any) -> Iterator[dict[str, Any]]:
     try:
         yield from undecoded(split)
     except Exception as error:  # the library's, the network's and the file formats' own
-        raise RunError(
-            f"the rows of {spec} cannot be read to their end ({type(error).__name__}): is the "
-            "network, or the disk, there?"
-        ) from error
+        raise _broken_off(spec, error) from error
 
 
-def _encoded(row: dict[str, Any], split: Any, image: str, roots: Sequence[Path]) -> bytes:
+def _broken_off(spec: HubSpec, error: Exception) -> RunError:
+    return RunError(
+        f"the rows of {spec} cannot be read to their end ({type(error).__name__}): is the "
+        "network, or the disk, there?"
+    )
+
+
+def _encoded(
+    spec: HubSpec, row: dict[str, Any], split: Any, image: str, roots: Sequence[Path]
+) -> bytes:
     names = list(split.features)
     (value,) = values_in([row[outer_column(image, names)]], image, names)
+    if isinstance(value, dict) and value.get("bytes") is None and spec.path is None:
+        value = {"bytes": _fetched(spec, str(value.get("path"))), "path": value.get("path")}
     return encoded_image(value, pixel_type(split.features, image), roots)
+
+
+def _fetched(spec: HubSpec, url: str) -> bytes | None:
+    """Return a file of the data set on the hub, perhaps of an archive there.
+
+    Raises
+    ------
+    RunError
+        If it cannot be read.
+    """
+    if not url.rpartition("::")[2].startswith(f"hf://datasets/{spec.hub_id}@"):
+        return None
+    from datasets.utils.file_utils import xopen  # type: ignore[import-untyped]
+
+    try:
+        with xopen(url, "rb") as file:
+            return bytes(file.read())
+    except Exception as error:  # the network library's own
+        raise _broken_off(spec, error) from error
 
 
 def _size(found: bytes | DataError) -> int:

@@ -69,6 +69,7 @@ def test_columns_are_found_where_one_can_be_meant(
             r"could hold a class: set data\.label_column to one of class, category",
         ),
         ({"image": IMAGES, "caption": WORDS}, {}, "no column of .* plainly holds a class: set"),
+        ({"image": IMAGES}, {}, "has no column beside the image that could hold a class"),
         ({"label": WORDS, "width": NUMBERS}, {}, "no column of .* plainly holds an image: set"),
         ({"image": NUMBERS, "label": WORDS}, {}, "no column of .* plainly holds an image"),
         (

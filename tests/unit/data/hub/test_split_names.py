@@ -4,6 +4,8 @@ import datasets
 import numpy as np
 import pytest
 
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.data.federated import open_images, split_source
 from fedrsclip_core.data.hub.source import HubSource
 from fedrsclip_core.data.hub.split_names import parts_of
 from fedrsclip_core.errors import DataError
@@ -117,6 +119,23 @@ def test_test_images_are_taken_out_of_training(tmp_path: Path) -> None:
     hashes = [source.content_hash(i) for i in range(6)]
     assert len(set(hashes)) == 6
     assert source.describe(3).startswith("row 4 of")
+
+
+def test_a_test_split_that_is_the_training_split_is_refused(tmp_path: Path) -> None:
+    rows = make_rows(tmp_path / "png", [0, 1, 2])
+    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match=r"every training image of .* is in val or test, too"):
+        HubSource(spec_of(tmp_path / "saved"))
+
+
+def test_the_data_sets_own_split_is_the_published_one(tmp_path: Path) -> None:
+    spec = save_splits(tmp_path, {"train": 6, "test": 3})
+    config = compose(["data=hub", f"data.path={spec.path}", "data.split=published"])
+    split = split_source(config, open_images(config, spec.path, partition_id=0), [])
+    assert split.test.tolist() == [6, 7, 8]
+    config = compose(["data=hub", "data.train_splits=[train]", "data.split=published"])
+    with pytest.raises(DataError, match=r"published, but this data set has no test split"):
+        split_source(config, open_images(config, spec.path, partition_id=0), [])
 
 
 def test_equal_images_stay_together_in_a_split_that_is_made_here(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,25 @@ def test_equal_images_are_found_in_a_stream_too(tmp_path: Path) -> None:
     source = HubSource(spec_of(folder, streaming=True))
     assert source.labels.tolist() == [0, 2, 0, 1]
     assert "images left out of train, since val or test has an equal image: 1" in source.notes
+
+
+def test_files_on_the_hub_are_fetched_if_they_are_the_data_sets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    def opened(url: str, mode: str) -> BytesIO:
+        asked.append(url)
+        return BytesIO(png())
+
+    monkeypatch.setattr("datasets.utils.file_utils.xopen", opened)
+    spec = HubSpec("owner/scenes", "a" * 40, streaming=True)
+    ours = f"hf://datasets/owner/scenes@{'a' * 40}"
+    for url in (f"{ours}/a.png", f"zip://a.png::{ours}/images.zip"):
+        assert stream._fetched(spec, url) == png()
+    for url in ("hf://datasets/owner/other@main/a.png", "https://x.org/a.png", "/etc/hosts"):
+        assert stream._fetched(spec, url) is None
+    assert len(asked) == 2
 
 
 def test_a_stream_from_the_hub_needs_the_hub() -> None:
