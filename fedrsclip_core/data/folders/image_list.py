@@ -4,6 +4,7 @@ import csv
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from fedrsclip_core.config.texts import composed
@@ -162,30 +163,35 @@ def _row(path: Path, line: int, cells: Sequence[str], columns: dict[str, int]) -
     cell = {column: composed(cells[place].strip()) for column, place in columns.items()}
     if not cell["label"]:
         raise DataError(f"{where} has no label: give each image its class")
-    image = _checked_path(cell["path"], where)
+    folder, _, name = cell["path"].rpartition("/")
+    _check_path(cell["path"], name, where)
     return _Row(
         line,
-        sys.intern(str(image.parent)),
-        image.name,
+        _folder(folder),
+        name,
         sys.intern(cell["label"]),
         _part(cell.get("split", ""), where),
         sys.intern(cell.get("client", "")) or None,
     )
 
 
-def _checked_path(given: str, where: str) -> PurePosixPath:
-    """Return a path if it is one below the list's folder."""
-    path = PurePosixPath(given)
-    if not path.name:
-        raise DataError(f"{where} has no path: name an image file")
-    if path.is_absolute() or ".." in path.parts or given[1:3] in (":\\", ":/"):
+def _check_path(given: str, name: str, where: str) -> None:
+    """Refuse what is no path of a file below the list's folder."""
+    if name in ("", ".", ".."):
+        raise DataError(f"{where} has no path of a file, but {given!r}: name an image file")
+    if given.startswith(("/", "../")) or "/../" in given or given[1:3] in (":\\", ":/"):
         raise DataError(
             f"{where} has the path {given!r}: write it relative to the list's folder, and put the "
             "list into a folder that all its images are below"
         )
     if "\\" in given:
         raise DataError(f"{where} has the path {given!r}: write / between the folders")
-    return path
+
+
+@lru_cache(maxsize=1024)
+def _folder(given: str) -> str:
+    """Return a folder's path without single dots and double slashes."""
+    return str(PurePosixPath(given))
 
 
 def _part(word: str, where: str) -> int | None:

@@ -9,6 +9,7 @@ images allow two readings, the folder is refused and what was seen is named.
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from fedrsclip_core.config.texts import composed
@@ -126,6 +127,7 @@ def in_number_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=key)
 
 
+@lru_cache(maxsize=1024)
 def part_of(word: str) -> int | None:
     """Return the part that a word means, in any case: ``Train``, ``test_set``; ``None`` if none."""
     return _PARTS.get(re.sub(r"[ _-]", "", word).lower())
