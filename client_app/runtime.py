@@ -132,7 +132,7 @@ class Runtime:
         """The text tower of this CLIP and these classes; one per process."""
         prompt = self.config.prompt
         templates = tuple(prompt.templates)
-        return text_model(self.files, self.words, prompt.n_ctx, templates, self.device)
+        return text_model(self.files, self.words, prompt.vectors, templates, self.device)
 
     def start_prompt(self, init: str, *key: str | int) -> NDArray[np.float32]:
         """Start a prompt ``(n_ctx, width)`` as ``prompt.shared_init`` or ``private_init`` says."""

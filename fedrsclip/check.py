@@ -1,7 +1,6 @@
 """`fedrsclip check`: what is wrong with this machine or configuration, a line each."""
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -12,19 +11,28 @@ from packaging.requirements import Requirement
 
 from client_app.policy import POLICY_VARIABLE, read_policy, require_allowed
 from fedrsclip.deploy.clock import SERVER_VARIABLE, NoAnswerError, inspect_clock
+from fedrsclip.run.home import check_home
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import shared_shapes
 from fedrsclip_core.errors import ConfigError, FedRSCLIPError, RunError
-from fedrsclip_core.runs import paths
-from fedrsclip_core.runs.fileio import write_text
-
-_MIN_FREE_GIB = 1.0
 
 
-def check(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
-    """Print a line per finding; return 1 if one of them is a problem."""
+def check(
+    overrides: Sequence[str], *, images: bool = False, echo: Callable[[str], None] = print
+) -> int:
+    """Print a line per finding; return 1 if one of them is a problem.
+
+    Parameters
+    ----------
+    overrides : Sequence[str]
+        A run's.
+    images : bool
+        Whether each image is decoded, not only some.
+    echo : Callable[[str], None]
+        Receives the lines.
+    """
     problems = 0
-    for name, inspect in _inspections(overrides):
+    for name, inspect in _inspections(overrides, images, echo):
         try:
             echo(f"ok       {name}: {inspect()}")
         except (FedRSCLIPError, ImportError) as error:
@@ -35,10 +43,12 @@ def check(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> i
     return 1 if problems else 0
 
 
-def _inspections(overrides: Sequence[str]) -> Iterator[tuple[str, Callable[[], str]]]:
+def _inspections(
+    overrides: Sequence[str], images: bool, echo: Callable[[str], None]
+) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "python", _python
     yield "packages", inspect_packages
-    yield "home", _home
+    yield "home", check_home
     # Only a site has a server elsewhere; and it simulates nobody.
     site = SERVER_VARIABLE in os.environ
     if site:
@@ -52,9 +62,11 @@ def _inspections(overrides: Sequence[str]) -> Iterator[tuple[str, Callable[[], s
         if os.environ.get(POLICY_VARIABLE):
             yield "run", lambda: _allowed(config)
         if not site:
+            yield "start", lambda: _start(config)
             yield "resources", lambda: _resources(config)
         yield "model", lambda: _model(config)
-        yield "data", lambda: _data(config)
+        yield "data", lambda: _data(config, site)
+        yield "images", lambda: _images(config, images, echo)
         yield "prompts", lambda: _prompts(config)
 
 
@@ -122,22 +134,6 @@ def _requirements() -> dict[str, Requirement]:
     return {one.name: one for one in found if one.marker is None or one.marker.evaluate()}
 
 
-def _home() -> str:
-    home = paths.home()
-    probe = home / ".writable"
-    try:
-        write_text(probe, "")
-        probe.unlink()
-        free = shutil.disk_usage(home).free / 2**30
-    except OSError as error:
-        raise RunError(
-            f"{home} cannot be written ({error.strerror}): set FEDRSCLIP_HOME to a folder that can"
-        ) from error
-    if free < _MIN_FREE_GIB:
-        raise RunError(f"{home} has {free:.1f} GiB left: at least {_MIN_FREE_GIB:g} is needed")
-    return f"{home} is writable, {free:.1f} GiB free"
-
-
 def _configuration(overrides: Sequence[str], composed: list[Config]) -> str:
     from fedrsclip.run.preflight import compose_here
 
@@ -162,17 +158,33 @@ def _allowed(config: Config) -> str:
     return f"the policy lets {name or 'a run of ' + config.federation.name} run"
 
 
+def _start(config: Config) -> str:
+    """Say whether a run of this name can begin at a server in this home."""
+    from fedrsclip.run.preflight import check_starts
+
+    check_starts(config)
+    return f"{config.run.name} is free" if config.run.name else "a new run"
+
+
 def _resources(config: Config) -> str:
     from fedrsclip import machine
-    from fedrsclip_core.machine import available_cpus, check_tensorboard
+    from fedrsclip.run.preflight import check_model
+    from fedrsclip_core.machine import check_tensorboard
 
     federation = config.federation
     machine.check_resources(federation)
     check_tensorboard(config.run)
     for program in ("flwr", "flower-superlink"):
         machine.program(program)
-    at_once = min(federation.num_clients, available_cpus() // federation.client_cpus)
-    return f"{at_once} of {federation.num_clients} clients at once"
+    shown = f"{machine.clients_at_once(federation)} of {federation.num_clients} clients at once"
+    try:
+        folder = check_model(config).folder
+    except FedRSCLIPError:  # which the model's own line says
+        return shown
+    weights = [file for end in ("safetensors", "bin") for file in folder.glob(f"*.{end}")]
+    largest = max((file.stat().st_size for file in weights), default=0)
+    memory = machine.check_memory(federation, largest)
+    return f"{shown}; {memory}" if memory else shown
 
 
 def _model(config: Config) -> str:
@@ -183,12 +195,21 @@ def _model(config: Config) -> str:
     return found + _unpinned("model.revision", found_model_revision(config))
 
 
-def _data(config: Config) -> str:
-    from fedrsclip.run.preflight import check_data, data_notes, found_data_revision, refresh_data
+def _data(config: Config, site: bool) -> str:
+    from fedrsclip.run.preflight import (
+        check_data,
+        check_dealt,
+        data_notes,
+        found_data_revision,
+        refresh_data,
+        unread_variables,
+    )
 
+    if not site:
+        check_dealt(config)
     unasked = refresh_data(config)
     class_names, counts = check_data(config)
-    said = [*data_notes(config), *([unasked] if unasked else [])]
+    said = [*data_notes(config), *([unasked] if unasked else []), *unread_variables(config)]
     notes = "".join(f"; {note}" for note in said)
     smallest = min(range(len(counts)), key=counts.__getitem__)
     return (
@@ -197,13 +218,25 @@ def _data(config: Config) -> str:
     ) + _unpinned("data.hub_revision", found_data_revision(config))
 
 
+def _images(config: Config, all_of_them: bool, echo: Callable[[str], None]) -> str:
+    from fedrsclip.run.decoding import decode_all, decode_some
+    from fedrsclip.run.preflight import images_of
+
+    if config.data.streaming:
+        return "not tried: they are streamed from the hub, and a run reads each once"
+    if all_of_them:
+        return decode_all(config, echo)
+    source = images_of(config)
+    return decode_some(source, range(len(source)))
+
+
 def _unpinned(key: str, commit: str | None) -> str:
     """Say how to pin what comes from the hub."""
     return f"; {key} is not set: {key}={commit} pins what is here now" if commit else ""
 
 
 def _prompts(config: Config) -> str:
-    from fedrsclip.run.preflight import check_data, check_model, check_prompts
+    from fedrsclip.run.preflight import check_data, check_model, check_prompts, check_towers
     from fedrsclip_core.wire.precision import what_travels
 
     try:
@@ -211,6 +244,7 @@ def _prompts(config: Config) -> str:
     except FedRSCLIPError as error:
         raise ConfigError("cannot be checked without model and data") from error
     check_prompts(config, files, class_names)
+    check_towers(config, files, class_names)
     shapes = shared_shapes(config.prompt, n_cls=len(class_names), width=files.width, dim=files.dim)
     learned = config.prompt.shared or config.prompt.private
     fits = f"{config.prompt.n_ctx} context vectors and each class name fit"

@@ -11,6 +11,7 @@ from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.printable import printable_lines
 
 _INTERRUPTED = 130
+_ALL_IMAGES = "--images"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser, _ = _parsers()
     options = parser.parse_args(arguments)
     try:
-        return _COMMANDS[options.command](options.overrides)
+        flags = [_ALL_IMAGES] if getattr(options, "images", False) else []
+        return _COMMANDS[options.command]([*options.overrides, *flags])
     except (FedRSCLIPError, OSError) as error:
         print(f"fedrsclip: {printable_lines(str(error))}", file=sys.stderr)
         return 1
@@ -67,7 +69,8 @@ def _config(overrides: Sequence[str]) -> int:
 def _check(overrides: Sequence[str]) -> int:
     from fedrsclip.check import check
 
-    return check(overrides, echo=_say)
+    given = [text for text in overrides if text != _ALL_IMAGES]
+    return check(given, images=_ALL_IMAGES in overrides, echo=_say)
 
 
 def _clock(overrides: Sequence[str]) -> int:
@@ -159,6 +162,10 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
         if name == "clock":
             command.set_defaults(overrides=[])
             continue
+        if name == "check":
+            command.add_argument(
+                _ALL_IMAGES, action="store_true", help="decode every image, not only some"
+            )
         explained = _ARGUMENTS.get(name, _OVERRIDES)
         command.add_argument("overrides", nargs="*", metavar="key=value", help=explained)
     return parser, by_name
@@ -191,7 +198,8 @@ _HELP = {
     "bench": "run a grid of methods, settings and seeds and make its tables (bench=NAME, "
     "bench.key=value, overrides of every cell); the same command resumes it",
     "config": "print the composed configuration",
-    "check": "say what is wrong with this machine or configuration",
+    "check": "say what is wrong with this machine or configuration, and what a run would refuse; "
+    "--images decodes every image",
     "clock": "say at a site whether its clock is near enough to the server's "
     "(FEDRSCLIP_SERVER=host:port and, with TLS, FEDRSCLIP_CA=file in the environment)",
     "watch": "show a run or benchmark until it ends, or as it is now: "

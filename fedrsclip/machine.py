@@ -8,7 +8,11 @@ from pathlib import Path
 
 from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.errors import ConfigError, RunError
-from fedrsclip_core.machine import available_cpus
+from fedrsclip_core.machine import available_cpus, available_memory
+
+CLIENT_BYTES, SERVER_BYTES = 450 * 2**20, 700 * 2**20
+"""Resident memory of a simulated client without its CLIP's weights, and of SuperLink, Ray's own
+processes and the ServerApp together."""
 
 
 def available_gpus() -> int:
@@ -46,6 +50,57 @@ def check_resources(federation: FederationConfig) -> None:
             f"federation.device is {device} but federation.client_gpus is 0, which hides the GPU "
             "from simulated clients: set federation.client_gpus, e.g. to 0.25"
         )
+
+
+def clients_at_once(federation: FederationConfig) -> int:
+    """Return how many simulated clients compute at the same time.
+
+    As many as there are, as CPUs and GPUs allow; memory bounds them, too, but what a client needs
+    of it is the model's matter.
+    """
+    bounds = [federation.num_clients, available_cpus() // federation.client_cpus]
+    if federation.client_gpus >= 1:
+        bounds.append(available_gpus() // int(federation.client_gpus))
+    elif federation.client_gpus > 0:
+        bounds.append(available_gpus() * int(1 / federation.client_gpus))
+    return max(1, min(bounds))
+
+
+def check_memory(federation: FederationConfig, weights: int) -> str:
+    """Say whether the memory is enough for the clients that compute at once.
+
+    Parameters
+    ----------
+    federation : FederationConfig
+        The clients.
+    weights : int
+        Bytes of the CLIP's weights.
+
+    Returns
+    -------
+    str
+        How much they need at least, and how much there is; empty where nothing is known.
+
+    Raises
+    ------
+    ConfigError
+        If not even one client fits.
+    """
+    left = available_memory()
+    if left is None:
+        return ""
+    each = CLIENT_BYTES + weights
+    fit = (left - SERVER_BYTES) // each
+    at_once = clients_at_once(federation)
+    shown = f"{left / 2**30:.1f} GiB of memory are free, a client takes {each / 2**30:.1f} or more"
+    if fit < 1:
+        raise ConfigError(
+            f"{shown}: not one fits beside the server; free some, or use a smaller CLIP"
+        )
+    if fit < at_once:
+        cpus = -(-available_cpus() // fit)
+        return f"{shown}: they fit {fit} of these, set federation.client_cpus={cpus}"
+    return shown
 
 
 def script_folders() -> str:

@@ -258,7 +258,7 @@ def _text_features(
     _check_sizes(saved.shared, files)
     prompt = saved.shared.get(SHARED_PROMPT)  # (n_ctx, width)
     coefficients = saved.shared.get(SHARED_COEFFICIENTS)  # (n_cls, size)
-    n_ctx = PromptConfig.n_ctx if prompt is None else len(prompt)
+    n_ctx = 0 if prompt is None else len(prompt)
     # Files that do not say the templates hold a prompt, which needs none.
     templates = saved.templates or PromptConfig().templates
     model = load_text_model(files, saved.words, n_ctx, templates, device)

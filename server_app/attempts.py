@@ -9,11 +9,12 @@ from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.validation import flattened
 from fedrsclip_core.errors import RunError
-from fedrsclip_core.runs import paths
+from fedrsclip_core.runs import lock, paths
 from fedrsclip_core.runs.records import Description, Results, RoundRecord, UnreadableError
 from fedrsclip_core.runs.run_folder import COMPLETED, RunFolder
 from server_app.admission import COMMON_PARTS
 from server_app.checkpoint import Checkpoint, newest_checkpoint
+from server_app.start import shared_of_run
 
 _CLIP_OF, _VALUES = "clip-of", "values"
 """In ``digests.json``: what the CLIP's digest is over. Versions before 0.2 did not say it."""
@@ -34,6 +35,9 @@ _MAY_CHANGE = {
     "federation.max_prompt_norm",
 }
 """Keys that may differ when a run is resumed: they do not enter what is learned."""
+
+_NO_RUN = 0
+"""No run's id at Flower."""
 
 Echo = Callable[[str], None]
 
@@ -94,13 +98,52 @@ def open_attempt(config: Config, run_id: int, overrides: str, echo: Echo) -> Ite
     _check_name(folder, known, config.run.resume, run_id)
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        lock = folder.hold()
+        held = folder.hold()
     except BlockingIOError:
-        raise RunError(
-            f"run {name} is running in another process: wait for it or stop it"
-        ) from None
-    with lock:
+        raise _is_running(name) from None
+    with held:
         yield _attempt(config, folder, known, run_id, overrides, echo)
+
+
+def check_start(config: Config) -> None:
+    """Refuse what :func:`open_attempt` and the run's start would refuse, before it is submitted.
+
+    Nothing is written, and nobody who holds the folder is disturbed.
+
+    Parameters
+    ----------
+    config : Config
+        With ``run.name``; of a run that this machine's server would carry out.
+
+    Raises
+    ------
+    RunError
+        If the name is taken, there is nothing to resume, or a run to start from is not here.
+    """
+    run = config.run
+    if run.name is not None:
+        folder = RunFolder.named(run.name)
+        known = _known(folder)
+        _check_name(folder, known, run.resume, _NO_RUN)
+        if folder.path.exists() and not folder.path.is_dir():
+            raise RunError(f"{folder.path} is not a folder: choose another run.name")
+        if known is not None:
+            if lock.is_held(folder.path):
+                raise _is_running(run.name)
+            _check_unfinished(folder)
+            _check_same(config, known["config"], run.name)
+    if run.shared_init_from is not None and not run.resume:
+        shared_of_run(run.shared_init_from)
+
+
+def _check_unfinished(folder: RunFolder) -> None:
+    ending = folder.ending()
+    if ending is not None and ending["status"] == COMPLETED:
+        raise RunError(f"run {folder.name} is completed: there is nothing to resume")
+
+
+def _is_running(name: str) -> RunError:
+    return RunError(f"run {name} is running in another process: wait for it or stop it")
 
 
 def _check_name(folder: RunFolder, known: Description | None, resume: bool, run_id: int) -> None:
@@ -131,7 +174,7 @@ def _attempt(
         ending = folder.ending()
         if ending is not None and ending["status"] == COMPLETED:
             if run_id not in before:
-                raise RunError(f"run {name} is completed: there is nothing to resume")
+                _check_unfinished(folder)
             return Attempt(folder, finished=folder.results())
         _check_same(config, known["config"], name)
         folder.remove_results()

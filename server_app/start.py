@@ -17,7 +17,7 @@ from fedrsclip_core.config.shared_tensors import (
 from fedrsclip_core.errors import RunError, WireError
 from fedrsclip_core.learning.prompts import random_prompt
 from fedrsclip_core.runs.run_folder import RunFolder
-from fedrsclip_core.runs.shared_prompt import NoSharedPromptError, read_shared_prompt
+from fedrsclip_core.runs.shared_prompt import NoSharedPromptError, SharedPrompt, read_shared_prompt
 from fedrsclip_core.wire.messages import QUERY_INIT, Identity
 from fedrsclip_core.wire.records import pack_query, unpack_init
 from server_app.admission import Client, Standard
@@ -117,18 +117,30 @@ def _prompt(
     return _agreed(starts, refused)
 
 
-def _of_run(name: str, shapes: Shapes, digests: Mapping[str, str]) -> SharedTensors:
-    """Read what a run at this server shared at its end."""
+def shared_of_run(name: str) -> SharedPrompt:
+    """Read what a run at this server shared at its end, whatever CLIP it is for.
+
+    Raises
+    ------
+    RunError
+        If it is not there or damaged.
+    """
     path = RunFolder.named(name).shared_prompt
     refused = f"run.shared_init_from is {name} but {path}"
     try:
-        found = read_shared_prompt(path)
+        return read_shared_prompt(path)
     except FileNotFoundError:
         raise RunError(
             f"{refused} is not there: name a run whose method shares something"
         ) from None
     except NoSharedPromptError as error:
         raise RunError(f"{refused} {error}") from error
+
+
+def _of_run(name: str, shapes: Shapes, digests: Mapping[str, str]) -> SharedTensors:
+    """Read what a run at this server shared at its end."""
+    found = shared_of_run(name)
+    refused = f"run.shared_init_from is {name} but {RunFolder.named(name).shared_prompt}"
     if found.clip != digests["clip"]:
         raise RunError(
             f"{refused} was trained for another CLIP, or by a version before 0.2, which gave the "

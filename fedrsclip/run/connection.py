@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, TypedDict
 import tomli_w
 
 from fedrsclip import machine
+from fedrsclip.deploy.addresses import is_loopback
 from fedrsclip_core.errors import ConfigError, RunError
 from fedrsclip_core.runs import paths
 
@@ -320,6 +322,7 @@ def connect(options: Mapping[str, str], folder: Path) -> Connection:
     """
     given = {name: value for name, value in options.items() if name in WHERE}
     if given.keys() == {"connection"}:
+        _check_flower_home()
         return Connection(given["connection"], folder, flower_environment())
     secure = given.keys() == {"address", "root_certificates"}
     if secure or given == {"address": given.get("address"), "insecure": "true"}:
@@ -334,6 +337,45 @@ def connect(options: Mapping[str, str], folder: Path) -> Connection:
         "say where the SuperLink is: connection=<a name in Flower's config.toml>, or "
         "address=<host:port> with root_certificates=<file>, or with insecure=true for no TLS"
     )
+
+
+def is_here(options: Mapping[str, str]) -> bool:
+    """Whether the SuperLink that a command's options describe is dialled on this machine."""
+    address = options.get("address") or _address_of(options.get("connection", ""))
+    host = address.rpartition(":")[0].strip("[]")
+    return is_loopback(host)
+
+
+def _address_of(name: str) -> str:
+    """Return the address of a connection in Flower's configuration, empty if it has none."""
+    try:
+        settings = tomllib.loads((_flower_home() / "config.toml").read_text(encoding="utf-8"))
+        return str(settings["superlink"][name]["address"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return ""  # Flower's own command says what is wrong
+
+
+def _check_flower_home() -> None:
+    """Refuse a ``FLWR_HOME`` at which Flower's command would fail with a traceback.
+
+    Raises
+    ------
+    ConfigError
+        If it is a file, or cannot be written.
+    """
+    home = _flower_home()
+    if home.exists() and not home.is_dir():
+        raise ConfigError(f"FLWR_HOME is {home}, which is a file: set it to Flower's folder")
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"FLWR_HOME is {home}, which cannot be written: set it to a folder that can, with your "
+            "config.toml in it"
+        )
+
+
+def _flower_home() -> Path:
+    return paths.place(os.environ.get("FLWR_HOME") or str(Path.home() / ".flwr"), "FLWR_HOME")
 
 
 def run_status(output: str) -> RunStatus:

@@ -4,7 +4,6 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +11,9 @@ from fedrsclip import machine
 from fedrsclip.data.split_record import split_record
 from fedrsclip.run import preflight
 from fedrsclip.run.connection import RunStatus
+from fedrsclip.run.decoding import decode_some
 from fedrsclip.run.follow import Rounds, draw, follow
+from fedrsclip.run.home import check_home
 from fedrsclip.run.one_pass import encode_once
 from fedrsclip.run.own_tuning import as_started_here
 from fedrsclip.run.processes import undisturbed
@@ -27,12 +28,13 @@ from fedrsclip_core.config.reading import reading_of
 from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.config.unread import with_implied_options
 from fedrsclip_core.data.features.cache import FeatureCache
-from fedrsclip_core.errors import RunError
+from fedrsclip_core.data.sources import ImageSource
 from fedrsclip_core.machine import available_cpus, check_tensorboard
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.lines import final_table
 from fedrsclip_core.runs.records import SplitRecord
 from fedrsclip_core.runs.run_folder import COMPLETED, STOPPED, Follower, RunFolder
+from server_app.attempts import check_start
 
 RAY_WAS_SLOW = "Ray did not start in the seconds that it gives itself, as on a busy machine"
 _SLOW_RAY = ("The current node timed out during startup", "Timed out waiting for file")
@@ -79,12 +81,16 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     FedRSCLIPError
         With the sentence to show, before anything is started.
     """
+    check_home()
     given = overrides
     overrides = with_implied_options(for_simulation(as_started_here(given, echo)))
     travelling, _ = split_site_overrides(with_class_file(overrides))
     config = preflight.compose_here(overrides, given=given)
     machine.check_resources(config.federation)
     check_tensorboard(config.run)
+    preflight.check_starts(config)
+    for line in preflight.unread_variables(config):
+        echo(line)
     unasked = preflight.refresh_data(config)
     classes = preflight.check_for_simulation(config)
     for note in [*([unasked] if unasked else []), *preflight.data_notes(config)]:
@@ -102,16 +108,27 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     if config.run.name is None:
         data = configuration.choices(overrides)["data"]
         travelling.append(f"run.name={_new_name(config.method, data)}")
+    submitted = submission(travelling)
+    check_start(submitted.config)
     files = preflight.check_model(config)
     cache = FeatureCache.of_images(paths.features_dir(), files, reading_of(config.data))
     if config.data.streaming:
         encode_once(config, files, preflight.images_of(config), echo)
     return Simulation(
-        submission(travelling),
+        submitted,
         preflight.site_environment(config),
-        split_record(config, lambda source: cache.content_hashes(source, echo)),
+        split_record(config, lambda source: _hashes(source, cache, echo)),
         found,
     )
+
+
+def _hashes(
+    source: ImageSource, cache: FeatureCache, echo: Callable[[str], None]
+) -> list[str | None]:
+    """Return each image's content hash; of images that are all new, see first that some decode."""
+    if len(cache.unknown(source, echo)) == len(source):
+        decode_some(source, range(len(source)))
+    return cache.content_hashes(source, echo)
 
 
 def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int:
@@ -140,6 +157,10 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
             echo(f"{RAY_WAS_SLOW}: starting the run again, {start} of at most {_STARTS} times")
             failure = _simulate(_to_be_resumed(simulation, folder), folder, echo)
     except KeyboardInterrupt:
+        if folder.state().word == COMPLETED:
+            echo("the run was completed before it could be interrupted")
+            _show_completed(folder, echo)
+            return 0
         _offer_resume(folder, echo)
         raise
     if failure is None:
@@ -173,10 +194,10 @@ def _simulate(
             return failure_of(status, follower, log)
         finally:
             with undisturbed():
-                if run_id and status is None and link.running:
+                # Nobody else will ask this SuperLink for the run: it need not be told of a stop,
+                # during which rounds would go on. What a run has written is whole at any moment.
+                if run_id and status is None:
                     echo("stopping the run")
-                    with suppress(RunError):
-                        connection.stop(run_id, timeout=10)
                 link.end()
 
 
@@ -197,12 +218,18 @@ def _show_results(follower: Follower, echo: Callable[[str], None]) -> bool:
     results = follower.results()
     if results is None or results["status"] != COMPLETED:
         return False
-    echo("")
-    echo(final_table(results))
-    echo("")
-    draw(follower.folder, echo)
-    echo(f"results: {follower.folder.path}")
+    _show_completed(follower.folder, echo)
     return True
+
+
+def _show_completed(folder: RunFolder, echo: Callable[[str], None]) -> None:
+    results = folder.results()
+    if results is not None:
+        echo("")
+        echo(final_table(results))
+        echo("")
+    draw(folder, echo)
+    echo(f"results: {folder.path}")
 
 
 def _keep_log(folder: RunFolder, superlink: Path, run: str) -> Path:

@@ -11,7 +11,7 @@ from fedrsclip_core.config.overrides import split_site_overrides
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.site_keys import SITE_KEYS, SITE_READING
 from fedrsclip_core.config.validation import ONE_CLASS
-from fedrsclip_core.errors import ConfigError
+from fedrsclip_core.errors import ConfigError, RunError
 from fedrsclip_core.runs import paths
 
 if TYPE_CHECKING:
@@ -71,6 +71,28 @@ def site_environment(config: Config) -> dict[str, str]:
     return environment | {sources.variable: "" for sources in SITE_READING.values()}
 
 
+def check_starts(config: Config) -> None:
+    """Refuse a taken name and a start that is not there, before images are looked at.
+
+    Raises
+    ------
+    RunError
+        Naming what is in the way.
+    """
+    from server_app.attempts import check_start
+
+    if not config.run.resume:  # whose classes may be recorded, and not given
+        check_start(config)
+    source = config.run.private_init_from
+    if source is not None:
+        kept = paths.private_dir(config.federation.name, source, "client").parent
+        if not kept.is_dir():
+            raise RunError(
+                f"run.private_init_from is {source} but {kept} is not there: name a run of the "
+                f"federation {config.federation.name} whose method keeps something private"
+            )
+
+
 def check_for_simulation(config: Config) -> list[str]:
     """Check model, data and partition together; return the class names.
 
@@ -79,15 +101,26 @@ def check_for_simulation(config: Config) -> list[str]:
     ConfigError, DataError, ModelError
         Naming what is wrong.
     """
+    check_dealt(config)
+    files = check_model(config)
+    class_names, _ = check_data(config)
+    check_prompts(config, files, class_names)
+    return class_names
+
+
+def check_dealt(config: Config) -> None:
+    """Refuse a simulation in which nothing deals the images to clients.
+
+    Raises
+    ------
+    ConfigError
+        If each client would have to have a folder of its own.
+    """
     if config.partition.name == "site" and config.data.name != "demo_scenes":
         raise ConfigError(
             "partition=site belongs to a real federation, where each client has its own "
             "data.path: in a simulation choose uniform, heterogeneous or dirichlet"
         )
-    files = check_model(config)
-    class_names, _ = check_data(config)
-    check_prompts(config, files, class_names)
-    return class_names
 
 
 def check_model(config: Config) -> ClipFiles:
@@ -154,6 +187,37 @@ def check_data(config: Config) -> tuple[list[str], list[int]]:
     return list(data.class_names), [int(count) for count in counts]
 
 
+def check_towers(config: Config, files: ClipFiles, class_names: Sequence[str]) -> None:
+    """Open both towers as a client does, and let each encode something.
+
+    Raises
+    ------
+    ConfigError, ModelError
+        If weights are cut, damaged or of another shape, or a prompt is too long.
+    """
+    from PIL import Image
+
+    from client_app.encoders import image_encoder, release_image_encoder, text_model
+    from fedrsclip_core.data.names import words_for
+
+    words = tuple(words_for(class_names, config.data.class_words))
+    text_model(files, words, config.prompt.vectors, tuple(config.prompt.templates), "cpu")
+    encoder = image_encoder(files, "cpu")
+    encoder.encode([encoder.prepare(Image.new("RGB", (64, 64)))])
+    release_image_encoder()
+
+
+def unread_variables(config: Config) -> list[str]:
+    """Return a line for each variable of this site that is set and not read by this run."""
+    lines = []
+    data, model = SITE_KEYS["data.path"].variable, SITE_KEYS["model.path"].variable
+    if config.data.name == "demo_scenes" and os.environ.get(data):
+        lines.append(f"{data} is set but not read: data=demo_scenes draws its images")
+    if os.environ.get(model) and config.model.name != "local":
+        lines.append(f"{model} is set: its CLIP is used instead of model={config.model.name}")
+    return lines
+
+
 def refresh_data(config: Config) -> str | None:
     """Have a data set of the hub loaded again if there is a newer commit than the one known here.
 
@@ -200,7 +264,7 @@ def check_prompts(config: Config, files: ClipFiles, class_names: Sequence[str]) 
     from fedrsclip_core.data.names import words_for
 
     words = words_for(class_names, config.data.class_words)
-    tokenize_prompts(files, words, config.prompt.n_ctx)
+    tokenize_prompts(files, words, config.prompt.vectors)
     tokenize_templates(files, words, config.prompt.templates)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fedrsclip.run.connection import WHERE, Connection, RunStatus, connect
+from fedrsclip.run.connection import WHERE, Connection, RunStatus, connect, is_here
 from fedrsclip.run.follow import (
     USUAL,
     Echo,
@@ -21,6 +21,7 @@ from fedrsclip.run.staging import scratch_folder, stage_app
 from fedrsclip.run.submission import Submission, deployed
 from fedrsclip_core.errors import ConfigError, RunError
 from fedrsclip_core.runs.run_folder import RunFolder
+from server_app.attempts import check_start
 
 OPTIONS = (*WHERE, "attach", "stop", "restarts", "patience")
 """All arguments that are no override."""
@@ -83,11 +84,23 @@ def submit(
                 status = session.attach(options["attach"])
             else:
                 submission = deployed(as_started_here(overrides, echo), given=overrides)
+                if is_here(options):
+                    _check_name(submission)
                 status = session.carry_out(submission, stage_app(scratch / "app"), restarts, pause)
         except KeyboardInterrupt:
             echo(session.farewell())
             return _INTERRUPTED
     return 0 if status.completed else 1
+
+
+def _check_name(submission: Submission) -> None:
+    """Refuse what the server of this machine would refuse, as far as it is known here.
+
+    The SuperLink may keep its runs elsewhere, in a container or behind a tunnel: a run that is not
+    known here may be known there.
+    """
+    if RunFolder.named(submission.name).has_begun():
+        check_start(submission.config)
 
 
 class _Session:

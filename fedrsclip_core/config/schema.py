@@ -84,6 +84,11 @@ class PromptConfig:
         return self.private or self.private_offsets
 
     @property
+    def vectors(self) -> int:
+        """Learned vectors in front of a class name; 0 where no prompt is learned."""
+        return self.n_ctx if self.shared or self.private else 0
+
+    @property
     def offsets_rank(self) -> int | None:
         """The rank of the shared class offsets; ``None`` if they are full or there are none."""
         name, _, rank = (self.shared_offsets or "").partition(":")

@@ -84,6 +84,21 @@ class FeatureCache:
         key, dim = f"{files.encoder_key}{reading.key}-patches", files.num_patches * files.dim
         return cls(folder, key, dim, _MAX_BYTES, np.float16)
 
+    def unknown(
+        self, source: ImageSource, on_event: Callable[[str], None] = lambda _: None
+    ) -> list[int]:
+        """Return the images whose files are new or have changed since they were read.
+
+        Raises
+        ------
+        DataError
+            If the cache cannot be used.
+        """
+        stats = [_stat_of(source, i) for i in range(len(source))]
+        with self._store(on_event) as store:
+            known = store.known_images([stat for stat in stats if stat])
+        return [i for i, stat in enumerate(stats) if stat not in known]
+
     def content_hashes(
         self, source: ImageSource, on_event: Callable[[str], None]
     ) -> list[str | None]:

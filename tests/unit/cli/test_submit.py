@@ -120,9 +120,9 @@ def test_what_flower_refuses_is_said(flower: Flower) -> None:
 def test_what_travels_has_a_name_and_no_hosts(flower: Flower) -> None:
     overrides = ["federation.name=sites", "federation.address=10.0.0.1", "federation.port=9443"]
     name = "plage \U0001f3d6 'à \\ gauche\""
-    assert flower.submit(*overrides, "seed=3", f"data.class_names=[{quote(name)}]") == 0
+    assert flower.submit(*overrides, "seed=3", f"data.class_names=[{quote(name)},sea]") == 0
     (config,) = flower.submitted
-    assert config.data.class_names == [name]
+    assert config.data.class_names == [name, "sea"]
     assert (config.seed, config.federation.address) == (3, Config().federation.address)
     assert config.federation.port == Config().federation.port
     assert config.run.name is not None
