@@ -11,7 +11,7 @@ from fedrsclip_core.config.overrides import split_override
 from fedrsclip_core.config.schema import PUBLISHED, RANDOM_INIT, TRANSPORT, Config, PromptConfig
 from fedrsclip_core.errors import ConfigError
 
-_UNSET = ("", "null", "[]", "{}")
+_UNSET = ("", "null", "false", "[]", "{}")
 
 
 @dataclass(frozen=True)
