@@ -66,7 +66,8 @@ def load(spec: HubSpec) -> Loaded:
 def stream(spec: HubSpec) -> Loaded:
     """Open a data set to be read row after row, without a copy on the disk.
 
-    Its splits are ``IterableDataset``; whether they have rows is not known.
+    Its splits are ``IterableDataset`` with images as they are stored; whether they have rows is not
+    known.
 
     Raises
     ------
@@ -79,7 +80,7 @@ def stream(spec: HubSpec) -> Loaded:
             f"{spec} does not say which columns it has before it is read: load it without "
             "data.streaming"
         )
-    return loaded
+    return replace(loaded, splits={n: split.decode(False) for n, split in loaded.splits.items()})
 
 
 def _loaded(spec: HubSpec, *, streaming: bool) -> Loaded:
@@ -213,13 +214,15 @@ def _unloadable(spec: HubSpec, error: Exception) -> DataError:
             f"{spec} is made by a script, which the library no longer runs: {_instead(spec)}"
         )
     failed = f"{spec} cannot be loaded ({_reason(error)})"
+    if "Invalid string class label" in str(error.__cause__):  # what it makes of an archive's name
+        return DataError(
+            f"{failed}: the library cannot read images in archives; unpack them, and use data=folder"
+        )
     if spec.path is None:
         return DataError(
             f"{failed}: is it on this machine's hub cache or the hub reachable, and data.hub_id "
             "right?"
         )
-    if any(file.suffix.lower() == ".zip" for file in _all_files(spec.path)):
-        return DataError(f"{failed}: unpack its archive, and give data=folder the images")
     return DataError(
         f"{failed}: data.path must hold whole parquet files, an image folder, WebDataset shards or "
         "a save_to_disk copy"

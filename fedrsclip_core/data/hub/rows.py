@@ -55,11 +55,11 @@ class ArrowRows:
         names = parts[0].column_names
         outer = outer_column(self._column, names)
         rows = datasets.concatenate_datasets([part.select_columns([outer]) for part in parts])
-        return undecoded(rows), outer, pixel_type(rows.features, self._column)
+        return _undecoded(rows), outer, pixel_type(rows.features, self._column)
 
 
-def undecoded(rows: Any) -> Any:
-    """Return a data set that gives images as they are stored."""
+def _undecoded(rows: Any) -> Any:
+    """Return rows that give images as they are stored."""
     import datasets
 
     for name, feature in rows.features.items():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedrsclip_core.data.hub import loading
 from fedrsclip_core.data.hub.columns import labels_beside, outer_column, pixel_type, values_in
-from fedrsclip_core.data.hub.rows import encoded_image, undecoded
+from fedrsclip_core.data.hub.rows import encoded_image
 from fedrsclip_core.data.hub.spec import HubSpec
 from fedrsclip_core.errors import DataError, RunError
 
@@ -166,7 +166,7 @@ class StreamedRows:
 
 def _rows(spec: HubSpec, split: Any) -> Iterator[dict[str, Any]]:
     try:
-        yield from undecoded(split)
+        yield from split
     except Exception as error:  # the library's, the network's and the file formats' own
         raise _broken_off(spec, error) from error
 

@@ -8,7 +8,7 @@ import pytest
 
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.data.features.encoding import Encoding
-from fedrsclip_core.data.hub import stream
+from fedrsclip_core.data.hub import loading, stream
 from fedrsclip_core.data.hub.source import HubSource
 from fedrsclip_core.data.hub.spec import HubSpec
 from fedrsclip_core.data.hub.stream import StreamedRows
@@ -124,12 +124,16 @@ def test_a_stream_that_breaks_off_stops_the_run_and_marks_no_image(
     shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = HubSource(spec_of(shards, streaming=True))
+    opened = loading.stream(spec_of(shards)).splits["train"]
 
-    def broken(split: Any) -> Iterator[dict[str, Any]]:
-        yield from list(split)[:2]
-        raise ConnectionError
+    class Broken:
+        features = opened.features
 
-    monkeypatch.setattr(stream, "undecoded", broken)
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            yield from list(opened)[:2]
+            raise ConnectionError
+
+    monkeypatch.setattr(loading, "stream", lambda spec: loading.Loaded({"train": Broken()}, []))
     with pytest.raises(RunError, match=r"cannot be read to their end \(ConnectionError\)"):
         source.image(5)
 
