@@ -1,5 +1,6 @@
 """`fedrsclip submit`: hand a run to a SuperLink that is there, and follow it to its end."""
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +31,11 @@ _PAUSE = 15.0
 """Seconds in which a ServerApp that has lost its SuperLink notices it and lets go of the run."""
 
 _INTERRUPTED = 130
+
+_REFUSED = re.compile(r"client (?P<client>\S+) is refused: (?P<reason>.*)")
+_BY_ITS_OWN_RULES = re.compile(r"failed there \((configuration|policy)\b")
+_ROUND = re.compile(r"\s*round\s+[1-9]")
+"""Lines of the server."""
 
 Connect = Callable[[Mapping[str, str], Path], Connection]
 
@@ -103,6 +109,25 @@ def _check_name(submission: Submission) -> None:
         check_start(submission.config)
 
 
+class _Heard:
+    """What the lines of a run say of its sites and rounds."""
+
+    def __init__(self) -> None:
+        self._refused: dict[str, bool] = {}
+        self._trained = False
+
+    def note(self, line: str) -> None:
+        """Take note of a line."""
+        if found := _REFUSED.search(line):
+            self._refused[found["client"]] = _BY_ITS_OWN_RULES.search(found["reason"]) is not None
+        self._trained |= _ROUND.match(line) is not None
+
+    @property
+    def in_vain(self) -> bool:
+        """Whether each site that answered refuses the run as it is, and no round came of it."""
+        return bool(self._refused) and all(self._refused.values()) and not self._trained
+
+
 class _Session:
     """What one call does with one SuperLink."""
 
@@ -112,6 +137,7 @@ class _Session:
         self._echo = echo
         self._timing = timing
         self.run_id = ""
+        self._heard = _Heard()
 
     def carry_out(
         self, submission: Submission, app: Path, restarts: int, pause: float
@@ -131,12 +157,17 @@ class _Session:
                 status = self._follow()
             except UnknownRunError as error:
                 raise RunError(f"{error}; then {_again(submission)}") from None
-            if not status.failed:
+            if not status.failed or self._heard.in_vain:
                 break
         folder = RunFolder.named(submission.name)
         if folder.has_begun():  # this machine is the server
             draw(folder, self._echo)
-        if not status.completed:
+        if status.failed and self._heard.in_vain:
+            self._echo(
+                "every site refuses this run by its policy or as configured, so there is nothing "
+                "to resume: change what their logs name, and submit it under another run.name"
+            )
+        elif not status.completed:
             self._echo(f"to resume it from its last checkpoint {_again(submission)}")
         return status
 
@@ -163,7 +194,7 @@ class _Session:
     def _follow(self) -> RunStatus:
         log = RunLog(self._connection, self.run_id)
         try:
-            status = follow(self._connection, self.run_id, log, self._echo, timing=self._timing)
+            status = follow(self._connection, self.run_id, log, self._hear, timing=self._timing)
         except UnknownRunError:
             raise
         except RunError as error:
@@ -173,6 +204,10 @@ class _Session:
         reason = f" ({status.details})" if status.details and not status.completed else ""
         self._echo(f"run {self.run_id}: {status.status}{reason}")
         return status
+
+    def _hear(self, line: str) -> None:
+        self._heard.note(line)
+        self._echo(line)
 
     def _wait_for_an_answer(self) -> None:
         deadline = time.monotonic() + self._timing.silence

@@ -201,6 +201,21 @@ def test_one_class_is_nothing_to_classify(tmp_path: Path) -> None:
         compose(["data=folder", "data.class_names=[forest]"])
 
 
+def test_class_names_need_room_for_a_prompt_only_where_there_is_one(tmp_path: Path) -> None:
+    long = "a very long name of a class " * 5
+    names = f"data.class_names=['{long}',forest]"
+    for method, fits in (("class_offsets", True), ("zero_shot", True), ("promptfl", False)):
+        config = compose(["data=folder", names, f"method={method}", "prompt.templates=['{}']"])
+        config.prompt.n_ctx = 60
+        files = preflight.check_model(config)
+        if fits:
+            preflight.check_prompts(config, files, config.data.class_names)
+            preflight.check_towers(config, files, config.data.class_names)
+        else:
+            with pytest.raises(ConfigError, match=r"prompt\.n_ctx=60 is too long"):
+                preflight.check_prompts(config, files, config.data.class_names)
+
+
 def test_variables_for_other_runs_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDRSCLIP_DATA_PATH", "/images")
     monkeypatch.setenv("FEDRSCLIP_MODEL_PATH", "/clip")

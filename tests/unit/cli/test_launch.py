@@ -339,6 +339,31 @@ def test_a_run_whose_ray_is_too_slow_is_started_again_a_few_times(
     assert any(f"the run failed: {launch.RAY_WAS_SLOW}" in line for line in said) == bool(status)
 
 
+@pytest.mark.parametrize("completed", [True, False])
+def test_an_interrupted_run_is_called_what_it_is(
+    completed: bool, no_preflight: Callable[[list[str]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have come to its end while it was being stopped; nobody asks Flower to stop it."""
+    no_preflight(["beach", "lake"])
+    links, said = Links(0 if completed else 9), list[str]()
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(launch, "SuperLink", links)
+    monkeypatch.setattr(launch, "follow", interrupted)
+    overrides = ["data=folder", "data.path=images", "run.name=first"]
+    if completed:
+        assert launch.run(overrides, echo=said.append) == 0
+        assert "the run was completed before it could be interrupted" in said
+        assert said[-1] == f"results: {RunFolder.named('first').path}"
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            launch.run(overrides, echo=said.append)
+        assert not any("completed" in line for line in said)
+    assert "stopping the run" in said and links.ended == 1
+
+
 def test_ray_gets_no_more_room_than_there_are_clients(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "available_cpus", lambda: 64)
     config = compose(["federation.num_clients=3", "federation.client_cpus=2"])

@@ -138,6 +138,34 @@ def test_a_run_that_fails_is_resumed(flower: Flower) -> None:
     assert (second.data, second.seed) == (first.data, 3)
 
 
+@pytest.mark.parametrize(
+    ("lines", "resumable"),
+    [
+        ("client a is refused: query.identity failed there (policy)\n" * 2, False),
+        (
+            "client a is refused: query.identity failed there (policy)\n"
+            "client b is refused: query.prepare failed there (configuration)\n",
+            False,
+        ),
+        (
+            "client a is refused: query.identity failed there (policy)\n"
+            "client b is refused: query.prepare failed there (disk)\n",
+            True,
+        ),
+        ("client a is refused: query.identity failed there (policy)\nround 1 | 2/3\n", True),
+        ("waiting for clients\n", True),
+    ],
+)
+def test_a_run_that_every_site_refuses_is_not_resumed(
+    lines: str, resumable: bool, flower: Flower
+) -> None:
+    flower.set("finished:failed", logs=(lines, lines))
+    assert flower.submit("restarts=1", "run.name=first") == 1
+    assert len(flower.submitted) == (2 if resumable else 1)
+    assert flower.said[-1].startswith("to resume it" if resumable else "every site refuses")
+    assert any("resume=true" in line for line in flower.said) == resumable
+
+
 def test_restarts_are_counted(flower: Flower) -> None:
     flower.set("finished:failed")
     assert flower.submit("restarts=1", "run.name=first") == 1
