@@ -216,7 +216,7 @@ def _unloadable(spec: HubSpec, error: Exception) -> DataError:
     failed = f"{spec} cannot be loaded ({_reason(error)})"
     if "Invalid string class label" in str(error.__cause__):  # what it makes of an archive's name
         return DataError(
-            f"{failed}: the library cannot read images in archives; unpack them, and use data=folder"
+            f"{failed}: the library cannot read archives of images; unpack them for data=folder"
         )
     if spec.path is None:
         return DataError(
