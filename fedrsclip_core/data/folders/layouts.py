@@ -28,6 +28,8 @@ _CLIENT = re.compile(r"(client|site|silo|node|party|institution|user)s?[ _-]?\d+
 _COUNTED = re.compile(r"(\D*)\d[\d ._-]*")
 """A number or a date, perhaps after a word: what enumerates and does not describe."""
 _SHOWN = 3
+_DEEPEST = 16
+"""Levels above class folders that are looked through; links may lead in a circle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,8 +228,19 @@ class _Finder:
         """
         if not folders or not all(map(self._knows, folders)):
             return False
-        below = self._below(path, folders)[0] if self._deep(path, folders) == folders else []
-        return len(folders) > 1 or not below or not all(map(self._knows, below))
+        return len(folders) > 1 or not self._holds_classes(path / folders[0], _DEEPEST)
+
+    def _holds_classes(self, path: Path, levels: int) -> bool:
+        """Whether known class folders lie in a folder, below nothing but wrappers and the like."""
+        here = self.listing(path)
+        if here.images or not here.folders or not levels:
+            return False
+        if all(map(self._knows, here.folders)):
+            return True
+        above = len(here.folders) == 1 or all(
+            part_of(name) is not None or _CLIENT.fullmatch(name) for name in here.folders
+        )
+        return above and any(self._holds_classes(path / f, levels - 1) for f in here.folders)
 
     def _find_in_parts(self, path: Path, parts: dict[str, int | None], way: _Way) -> None:
         named = {name: part for name, part in parts.items() if part is not None}
@@ -295,16 +308,9 @@ class _Finder:
 
     def _check_classes(self, path: Path, folders: Sequence[str]) -> None:
         """Refuse folders of which it is open whether they or those in them are the classes."""
-        if any(map(self._knows, folders)):
-            return  # those that are not known are named later
         deep = self._deep(path, folders)
-        if not deep:
-            return
-        below = self._below(path, folders)
-        same = len({tuple(names) for names in below}) == 1 and len(below[0]) == 1
-        inner_known = any(map(self._knows, _joined(below)))
-        counted = same or _enumerated(_joined(below))
-        if counted and deep == folders and not _enumerated(folders) and not inner_known:
+        # Of known ones, those beside them that are not known are named later.
+        if not deep or any(map(self._knows, folders)) or self._are_divided(path, folders):
             return
         inner = _joined(self._below(path, deep))
         others = [name for name in folders if name not in deep]
@@ -320,6 +326,19 @@ class _Finder:
             f"{seen}, so that it is open which of them are the classes: name these in "
             "data.class_names, or give data.path the folder that their folders are in"
         )
+
+    def _are_divided(self, path: Path, folders: Sequence[str]) -> bool:
+        """Whether these are classes by what their folders are called: by years, numbers or parts.
+
+        Or all by one and the same name, as ``images``.
+        """
+        if self._deep(path, folders) != folders or _enumerated(folders):
+            return False
+        below = self._below(path, folders)
+        inner = _joined(below)
+        same = len({tuple(names) for names in below}) == 1 and len(below[0]) == 1
+        tells_nothing = same or _enumerated(inner) or all(part_of(n) is not None for n in inner)
+        return tells_nothing and not any(map(self._knows, inner))
 
     def _take(self, path: Path, folders: Sequence[str], way: _Way) -> None:
         """Take folders as those of classes."""
@@ -353,15 +372,30 @@ class _Finder:
         for entry, reason in here.left_out:
             self._leave_out(path / entry, reason)
         deep = False
+        self._check_parts_of_class(path, here, way)
         for folder in here.folders:
             below = path / folder
             other = self._seen(below)
             if other is not None:
                 self._leave_out(below, f"is the same folder as {other}")
                 continue
-            deep |= self._gather(below, f"{name}/{folder}", class_name, way)
+            inner = _Way(way.pattern, part_of(folder), way.client) if way.part is None else way
+            deep |= self._gather(below, f"{name}/{folder}", class_name, inner)
             deep |= bool(self.listing(below).images)
         return deep
+
+    def _check_parts_of_class(self, path: Path, here: Listing, way: _Way) -> None:
+        """Refuse folders for train, val and test in a class folder that are not all there is."""
+        named = [folder for folder in here.folders if part_of(folder) is not None]
+        if not named:
+            return
+        others = [folder for folder in here.folders if folder not in named] + here.images
+        if others or way.part is not None:
+            beside = f" and beside it {others[0]}" if others else ", and lies in such a folder"
+            raise DataError(
+                f"the class folder {path} has {named[0]}{beside}: it is open which images are for "
+                "training; rename one of them, or move it away"
+            )
 
 
 def _enumerated(names: Sequence[str]) -> bool:

@@ -124,6 +124,26 @@ def test_folders_that_count_are_no_classes(tmp_path: Path) -> None:
     assert source.name(0) == "beach/2019/0"
 
 
+@pytest.mark.parametrize("names", [(), CLASSES])
+def test_parts_in_class_folders(tmp_path: Path, names: tuple[str, ...]) -> None:
+    tree(tmp_path, "{}/train", images=3)
+    tree(tmp_path, "{}/Val/2020", "{}/test")
+    source = FolderSource(tmp_path, names)
+    assert source.class_names == list(CLASSES)
+    assert parts(source) == {0: 9, 1: 6, 2: 6}
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [("{}/train", "{}/test", "{}/extra"), ("{}", "{}/test"), ("train/{}/train", "train/{}/test")],
+)
+def test_parts_in_class_folders_are_all_that_there_is(
+    tmp_path: Path, folders: tuple[str, ...]
+) -> None:
+    with pytest.raises(DataError, match="which images are for training"):
+        FolderSource(tree(tmp_path, *folders), CLASSES)
+
+
 def test_a_class_may_have_images_of_its_own_and_in_folders(tmp_path: Path) -> None:
     source = FolderSource(tree(tmp_path, "{}", "lake/more"))
     assert classes(source) == {"beach": 2, "lake": 4, "river": 2}

@@ -1,4 +1,4 @@
-"""Labels, order, split and deal of plain folders, as runs from before layouts were known had them."""
+"""Labels, order, split and deal of plain folders are those of runs before layouts were known."""
 
 import hashlib
 from pathlib import Path
