@@ -11,7 +11,7 @@ from fedrsclip_core.clip import assets, hub
 from fedrsclip_core.clip.folder_files import read_object, remembered
 from fedrsclip_core.clip.preprocessing import check_image_size, read_preprocessing
 from fedrsclip_core.clip.tokens import tokenizer_digest
-from fedrsclip_core.clip.weights import all_tensor_names, digest_of_tensors, weight_files
+from fedrsclip_core.clip.weights import digest_of_tensors, tensor_shapes, weight_files
 from fedrsclip_core.config.schema import ModelConfig
 from fedrsclip_core.errors import ModelError
 from fedrsclip_core.runs import paths
@@ -173,11 +173,9 @@ def identify(folder: Path, dtype: str = "float32", commit: str | None = None) ->
         )
     settings = read_preprocessing(folder)
     check_image_size(folder, settings, vision["image_size"])
-    names = all_tensor_names(text["num_hidden_layers"], vision["num_hidden_layers"])
+    shapes = tensor_shapes(text, vision, _projection(config))
     tensors = remembered(
-        f"tensors {len(names)}",
-        weight_files(folder),
-        lambda: digest_of_tensors(folder, names),
+        f"tensors {shapes}", weight_files(folder), lambda: digest_of_tensors(folder, shapes)
     )
     return ClipFiles(
         folder,

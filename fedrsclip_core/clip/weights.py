@@ -6,11 +6,11 @@ just those tensors are read from a safetensors file.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zipfile import is_zipfile
 
 import numpy as np
@@ -62,11 +62,47 @@ def vision_tensor_names(num_layers: int) -> list[str]:
     ]
 
 
-def all_tensor_names(text_layers: int, vision_layers: int) -> list[str]:
-    """Return the names of everything that is computed with, sorted."""
-    return sorted(
-        [*text_tensor_names(text_layers), _TOKEN_ROWS, *vision_tensor_names(vision_layers)]
-    )
+def tensor_shapes(
+    text: Mapping[str, Any], vision: Mapping[str, Any], dim: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shapes, by name, of all tensors that are computed with.
+
+    Parameters
+    ----------
+    text, vision : Mapping[str, Any]
+        Sizes of the towers as ``config.json`` has them.
+    dim : int
+        The projection's size.
+    """
+    names = [*text_tensor_names(text["num_hidden_layers"]), _TOKEN_ROWS]
+    shapes = {name: _shape(name, text, dim) for name in names}
+    names = vision_tensor_names(vision["num_hidden_layers"])
+    return shapes | {name: _shape(name, vision, dim) for name in names}
+
+
+def _shape(name: str, tower: Mapping[str, Any], dim: int) -> tuple[int, ...]:
+    width, inner = tower["hidden_size"], tower["intermediate_size"]
+    if name == "logit_scale":
+        return ()
+    if name.endswith("_projection.weight"):
+        return dim, width
+    part, _, kind = name.rpartition(".")
+    match part.rpartition(".")[2]:
+        case "token_embedding":
+            return tower["vocab_size"], width
+        case "position_embedding" if "max_position_embeddings" in tower:
+            return tower["max_position_embeddings"], width
+        case "position_embedding":
+            return (tower["image_size"] // tower["patch_size"]) ** 2 + 1, width
+        case "patch_embedding":
+            return width, tower["num_channels"], tower["patch_size"], tower["patch_size"]
+        case "fc1":
+            return (inner, width) if kind == "weight" else (inner,)
+        case "fc2":
+            return (width, inner) if kind == "weight" else (width,)
+        case last if last.endswith("_proj") and kind == "weight":
+            return width, width
+    return (width,)
 
 
 def _layers(tower: str, count: int) -> list[str]:
@@ -159,7 +195,7 @@ def load_token_rows(folder: Path, ids: Sequence[int]) -> NDArray[np.float32]:
     return np.asarray(rows[list(ids)].float().numpy())
 
 
-def digest_of_tensors(folder: Path, names: Sequence[str]) -> str:
+def digest_of_tensors(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> str:
     """Return a sha256 over the values of the named tensors, whatever files hold them, and how.
 
     A tensor in float16 or bfloat16 has the digest of the same values in float32, for that is what
@@ -168,36 +204,40 @@ def digest_of_tensors(folder: Path, names: Sequence[str]) -> str:
     Raises
     ------
     ModelError
-        If the files are damaged, a tensor is missing or has another type.
+        If the files are damaged, or a tensor is missing, of another shape or type.
     """
-    wanted = set(names)
     found: dict[str, str] = {}
     others: set[str] = set()
     # Hashing leaves the lock of Python.
     with _reading(folder), ThreadPoolExecutor(_HASHING_THREADS) as pool:
         for file in weight_files(folder):
-            held, digests = _digests(file, wanted, pool)
+            held, digests = _digests(file, shapes, pool)
             others |= held
             found |= digests
-    _require(folder, wanted - found.keys(), others)
+    _require(folder, shapes.keys() - found.keys(), others)
     return sha256_of(*(part for item in sorted(found.items()) for part in item))
 
 
-def _digests(file: Path, wanted: set[str], pool: Executor) -> tuple[set[str], dict[str, str]]:
+def _digests(
+    file: Path, shapes: Mapping[str, tuple[int, ...]], pool: Executor
+) -> tuple[set[str], dict[str, str]]:
     """Return the names of a file's tensors and the digests of the wanted ones."""
     from safetensors import safe_open
 
     if file.suffix != ".bin":
         with safe_open(file, framework="numpy") as opened:  # importing PyTorch takes seconds
             held = set(opened.keys())
-            chosen = sorted(wanted & held)
-            dtypes = {name: opened.get_slice(name).get_dtype() for name in chosen}
+            chosen = sorted(shapes.keys() & held)
+            slices = {name: opened.get_slice(name) for name in chosen}
+            dtypes = {name: one.get_dtype() for name, one in slices.items()}
             _require_floats(file, dtypes)
+            _require_shapes(file, {n: one.get_shape() for n, one in slices.items()}, shapes)
             if "BF16" not in dtypes.values():  # which numpy does not have
                 hashed = pool.map(lambda name: _digest_of(opened.get_tensor(name)), chosen)
                 return held, dict(zip(chosen, hashed, strict=True))
-    held, tensors = _open(file, wanted)
+    held, tensors = _open(file, shapes.keys())
     _require_floats(file, {name: str(tensor.dtype) for name, tensor in tensors.items()})
+    _require_shapes(file, {name: tensor.shape for name, tensor in tensors.items()}, shapes)
     hashed = pool.map(_digest_of, map(_as_numpy, tensors.values()))
     return held, dict(zip(tensors, hashed, strict=True))
 
@@ -225,7 +265,7 @@ def _reading(folder: Path) -> Iterator[None]:
         raise unreadable(folder, error) from error
 
 
-def _open(file: Path, wanted: set[str]) -> "tuple[set[str], dict[str, torch.Tensor]]":
+def _open(file: Path, wanted: Set[str]) -> "tuple[set[str], dict[str, torch.Tensor]]":
     """Return the names of a file's tensors, and the wanted ones; their bytes are mapped."""
     import torch
     from safetensors import safe_open
@@ -242,7 +282,7 @@ def _open(file: Path, wanted: set[str]) -> "tuple[set[str], dict[str, torch.Tens
         return held, {name: opened.get_tensor(name) for name in wanted & held}
 
 
-def _require(folder: Path, missing: set[str], held: set[str]) -> None:
+def _require(folder: Path, missing: Set[str], held: Set[str]) -> None:
     if not missing:
         return
     first = sorted(missing)[0]
@@ -283,6 +323,18 @@ def _require_floats(file: Path, dtypes: Mapping[str, str]) -> None:
             )
 
 
+def _require_shapes(
+    file: Path, held: Mapping[str, Sequence[int]], wanted: Mapping[str, tuple[int, ...]]
+) -> None:
+    for name, shape in held.items():
+        if tuple(shape) != wanted[name] and not (name == "logit_scale" and list(shape) == [1]):
+            found, said = (" x ".join(map(str, sides)) for sides in (shape, wanted[name]))
+            raise ModelError(
+                f"the weights {file} have {name} of {found or 'one number'}, config.json says "
+                f"{said or 'one number'}: the files are not of one CLIP"
+            )
+
+
 def _as_numpy(tensor: "torch.Tensor") -> NDArray[np.floating]:
     import torch
 
@@ -293,6 +345,4 @@ def _as_numpy(tensor: "torch.Tensor") -> NDArray[np.floating]:
 def _digest_of(tensor: NDArray[np.floating]) -> str:
     # Float64 stays what it is: not all that is computed from it is computed from float32 first.
     values = np.ascontiguousarray(tensor, dtype=np.promote_types(tensor.dtype, np.float32))
-    digest = hashlib.sha256(repr(tensor.shape).encode())
-    digest.update(values.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+    return hashlib.sha256(values.reshape(-1).view(np.uint8).data).hexdigest()

@@ -281,6 +281,22 @@ PREPROCESSING = "preprocessor_config.json"
             "holds a 'clip_text_model', not a whole",
         ),
         (
+            changed_json("config.json", lambda h: h["vision_config"].update(patch_size=4)),
+            r"patch_embedding.weight of 32 x 3 x 8 x 8, config.json says 32 x 3 x 4 x 4",
+        ),
+        (
+            changed_json("config.json", lambda h: h["text_config"].update(vocab_size=9)),
+            r"token_embedding.weight of \d+ x 32, config.json says 9 x 32",
+        ),
+        (
+            changed_json("config.json", lambda h: h.update(projection_dim=23)),
+            r"_projection.weight of 24 x 32, config.json says 23 x 32",
+        ),
+        (
+            changed_json("config.json", lambda h: h["text_config"].update(intermediate_size=8)),
+            r"mlp.fc\d.* not of one CLIP",
+        ),
+        (
             changed_json("config.json", lambda h: h["vision_config"].update(num_hidden_layers=3)),
             "lack vision_model.encoder.layers.2",
         ),
