@@ -107,7 +107,7 @@ def convert(
     name = architecture.architecture_name(
         {"vision_config": found.vision_config, "text_config": text}
     )
-    return Converted(files, name or "another architecture", chosen, images, words)
+    return Converted(files, name or "an architecture of its own", chosen, images, words)
 
 
 def _check_target(out: Path) -> None:

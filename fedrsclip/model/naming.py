@@ -149,6 +149,6 @@ def _refuse_others(tensors: Tensors, source: str) -> None:
     for pattern, what in _OTHERS:
         if any(re.search(rf"(^|\.){pattern}", name) for name in tensors):
             raise ModelError(
-                f"{source} is {what}: only CLIPs with a plain vision transformer and CLIP's own "
+                f"{source} holds {what}: only CLIPs with a plain vision transformer and CLIP's own "
                 "text transformer can be converted"
             )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedrsclip.model.archive import is_archive, read_archive, uses_quick_gelu
 from fedrsclip_core.clip.folder_files import read_object, require_content
+from fedrsclip_core.clip.weights import unpicklable
 from fedrsclip_core.errors import ModelError
 
 if TYPE_CHECKING:
@@ -137,11 +138,7 @@ def _read_pickle(file: Path) -> Any:
         # weights_only: tensors and plain containers are made, nothing else of the file is.
         return torch.load(file, map_location="cpu", weights_only=True, mmap=is_zipfile(file))
     except UnpicklingError as error:
-        raise ModelError(
-            f"{file} holds more than tensors, so reading it could run code of its author: it is "
-            "refused; where you trust it, save the state dict alone (torch.save(model.state_dict(),"
-            " ...)) or safetensors, and convert that"
-        ) from error
+        raise unpicklable(str(file), error) from error
     except (RuntimeError, ValueError, EOFError, LookupError, TypeError) as error:
         raise _damaged(file, error) from error
 

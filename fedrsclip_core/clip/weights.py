@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
 _SHARD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TOKEN_ROWS = "text_model.embeddings.token_embedding.weight"
-_HASHING_THREADS = 4
+_HASHING_THREADS = 2
+_DAMAGED = re.compile("invalid load key|truncated|stack underflow|Unsupported operand")
+"""What PyTorch says of a pickle that is none."""
 _FLOATS = (
     *("F64", "F32", "F16", "BF16"),
     *("torch.float64", "torch.float32", "torch.float16", "torch.bfloat16"),
@@ -247,6 +249,17 @@ def unreadable(folder: Path, error: Exception) -> ModelError:
     return ModelError(f"the weights in {folder} cannot be read ({error}): copy them again")
 
 
+def unpicklable(what: str, error: Exception) -> ModelError:
+    """Say that a pickle is damaged, or would make more than tensors."""
+    if _DAMAGED.search(str(error)):
+        return ModelError(f"{what} cannot be read, it is damaged or no file of weights")
+    return ModelError(
+        f"{what} holds more than tensors, so reading it could run code of its author: it is "
+        "refused; take a safetensors file of the same model or, where you trust it, save its state "
+        "dict alone (torch.save(model.state_dict(), ...))"
+    )
+
+
 @contextmanager
 def _reading(folder: Path) -> Iterator[None]:
     """Turn what the readers of weights raise into a sentence."""
@@ -257,10 +270,7 @@ def _reading(folder: Path) -> Iterator[None]:
     try:
         yield
     except UnpicklingError as error:
-        raise ModelError(
-            f"the weights in {folder} hold more than tensors, so reading them could run code of "
-            "their author: they are refused; take a safetensors file of the same model"
-        ) from error
+        raise unpicklable(f"a file of weights in {folder}", error) from error
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
         raise unreadable(folder, error) from error
 

@@ -264,7 +264,7 @@ PREPROCESSING = "preprocessor_config.json"
         (text_only, "they have no image tower"),
         (prefixed, r"have 'model\.' before their names: fedrsclip model convert"),
         (whole_numbers, "visual_projection.weight as I8: save them as float32"),
-        (pickled_code, "hold more than tensors, so reading them could run code"),
+        (pickled_code, "holds more than tensors, so reading it could run code"),
         (two_preprocessings, "prepare images differently"),
         (changed_json(PREPROCESSING, lambda h: h.update(crop_size=64)), "makes images of 64 x 64"),
         (changed_json(PREPROCESSING, lambda h: h.update(size={"longest_edge": 32})), "size"),
