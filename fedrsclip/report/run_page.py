@@ -171,7 +171,9 @@ def _thumbnails(run: Run, pairs: Sequence[Pair], images: Path | None) -> dict[st
     # Earlier runs do not say how they read images.
     bands, stretch = (run.config.get(key) or () for key in ("data.bands", "data.stretch"))
     reading = Reading(tuple(bands), tuple(stretch), run.config.get("data.nodata"))
-    return thumbnails(images, shown, aliases, reading)
+    known = run.config.get("data.class_names") or ()
+    given = run.config.get("partition.name") == "given"
+    return thumbnails(images, shown, aliases, reading, known=known, by_client=given)
 
 
 def _pairs_of(values: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """Small pictures of classes, from images on the reader's own machine."""
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,19 +25,26 @@ def thumbnails(
     class_names: Iterable[str],
     aliases: Mapping[str, str],
     reading: Reading = AS_THEY_ARE,
+    *,
+    known: Sequence[str] = (),
+    by_client: bool = False,
 ) -> dict[str, list[str]]:
     """Return a few images of each class that the folder has, as ``data:`` addresses.
 
     Parameters
     ----------
     folder : Path
-        ``<class>/<image>`` or ``{train,test}/<class>/<image>``.
+        Laid out as for a run, or a CSV list.
     class_names : Iterable[str]
         The classes that are shown.
     aliases : Mapping[str, str]
         Classes of folders that are called otherwise.
     reading : Reading
         How images become RGB.
+    known : Sequence[str]
+        The federation's classes; others are passed over. Empty: whatever the folder has.
+    by_client : bool
+        Folders with class folders in them are clients'.
 
     Raises
     ------
@@ -45,7 +52,14 @@ def thumbnails(
         If the folder holds no images in class folders.
     """
     try:
-        source = FolderSource(folder, class_aliases=aliases, reading=reading)
+        source = FolderSource(
+            folder,
+            known,
+            class_aliases=aliases,
+            reading=reading,
+            ignore_others=bool(known),
+            by_client=by_client,
+        )
     except DataError as error:
         raise DataError(f"--images cannot be used: {error}") from error
     found: dict[str, list[str]] = {}

@@ -177,6 +177,13 @@ def test_images_are_shown_only_when_asked_for(tmp_path: Path) -> None:
     assert "data:image" not in write_report(folder).read_text()
 
 
+def test_folders_of_other_classes_are_passed_over(tmp_path: Path) -> None:
+    images = image_folder(tmp_path / "images")
+    (images / "unknown" / "deep").mkdir(parents=True)
+    page = write_report(folders.write_run(tmp_path), images=images).read_text()
+    assert page.count('src="data:image/jpeg;base64,') == 4
+
+
 def test_no_images_is_one_sentence(tmp_path: Path) -> None:
     folder = folders.write_run(tmp_path)
     with pytest.raises(DataError, match="--images cannot be used"):
