@@ -10,7 +10,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
@@ -199,35 +199,35 @@ class _Used:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class _Known:
+    """What an index says of whereabouts and origin; as :class:`HubIndex`."""
+
+    commit: str | None
+    notes: list[str]
+    version: str
+    files: list[FileStat] = field(default_factory=list)
+    streams: list[str] = field(default_factory=list)
+    hashes: list[str | None] = field(default_factory=list)
+
+
 def _build(spec: HubSpec) -> HubIndex:
     loaded = loading.load(spec)
     used = _used(spec, loaded.splits)
-    first = next(iter(used.splits.values()))
-    image, label = columns.find_columns(
-        first.features, spec.image_column, spec.label_column, str(spec)
-    )
-    for split in used.splits.values():
-        columns.find_columns(split.features, image, label, str(spec))
-    _check_paths(spec, first, image)
+    image, label = _columns_of(spec, used.splits)
     used = _labelled(spec, loaded.splits, used, label)
     files = [
         _stat(Path(cached["filename"])) for s in used.splits.values() for cached in s.cache_files
     ]
-    known = HubIndex(
+    commit = _commit(spec, files)
+    rows = ArrowRows([str(file[0]) for file in files], image, roots_of(spec))
+    known = _Known(
         files=files,
-        image_column=image,
-        names=[],
-        labels=[],
-        parts=[],
-        groups=[],
+        commit=commit,
         notes=[*loaded.notes, *used.notes, *_columns_note(spec, image, label)],
-        commit=_commit(spec, files),
-        streams=[],
-        hashes=[],
         version=sha256_of(json.dumps(files))[:32],
     )
-    rows = ArrowRows([str(file[0]) for file in files], image, roots_of(spec))
-    return _filled(spec, known, used, label, list(_hashes(rows, len(used.parts))))
+    return _index(spec, known, used, image, label, list(_hashes(rows, len(used.parts))))
 
 
 def _build_streamed(spec: HubSpec) -> HubIndex:
@@ -238,43 +238,48 @@ def _build_streamed(spec: HubSpec) -> HubIndex:
     # One with a column of splits is chosen from later; names decide among several.
     wanted = parts_of(list(loaded.splits), spec.chosen, str(spec)) if len(loaded.splits) > 1 else {}
     streams = {name: loaded.splits[name] for name in wanted or loaded.splits}
-    first = next(iter(streams.values()))
-    image, label = columns.find_columns(
-        first.features, spec.image_column, spec.label_column, str(spec)
-    )
-    for split in streams.values():
-        columns.find_columns(split.features, image, label, str(spec))
-    _check_paths(spec, first, image)
+    image, label = _columns_of(spec, streams)
     roots = roots_of(spec)
     passes = {name: first_pass(pinned, s, image, label, roots) for name, s in streams.items()}
     seen = {name: one.labels for name, one in passes.items() if one.hashes}
     used = _labelled(spec, seen, _used(spec, seen), label)
     others = as_listed([name for name in loaded.splits if name not in streams])
+    left_out = [f"splits that are left out: {others}"] if others else []
     hashes = [content for name in used.splits for content in passes[name].hashes]
     identity = [_key(pinned), commit, list(used.splits), len(hashes)]
-    known = HubIndex(
-        files=[],
-        image_column=image,
-        names=[],
-        labels=[],
-        parts=[],
-        groups=[],
-        notes=[
-            *loaded.notes,
-            *used.notes,
-            *([f"splits that are left out: {others}"] if others else []),
-            *_columns_note(spec, image, label),
-        ],
-        commit=commit,
+    known = _Known(
         streams=list(used.splits),
         hashes=hashes,
+        commit=commit,
+        notes=[*loaded.notes, *used.notes, *left_out, *_columns_note(spec, image, label)],
         version=sha256_of(json.dumps(identity))[:32],
     )
-    return _filled(spec, known, used, label, hashes)
+    return _index(spec, known, used, image, label, hashes)
 
 
-def _filled(
-    spec: HubSpec, known: HubIndex, used: _Used, label: str, hashes: Sequence[str | None]
+def _columns_of(spec: HubSpec, splits: "Mapping[str, Dataset]") -> tuple[str, str]:
+    """Return the columns of image and class, which all splits must have."""
+    first = next(iter(splits.values()))
+    image, label = columns.find_columns(
+        first.features, spec.image_column, spec.label_column, str(spec)
+    )
+    for split in splits.values():
+        columns.find_columns(split.features, image, label, str(spec))
+    if spec.path is None and columns.holds_paths(first.features, image):
+        raise DataError(
+            f"the images of {spec} are paths of files, which did not come with it: download it "
+            "with `hf download --repo-type dataset` and give data.path"
+        )
+    return image, label
+
+
+def _index(
+    spec: HubSpec,
+    known: _Known,
+    used: _Used,
+    image: str,
+    label: str,
+    hashes: Sequence[str | None],
 ) -> HubIndex:
     """Complete an index by classes, and by what is done with equal images."""
     names, labels = _classes(spec, list(used.splits.values()), label)
@@ -284,9 +289,18 @@ def _filled(
             f"every training image of {spec} is in val or test, too: name other splits in "
             "data.train_splits, data.val_splits and data.test_splits"
         )
-    notes = [*known.notes, *found.notes]
-    return replace(
-        known, names=names, labels=labels, parts=found.parts, groups=found.groups, notes=notes
+    return HubIndex(
+        files=known.files,
+        image_column=image,
+        names=names,
+        labels=labels,
+        parts=found.parts,
+        groups=found.groups,
+        notes=[*known.notes, *found.notes],
+        commit=known.commit,
+        streams=known.streams,
+        hashes=known.hashes,
+        version=known.version,
     )
 
 
@@ -371,14 +385,6 @@ def _columns_note(spec: HubSpec, image: str, label: str) -> list[str]:
     if (spec.image_column or "image", spec.label_column or "label") == (image, label):
         return []
     return [f"columns found: {image} holds the image, {label} the class"]
-
-
-def _check_paths(spec: HubSpec, split: "Dataset", image: str) -> None:
-    if spec.path is None and columns.holds_paths(split.features, image):
-        raise DataError(
-            f"the images of {spec} are paths of files, which did not come with it: download it "
-            "with `hf download --repo-type dataset` and give data.path"
-        )
 
 
 def _classes(
