@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fedrsclip_core.config.texts import composed
 from fedrsclip_core.data.folders.listing import Listing, list_folder
+from fedrsclip_core.data.imagery.names import looks_like_image
 from fedrsclip_core.errors import DataError
 
 TRAIN, VAL, TEST = 0, 1, 2
@@ -199,13 +200,19 @@ class _Finder:
 
     def _seen(self, path: Path) -> Path | None:
         """Note where a folder is on the disk; return its other path if it was come to before."""
-        stat = path.stat()
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise DataError(f"the folder {path} cannot be listed ({error.strerror})") from error
         place = stat.st_dev, stat.st_ino
         return None if self._places.setdefault(place, path) == path else self._places[place]
 
     def _leave_out_loose(self, path: Path, here: Listing) -> None:
-        for name in here.images:
+        for name in sorted(here.images):
             self._leave_out(path / name, "lies in no class folder")
+        for name, why in here.left_out:
+            if looks_like_image(name):  # a link that leads nowhere
+                self._leave_out(path / name, why)
 
     def _leave_out(self, path: Path, reason: str) -> None:
         self.found.left_out.append((str(path), reason))

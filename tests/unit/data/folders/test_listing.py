@@ -83,6 +83,29 @@ def test_links_that_lead_nowhere(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
+def test_links_beside_the_class_folders_that_lead_nowhere(tmp_path: Path) -> None:
+    make_folder(tmp_path, {"beach": 30})
+    (tmp_path / "gone.png").symlink_to("/nowhere/a.png")
+    (tmp_path / "readme.txt").symlink_to("/nowhere/readme.txt")
+    assert opened(tmp_path).left_out == [("gone.png", "is a link to what is not there")]
+
+
+def test_a_folder_that_goes_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path, {"beach": 3})
+    known = Path.stat
+
+    def stat(path: Path, **options: bool) -> os.stat_result:
+        if path.name == "beach":
+            raise OSError(116, "Stale file handle")
+        return known(path, **options)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(DataError, match=r"beach cannot be listed \(Stale file handle\)"):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("place", ["lake", "forest.v2"])
 @pytest.mark.parametrize("part", ["", "train"])
 def test_a_class_folder_on_a_disk_that_is_gone(tmp_path: Path, place: str, part: str) -> None:
