@@ -314,7 +314,7 @@ def _is_copy(page: Any) -> bool:
 
 def _all(page: Any, tag: int, default: int) -> tuple[int, ...]:
     value = page.get(tag, default)
-    return tuple(value) if isinstance(value, tuple) else (int(value),)
+    return tuple(map(int, value if isinstance(value, tuple) else (value,)))
 
 
 # --- JPEG 2000 ----------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ LARGEST_SCENE = 2**31
 """Pixels of a scene at most, which is read at a lower resolution."""
 _READ = 2**24
 """Pixels that are read of a scene at most: 4096 x 4096, from an overview where it has one."""
+_DENSEST = 2000
+"""Pixels of a large scene for each byte of its file; deflate cannot do more than half of that."""
 _LARGEST_BLOCK = 2**28
 """Bytes of a tile or strip at most, of which a reader must hold a whole one."""
 
@@ -82,7 +84,7 @@ def read_bands(
         that the stretch does not fit.
     """
     require_rasterio()
-    _check(header)
+    _check(header, len(file) if isinstance(file, bytes) else file.stat().st_size)
     with _opened(file, header, root) as source:
         _check_size(source)
         bands = _palette_colours(source, reading) or _bands(source, reading)
@@ -116,9 +118,14 @@ def _picture(pixels: NDArray[np.uint8]) -> "Image":
     return Image.fromarray(np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels)
 
 
-def _check(header: Header) -> None:
+def _check(header: Header, num_bytes: int) -> None:
     if header.width * header.height > LARGEST_SCENE:
         raise _too_large(header.size)
+    if header.width * header.height > max(_READ, _DENSEST * num_bytes):
+        raise DataError(
+            f"not readable as an image ({header.size} in {num_bytes} bytes: it is cut off, damaged "
+            "or holds next to nothing)"
+        )
 
 
 def _check_size(source: Any) -> None:
@@ -152,10 +159,7 @@ def _opened(file: Path | bytes, header: Header, root: Path | None) -> Iterator[A
     import warnings
 
     import rasterio
-    from rasterio.errors import (  # type: ignore[import-untyped]
-        NotGeoreferencedWarning,
-        RasterioError,
-    )
+    from rasterio.errors import NotGeoreferencedWarning  # type: ignore[import-untyped]
 
     # What GDAL has to say comes as errors; without a handler Python would print its log.
     logging.getLogger("rasterio").addHandler(_SILENT)
@@ -173,7 +177,9 @@ def _opened(file: Path | bytes, header: Header, root: Path | None) -> Iterator[A
             else:
                 with rasterio.open(file.absolute(), driver=driver) as source:
                     yield source
-    except (RasterioError, OSError, ValueError, MemoryError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # GDAL fed with broken bytes raises whatever comes to pass.
         raise DataError(f"not readable as an image ({type(error).__name__})") from error
 
 

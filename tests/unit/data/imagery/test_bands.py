@@ -314,10 +314,18 @@ def test_a_scene_without_bound_and_a_strip_without_bound_are_refused(tmp_path: P
     with rasterio.open(tmp_path / "b.tif", "w", width=2**15, height=2**15, blockysize=2**15,
                        compress="deflate", **size):  # fmt: skip
         pass
+    with rasterio.open(tmp_path / "c.tif", "w", width=2**15, height=2**15, tiled=True,
+                       blockxsize=2**12, blockysize=2**12, **size):  # fmt: skip
+        pass
     with pytest.raises(DataError, match=r"too large \(65536 x 65536 pixels; at most 2147483648"):
         decode(tmp_path / "a.tif", NATURAL)
+    for name in ("b", "c"):  # else it would be said to hold next to nothing
+        with (tmp_path / f"{name}.tif").open("ab") as stream:
+            stream.truncate(2**20 if name == "b" else 2**12)
     with pytest.raises(DataError, match=r"too large \(32768 x 32768 pixels in tiles or strips"):
         decode(tmp_path / "b.tif", Reading((1,), (0, 1)))
+    with pytest.raises(DataError, match=r"32768 x 32768 pixels in 4096 bytes: it is cut off"):
+        decode(tmp_path / "c.tif", Reading((1,), (0, 1)))
 
 
 def test_what_lies_beside_a_file_changes_nothing(tmp_path: Path) -> None:
