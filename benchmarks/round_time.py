@@ -183,7 +183,8 @@ def measure(
             f"optimizer.threads={options.threads}",
             "prompt.shared_init=random",
             "prompt.private_init=random",
-        ]
+        ],
+        given=(),  # promptfl has no private prompt
     )
     clip = save_random_clip(folder / "clip")
     site = Site(NAME, 0, 1, data_path=data, model_path=clip, device="cpu")

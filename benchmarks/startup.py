@@ -65,8 +65,7 @@ def measure(folder: Path, options: argparse.Namespace, classes: int) -> dict[str
     }
     overrides = (
         f"data=folder data.class_names=[{','.join(names)}] partition=site model=local "
-        f"federation.num_clients=1 optimizer.threads={options.threads} "
-        "prompt.shared_init=random prompt.private_init=random"
+        f"federation.num_clients=1 optimizer.threads={options.threads}"
     )
     config = to_json(compose(overrides.split()))
     with client(config, environment):

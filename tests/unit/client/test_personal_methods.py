@@ -89,7 +89,7 @@ def test_evaluation_uses_the_private_part_of_its_round(client: Client, method: s
 
 
 def test_fedpgp_starts_as_the_shared_prompt(client: Client) -> None:
-    client.overrides = ("method=fedpgp", "prompt.private_init='a photo of a'")
+    client.overrides = ("method=fedpgp",)
     counts = evaluated(client, 0, shared_prompt()).correct
     for part in ("val", "test"):
         assert counts[part, "personalized"] == counts[part, "global"]
