@@ -247,7 +247,7 @@ def test_clients_at_once_are_bounded_by_cpus_and_gpus(
 def test_memory_for_clients_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "available_cpus", lambda: 8)
     federation, weights = FederationConfig(num_clients=8), 600 * 2**20
-    for gib, words in ((64, "64.0 GiB"), (4, "they fit 3 of these, set federation.client_cpus=3")):
+    for gib, words in ((64, "64.0 GiB"), (4, "they fit 2 of these, set federation.client_cpus=4")):
         monkeypatch.setattr(machine, "available_memory", lambda gib=gib: gib * 2**30)
         assert words in machine.check_memory(federation, weights)
     monkeypatch.setattr(machine, "available_memory", lambda: 2**30)
