@@ -11,8 +11,8 @@ from fedrsclip_core.errors import ConfigError, RunError
 from fedrsclip_core.machine import available_cpus, available_memory
 
 CLIENT_BYTES, SERVER_BYTES = 600 * 2**20, 1000 * 2**20
-"""Resident memory as measured on Linux with torch for CPUs: of a simulated client without its CLIP's
-weights, and of SuperLink, Ray's own processes and the ServerApp together."""
+"""Resident memory as measured on Linux with torch for CPUs: of a simulated client without its
+CLIP's weights, and of SuperLink, Ray's own processes and the ServerApp together."""
 
 
 def available_gpus() -> int:
