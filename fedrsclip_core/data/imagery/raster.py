@@ -132,7 +132,9 @@ def _check_size(source: Any) -> None:
     size = f"{source.width} x {source.height} pixels"
     if source.width * source.height > LARGEST_SCENE:
         raise _too_large(size)
-    interleaved = source.count if source.interleaving == _by_pixel() else 1
+    # Asked of a damaged JPEG 2000, whose components are apart, GDAL may look for ever.
+    by_pixel = source.driver == _DRIVERS[TIFF] and source.interleaving == _by_pixel()
+    interleaved = source.count if by_pixel else 1
     for (rows, columns), kind in zip(source.block_shapes, source.dtypes, strict=True):
         if rows * columns * np.dtype(kind).itemsize * interleaved > _LARGEST_BLOCK:
             raise DataError(

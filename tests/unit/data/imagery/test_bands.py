@@ -375,3 +375,11 @@ def test_without_rasterio_one_sentence_says_how_to_get_it(tmp_path: Path) -> Non
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"}
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     assert "need rasterio: pip install 'fedrsclip[geo]'" in done.stdout
+
+
+def test_gdal_does_not_look_for_ever_in_a_damaged_jpeg_2000() -> None:
+    """A box of no length in the header; asked how bands are interleaved, GDAL would not return."""
+    file = bytearray(saved(Image.fromarray(COLOURS), "JPEG2000"))
+    place = file.index(b"colr")
+    file[place - 4 : place] = bytes(4)
+    assert differs(decode(bytes(file), Reading((1, 2, 3))), COLOURS) == 0
