@@ -7,6 +7,7 @@ from typing import Any
 
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.site_keys import SITE_KEYS
+from fedrsclip_core.config.unread import unread_keys
 from fedrsclip_core.config.validation import flattened
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import lock, paths
@@ -207,8 +208,10 @@ def _known(folder: RunFolder) -> Description | None:
 def _check_same(config: Config, old: Mapping[str, Any], name: str) -> None:
     # A key that an older version did not have meant there what it means by default.
     before = dict(flattened(Config())) | dict(old)
+    # The default of a key that this run does not read may have changed since.
+    may_differ = _MAY_CHANGE | set(SITE_KEYS) | unread_keys(config).keys()
     for key, value in flattened(config):
-        if key not in _MAY_CHANGE | set(SITE_KEYS) and before[key] != value:
+        if key not in may_differ and before[key] != value:
             raise RunError(
                 f"run {name} was started with {key}={before[key]}, now it is {value}: resume it "
                 "with the same configuration, or start a new run"

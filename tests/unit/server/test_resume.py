@@ -221,6 +221,16 @@ def test_another_configuration_is_refused_by_key() -> None:
     go(named("parts", round_timeout=0.5, max_failed_rounds=9))
 
 
+def test_another_default_of_a_key_that_the_run_does_not_read_is_none() -> None:
+    interrupt(named("parts"))
+    file = folder("parts") / "run.json"
+    begun = json.loads(file.read_text())
+    begun["config"] |= {"data.image_column": "image"}  # of a data set of the hub
+    file.write_text(json.dumps(begun))
+    outcome, _ = go(named("parts"))
+    assert outcome.results["status"] == "completed"
+
+
 @pytest.mark.parametrize("part", ["clip", "classes", "split"])
 def test_other_clients_are_refused_by_part(part: str) -> None:
     config = named("parts")
