@@ -65,9 +65,11 @@ def _inspections(
             yield "start", lambda: _start(config)
             yield "resources", lambda: _resources(config)
         yield "model", lambda: _model(config)
-        yield "data", lambda: _data(config, site)
-        yield "images", lambda: _images(config, images, echo)
-        yield "prompts", lambda: _prompts(config)
+        opened: list[str] = []
+        yield "data", lambda: _data(config, site, opened)
+        if opened:  # what cannot be opened may have taken a minute to say so
+            yield "images", lambda: _images(config, images, echo)
+            yield "prompts", lambda: _prompts(config)
 
 
 def _clock() -> str:
@@ -195,7 +197,7 @@ def _model(config: Config) -> str:
     return found + _unpinned("model.revision", found_model_revision(config))
 
 
-def _data(config: Config, site: bool) -> str:
+def _data(config: Config, site: bool, opened: list[str]) -> str:
     from fedrsclip.run.preflight import (
         check_data,
         check_dealt,
@@ -209,6 +211,7 @@ def _data(config: Config, site: bool) -> str:
         check_dealt(config)
     unasked = refresh_data(config)
     class_names, counts = check_data(config)
+    opened += class_names
     said = [*data_notes(config), *([unasked] if unasked else []), *unread_variables(config)]
     notes = "".join(f"; {note}" for note in said)
     smallest = min(range(len(counts)), key=counts.__getitem__)
@@ -242,7 +245,7 @@ def _prompts(config: Config) -> str:
     try:
         files, (class_names, _) = check_model(config), check_data(config)
     except FedRSCLIPError as error:
-        raise ConfigError("cannot be checked without model and data") from error
+        raise ConfigError("cannot be checked without the model") from error
     check_prompts(config, files, class_names)
     check_towers(config, files, class_names)
     shapes = shared_shapes(config.prompt, n_cls=len(class_names), width=files.width, dim=files.dim)
