@@ -69,7 +69,7 @@ def _inspections(
         yield "data", lambda: _data(config, site, opened)
         if opened:  # what cannot be opened may have taken a minute to say so
             yield "images", lambda: _images(config, images, echo)
-            yield "prompts", lambda: _prompts(config)
+            yield "prompts", lambda: _prompts(config, images)
 
 
 def _clock() -> str:
@@ -238,7 +238,7 @@ def _unpinned(key: str, commit: str | None) -> str:
     return f"; {key} is not set: {key}={commit} pins what is here now" if commit else ""
 
 
-def _prompts(config: Config) -> str:
+def _prompts(config: Config, open_towers: bool) -> str:
     from fedrsclip.run.preflight import check_data, check_model, check_prompts, check_towers
     from fedrsclip_core.wire.precision import what_travels
 
@@ -247,7 +247,8 @@ def _prompts(config: Config) -> str:
     except FedRSCLIPError as error:
         raise ConfigError("cannot be checked without the model") from error
     check_prompts(config, files, class_names)
-    check_towers(config, files, class_names)
+    if open_towers:  # importing what computes takes seconds
+        check_towers(config, files, class_names)
     shapes = shared_shapes(config.prompt, n_cls=len(class_names), width=files.width, dim=files.dim)
     learned = config.prompt.shared or config.prompt.private
     fits = f"{config.prompt.n_ctx} context vectors and each class name fit"
