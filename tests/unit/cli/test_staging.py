@@ -93,9 +93,10 @@ def test_pyproject_keeps_flower_from_downloading_and_takes_overrides() -> None:
     root = package_folder("fedrsclip_core").parent
     pyproject = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
     project = pyproject["project"]
+    extras = project["optional-dependencies"]
     required = {
         line.split("[")[0].split(">")[0].split("=")[0].strip()
-        for line in [*project["dependencies"], *project["optional-dependencies"]["tensorboard"]]
+        for line in [*project["dependencies"], *extras["tensorboard"], *extras["geo"]]
     }
     assert set(pyproject["tool"]["uv"]["exclude-dependencies"]) == required
     assert "dependency-groups" not in pyproject
