@@ -16,6 +16,7 @@ from fedrsclip_core.machine import available_cpus
 
 _SOME = 24
 """Images in which what is wrong with all of a data set is seen."""
+_AT_ONCE = 1024
 _PROGRESS_SECONDS = 5.0
 _NUMBER = re.compile(r"\d+")
 _SHOWN = 5
@@ -103,7 +104,8 @@ def _decoded(source: ImageSource, chosen: Sequence[int]) -> Iterator[tuple[int, 
         return i, None
 
     with ThreadPoolExecutor(available_cpus()) as pool:
-        yield from pool.map(look, chosen)
+        for start in range(0, len(chosen), _AT_ONCE):  # there may be millions
+            yield from pool.map(look, chosen[start : start + _AT_ONCE])
 
 
 def _reasons(failed: dict[int, str]) -> str:
