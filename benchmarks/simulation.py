@@ -25,7 +25,6 @@ from benchmarks.site_steps import steps_in
 from fedrsclip import machine
 from fedrsclip.bench.workers import Worker
 from fedrsclip_core.config.compose import compose
-from fedrsclip_core.machine import available_cpus
 from fedrsclip_core.runs.records import RoundRecord
 from fedrsclip_core.runs.run_folder import RunFolder
 
@@ -52,13 +51,7 @@ def overrides(options: argparse.Namespace, clients: int, rounds: int) -> list[st
 
 def processes(driver: str, settings: Sequence[str]) -> int:
     """Return how many clients run at the same time."""
-    if driver != "ray":
-        return 1
-    federation = compose(settings).federation
-    shares = [available_cpus() // federation.client_cpus, federation.num_clients]
-    if federation.client_gpus:
-        shares.append(int(machine.available_gpus() / federation.client_gpus))
-    return min(shares)
+    return machine.clients_at_once(compose(settings).federation) if driver == "ray" else 1
 
 
 def simulate(driver: str, home: Path, images: Path, settings: Sequence[str]) -> float:

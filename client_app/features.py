@@ -80,26 +80,15 @@ class ClientFeatures:
 
     def _pooled(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Return image features ``(N, dim)`` and the indices that could be read."""
-
-        def load() -> Encoding:
-            encoder = self.image_encoder()
-            return Encoding(encoder.prepare, encoder.encode)
-
         cache = FeatureCache.of_images(paths.features_dir(), self.files, self.reading)
-        return self._cached(cache, indices, load, "features")
+        return self._cached(cache, indices, lambda: pooled(self.image_encoder()), "features")
 
     def _patches(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.float16], NDArray[np.int64]]:
         """Return patch features ``(N, V, dim)`` and the indices that could be read."""
-
-        def load() -> Encoding:
-            encoder = self.image_encoder()
-            return Encoding(
-                encoder.prepare,
-                lambda prepared: encoder.encode_patches(prepared).reshape(len(prepared), -1),
-            )
-
         cache = FeatureCache.of_patches(paths.features_dir(), self.files, self.reading)
-        patches, kept = self._cached(cache, indices, load, "patch features")
+        patches, kept = self._cached(
+            cache, indices, lambda: by_patch(self.image_encoder()), "patch features"
+        )
         return patches.reshape(-1, self.files.num_patches, self.files.dim), kept
 
     def _cached(
@@ -118,3 +107,16 @@ class ClientFeatures:
             on_event=self.log.write,
             progress=self.log.progress(f"images that have their {what}"),
         )
+
+
+def pooled(encoder: "ImageEncoder") -> Encoding:
+    """Return how images become their features ``(dim,)``."""
+    return Encoding(encoder.prepare, encoder.encode)
+
+
+def by_patch(encoder: "ImageEncoder") -> Encoding:
+    """Return how images become the features of their patches ``(V * dim,)``."""
+    return Encoding(
+        encoder.prepare,
+        lambda prepared: encoder.encode_patches(prepared).reshape(len(prepared), -1),
+    )

@@ -89,7 +89,7 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     machine.check_resources(config.federation)
     check_tensorboard(config.run)
     preflight.check_starts(config)
-    for line in preflight.unread_variables(config):
+    for line in [*preflight.unread_variables(config), *preflight.unread_readings()]:
         echo(line)
     unasked = preflight.refresh_data(config)
     classes = preflight.check_for_simulation(config)

@@ -218,6 +218,15 @@ def unread_variables(config: Config) -> list[str]:
     return lines
 
 
+def unread_readings() -> list[str]:
+    """Return a line for each variable of a site's own reading, which a simulation does not read."""
+    return [
+        f"{key.variable} is set but not read: a simulation reads images by data.{name}"
+        for name, key in SITE_READING.items()
+        if os.environ.get(key.variable)
+    ]
+
+
 def refresh_data(config: Config) -> str | None:
     """Have a data set of the hub loaded again if there is a newer commit than the one known here.
 

@@ -225,6 +225,15 @@ def test_variables_for_other_runs_are_said(monkeypatch: pytest.MonkeyPatch) -> N
     assert preflight.unread_variables(compose(["data=folder", "model=local"])) == []
 
 
+def test_a_simulation_says_that_it_does_not_read_as_a_site_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert preflight.unread_readings() == []
+    monkeypatch.setenv("FEDRSCLIP_DATA_STRETCH", "[0,3000]")
+    (line,) = preflight.unread_readings()
+    assert line.startswith("FEDRSCLIP_DATA_STRETCH is set but not read") and "data.stretch" in line
+
+
 @pytest.mark.parametrize(
     ("federation", "gpus", "at_once"),
     [
