@@ -30,19 +30,33 @@ def pick_device(wanted: str | None) -> str:
 
     if wanted is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if missing := missing_device(wanted):
+        raise DeviceError(
+            f"{missing}: set another device in the node configuration or FEDRSCLIP_DEVICE, or in a "
+            "simulation give clients a share by federation.client_gpus"
+        )
+    return wanted
+
+
+def missing_device(wanted: str) -> str:
+    """Return what is missing for a device to be used here; empty if it is there.
+
+    Raises
+    ------
+    ConfigError
+        If ``wanted`` is no device's name.
+    """
+    import torch
+
     named = DEVICE.fullmatch(wanted)
     if named is None:
         raise ConfigError(f"device is {wanted!r}: choose cpu, cuda, cuda:<n> or mps")
     found = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted.startswith("cuda") and int(named[1] or 0) >= found:
-        raise DeviceError(
-            f"device is {wanted} but torch sees {found} CUDA devices: set another device in the "
-            "node configuration or FEDRSCLIP_DEVICE, or in a simulation give clients a share by "
-            "federation.client_gpus"
-        )
+        return f"device is {wanted} but torch sees {found} CUDA devices"
     if wanted == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device is mps but torch has none here: set device to cpu")
-    return wanted
+        return "device is mps but torch has none here"
+    return ""
 
 
 def limit_gpu_memory(device: str, share: float) -> None:

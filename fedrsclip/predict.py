@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from client_app.encoders import missing_device
 from fedrsclip.given_images import GivenImage, as_list, as_rgb, batches
 from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.clip.files import ClipFiles, find_clip
@@ -26,7 +27,6 @@ from fedrsclip_core.config.shared_tensors import (
     SHARED_PROMPT,
     SharedTensors,
 )
-from fedrsclip_core.config.site_keys import DEVICE
 from fedrsclip_core.errors import ConfigError, DataError, ModelError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.run_folder import RunFolder
@@ -194,19 +194,13 @@ def _device(given: "str | torch.device") -> str:
     ModelError
         If it has none of that name.
     """
-    import torch
-
     wanted = str(given)
-    match = DEVICE.fullmatch(wanted)
-    if match is None:
-        raise ModelError(f"device is {wanted!r}: choose cpu, cuda, cuda:<n> or mps")
-    if wanted == "mps" and not torch.backends.mps.is_available():
-        raise ModelError("device is 'mps', which this machine does not have: choose cpu")
-    if wanted.startswith("cuda") and int(match[1] or 0) >= (count := torch.cuda.device_count()):
-        raise ModelError(
-            f"device is {wanted!r} but this machine has {count} CUDA devices: choose "
-            f"{'cuda:0' if count else 'cpu'}"
-        )
+    try:
+        missing = missing_device(wanted)
+    except ConfigError as error:
+        raise ModelError(str(error)) from error
+    if missing:
+        raise ModelError(f"{missing}: choose another, such as cpu")
     return wanted
 
 

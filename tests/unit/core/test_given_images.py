@@ -158,7 +158,7 @@ def test_a_run_is_given_by_name_folder_or_file(
 @pytest.mark.parametrize(
     ("device", "words"),
     [
-        ("cuda:99", "this machine has"),
+        ("cuda:99", r"torch sees \d+ CUDA devices: choose another"),
         ("gpu", "choose cpu, cuda"),
         ("cuda:-1", "choose cpu, cuda"),
         ("", "choose cpu"),
