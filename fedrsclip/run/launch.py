@@ -126,9 +126,12 @@ def _hashes(
     source: ImageSource, cache: FeatureCache, echo: Callable[[str], None]
 ) -> list[str | None]:
     """Return each image's content hash; of images that are all new, see first that some decode."""
-    if len(cache.unknown(source, echo)) == len(source):
-        decode_some(source, range(len(source)))
-    return cache.content_hashes(source, echo)
+
+    def try_some(unknown: list[int]) -> None:
+        if len(unknown) == len(source):
+            decode_some(source, unknown)
+
+    return cache.content_hashes(source, echo, try_some)
 
 
 def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int:

@@ -84,27 +84,16 @@ class FeatureCache:
         key, dim = f"{files.encoder_key}{reading.key}-patches", files.num_patches * files.dim
         return cls(folder, key, dim, _MAX_BYTES, np.float16)
 
-    def unknown(
-        self, source: ImageSource, on_event: Callable[[str], None] = lambda _: None
-    ) -> list[int]:
-        """Return the images whose files are new or have changed since they were read.
-
-        Raises
-        ------
-        DataError
-            If the cache cannot be used.
-        """
-        stats = [_stat_of(source, i) for i in range(len(source))]
-        with self._store(on_event) as store:
-            known = store.known_images([stat for stat in stats if stat])
-        return [i for i, stat in enumerate(stats) if stat not in known]
-
     def content_hashes(
-        self, source: ImageSource, on_event: Callable[[str], None]
+        self,
+        source: ImageSource,
+        on_event: Callable[[str], None],
+        before_reading: Callable[[list[int]], None] = lambda _: None,
     ) -> list[str | None]:
         """Return every image's content hash, ``None`` where it cannot be read.
 
         Only images whose files are new or have changed are read, and then remembered.
+        ``before_reading`` is told which these are, and may refuse.
 
         Raises
         ------
@@ -116,6 +105,7 @@ class FeatureCache:
             known = store.known_images([stat for stat in stats if stat])
             hashes = {stat: image.content.hex() for stat, image in known.items()}
             unknown = {stat: i for i, stat in enumerate(stats) if stat and stat not in hashes}
+            before_reading(list(unknown.values()))
             with ThreadPoolExecutor(available_cpus(), thread_name_prefix="images") as pool:
                 read = pool.map(lambda i: readable_hash(source, i), unknown.values())
                 found = {stat: hash for stat, hash in zip(unknown, read, strict=True) if hash}
