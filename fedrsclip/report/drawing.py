@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +58,8 @@ _STYLE: Any = {
     "path.simplify": False,
     "axes.unicode_minus": False,
 }
+_TITLE_LETTER = 8.0
+"""Points that a letter of a title takes in width."""
 _TITLE = 24
 _LETTER = 6.6
 """Pixels of a letter in a label of a heat map, on average."""
@@ -138,7 +141,9 @@ class Canvas:
         """Put a title above all, for a picture that stands alone."""
         from matplotlib.font_manager import FontProperties
 
-        self.figure.set_figheight(self.figure.get_figheight() + _TITLE / 72)
+        lines = wrap(title, int(72 * self.figure.get_figwidth() / _TITLE_LETTER))
+        title = "\n".join(lines)
+        self.figure.set_figheight(self.figure.get_figheight() + len(lines) * _TITLE / 72)
         if self.figure.legends:
             # Beside a legend of the figure, matplotlib would set a title of the figure over it.
             (legend,) = self.figure.legends
