@@ -40,7 +40,10 @@ def _every_warning_is_an_error() -> None:
 def _run(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Path:
     monkeypatch.setattr(folders, "CLASSES", ("forest", name, "river"))
     folders._composed.cache_clear()
-    return folders.write_run(folder)
+    try:
+        return folders.write_run(folder)
+    finally:  # later tests have other names
+        folders._composed.cache_clear()
 
 
 @pytest.mark.parametrize("sort", NAMES)
