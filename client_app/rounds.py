@@ -264,7 +264,8 @@ def _counted(
 def _fitted_scale(personalized: Classifier | None, val: FeatureSet, scale: float) -> float:
     if personalized is None:
         return scale
-    return fit_logit_scale(personalized.similarities(val), val.labels, scale)
+    scores = personalized.similarities(val.features, val.patches)
+    return fit_logit_scale(scores, val.labels, scale)
 
 
 def _check_finite(losses: Mapping[str, float], *arrays: object) -> None:

@@ -34,8 +34,9 @@ from typing import TYPE_CHECKING
 from fedrsclip_core import __version__
 
 if TYPE_CHECKING:
+    from fedrsclip.classifier.loading import load_classifier
+    from fedrsclip.classifier.scene_classifier import SceneClassifier
     from fedrsclip.data.specs import DatasetSpec, find_spec
-    from fedrsclip.predict import SceneClassifier, load_classifier
     from fedrsclip.report import write_report
     from fedrsclip_core.config.compose import compose
     from fedrsclip_core.config.schema import Config
@@ -60,10 +61,10 @@ _MODULES = {
     "DatasetSpec": "fedrsclip.data.specs",
     "FedRSCLIPError": "fedrsclip_core.errors",
     "RunFolder": "fedrsclip_core.runs.run_folder",
-    "SceneClassifier": "fedrsclip.predict",
+    "SceneClassifier": "fedrsclip.classifier.scene_classifier",
     "compose": "fedrsclip_core.config.compose",
     "find_spec": "fedrsclip.data.specs",
-    "load_classifier": "fedrsclip.predict",
+    "load_classifier": "fedrsclip.classifier.loading",
     "write_report": "fedrsclip.report",
 }
 

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedrsclip_core.data.features.feature_set import FeatureSet
-
 if TYPE_CHECKING:
     from fedrsclip_core.learning.optimal_transport import Transport
 
@@ -32,25 +30,37 @@ class Classifier:
     transport: "Transport | None" = None
     bias: NDArray[np.float32] | None = None
 
-    def similarities(self, data: FeatureSet) -> NDArray[np.float32]:
-        """Compare images with classes: ``(N, n_cls)``."""
-        if self.transport is None:
-            scores = data.features @ self.text.T
-            return scores if self.bias is None else scores + self.bias
-        return self._transported(data, self.transport)
+    def similarities(
+        self, features: NDArray[np.float32], patches: NDArray[np.floating] | None = None
+    ) -> NDArray[np.float32]:
+        """Compare images with classes: ``(N, n_cls)``.
 
-    def _transported(self, data: FeatureSet, transport: "Transport") -> NDArray[np.float32]:
+        Parameters
+        ----------
+        features : NDArray[np.float32]
+            Unit image features ``(N, dim)``.
+        patches : NDArray or None
+            Unit patch features ``(N, V, dim)``; needed under a transport.
+        """
+        if self.transport is None:
+            scores = features @ self.text.T
+            return scores if self.bias is None else scores + self.bias
+        if patches is None:
+            raise ValueError("prompts that are kept apart need patch features")
+        return self._transported(patches, self.transport)
+
+    def _transported(
+        self, patches: NDArray[np.floating], transport: "Transport"
+    ) -> NDArray[np.float32]:
         import torch
 
         from fedrsclip_core.learning.optimal_transport import transport_logits
 
-        if data.patches is None:
-            raise ValueError("prompts that are kept apart need patch features")
         prompts = torch.from_numpy(self.text)  # (K, n_cls, dim)
-        scores = np.empty((len(data), self.text.shape[1]), dtype=np.float32)
+        scores = np.empty((len(patches), self.text.shape[1]), dtype=np.float32)
         # The plans of a whole part would take much memory at once.
-        for start in range(0, len(data), _TRANSPORTED_AT_ONCE):
+        for start in range(0, len(patches), _TRANSPORTED_AT_ONCE):
             rows = slice(start, start + _TRANSPORTED_AT_ONCE)
-            patches = torch.from_numpy(data.patches[rows]).float()
-            scores[rows] = transport_logits(patches, prompts, 1.0, transport).numpy()
+            some = torch.from_numpy(patches[rows]).float()
+            scores[rows] = transport_logits(some, prompts, 1.0, transport).numpy()
         return scores

@@ -120,7 +120,7 @@ def _modes(
     calibrated: float,
 ) -> Iterator[tuple[str, Tally]]:
     for mode, classifier in classifiers.items():
-        scores = classifier.similarities(data)  # (N, n_cls)
+        scores = classifier.similarities(data.features, data.patches)  # (N, n_cls)
         yield mode, tally(scores, data.labels, logit_scale)
         if mode == "personalized":
             own = np.where(own_classes, scores, -np.inf)

@@ -123,7 +123,7 @@ def count_correct(
     correct: dict[tuple[str, str], int] = {}
     for part, data in parts.items():
         for mode, classifier in classifiers.items():
-            scores = classifier.similarities(data)  # (N, n_cls)
+            scores = classifier.similarities(data.features, data.patches)  # (N, n_cls)
             correct[part, mode] = _hits(scores, data.labels)
             if mode == "personalized":
                 own = np.where(own_classes, scores, -np.inf)

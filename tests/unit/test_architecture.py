@@ -19,7 +19,7 @@ TEXT_SUFFIXES = {".py", ".yaml", ".yml", ".toml", ".md", ".sh", ".cff", ".cfg"}
     ("module", "forbidden"),
     [
         ("fedrsclip.cli", HEAVY | {"flwr", "hydra"}),
-        ("fedrsclip.predict", HEAVY | {"flwr"}),
+        ("fedrsclip.classifier.loading", HEAVY | {"flwr"}),
         ("server_app.app", HEAVY),
         ("client_app.app", HEAVY),
     ],

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedrsclip.classifier.loading import load_classifier
 from fedrsclip.cli import main
-from fedrsclip.predict import load_classifier
 from fedrsclip.report.bench_folder import read_bench
 from fedrsclip.report.reading import read_run
 from fedrsclip.run.resume import with_resumed

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -146,7 +147,8 @@ def test_half_precision_is_the_same_values_in_float32(
     assert identify(other).digest == identify(whole).digest != before
     image = torch.ones(3, 32, 32)
     features = [ImageEncoder(identify(place), "cpu").encode([image]) for place in (whole, other)]
-    assert (features[0] == features[1]).all()
+    # Where in memory the weights lie decides the last bits on some processors.
+    np.testing.assert_allclose(features[0], features[1], atol=1e-6)
 
 
 def one_number(folder: Path) -> None:

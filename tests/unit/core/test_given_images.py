@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fedrsclip.given_images import as_list, as_rgb
-from fedrsclip.predict import SceneClassifier, load_classifier
+from fedrsclip.classifier.given_images import as_list, as_rgb
+from fedrsclip.classifier.loading import load_classifier
+from fedrsclip.classifier.scene_classifier import SceneClassifier
 from fedrsclip_core.clip import assets
 from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.config.schema import Config

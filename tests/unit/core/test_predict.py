@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from fedrsclip.predict import load_classifier
+from fedrsclip.classifier.loading import load_classifier
 from fedrsclip_core.clip import assets
 from fedrsclip_core.clip.files import find_clip
 from fedrsclip_core.config.reading import Reading

@@ -1,12 +1,6 @@
-"""Classify images with what a run shared: its prompt, its class offsets, or both.
-
->>> from fedrsclip.predict import load_classifier
->>> classifier = load_classifier("first")  # doctest: +SKIP
->>> print(classifier.predict("scene.jpg"))  # doctest: +SKIP
-"""
+"""Load what a run shared: its prompt, its class offsets, or both."""
 
 import os
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.encoders import missing_device
-from fedrsclip.given_images import GivenImage, as_list, as_rgb, batches
+from fedrsclip.classifier.scene_classifier import Origin, SceneClassifier
 from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.clip.files import ClipFiles, find_clip
-from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
+from fedrsclip_core.config.reading import Reading
 from fedrsclip_core.config.schema import DTYPES, ModelConfig, PromptConfig
 from fedrsclip_core.config.shared_tensors import (
     SHARED_COEFFICIENTS,
@@ -27,7 +21,8 @@ from fedrsclip_core.config.shared_tensors import (
     SHARED_PROMPT,
     SharedTensors,
 )
-from fedrsclip_core.errors import ConfigError, DataError, ModelError
+from fedrsclip_core.errors import ConfigError, ModelError
+from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.shared_prompt import (
@@ -38,93 +33,6 @@ from fedrsclip_core.runs.shared_prompt import (
 
 if TYPE_CHECKING:
     import torch
-
-    from fedrsclip_core.clip.image_encoder import ImageEncoder
-
-_BATCH_SIZE = 32
-
-
-class SceneClassifier:
-    """A frozen CLIP with what was trained; made by :func:`load_classifier`.
-
-    Parameters
-    ----------
-    class_names : Sequence[str]
-        The federation's classes.
-    text : NDArray[np.float32]
-        Their unit text features ``(n_cls, dim)``.
-    logit_scale : float
-        Inverse temperature.
-    encoder : ImageEncoder
-        The frozen image tower.
-    reading : Reading
-        How image files become RGB, as in training.
-    """
-
-    def __init__(
-        self,
-        class_names: Sequence[str],
-        text: NDArray[np.float32],
-        logit_scale: float,
-        encoder: "ImageEncoder",
-        reading: Reading = AS_THEY_ARE,
-    ) -> None:
-        self.class_names = list(class_names)
-        self._text = text
-        self._logit_scale = logit_scale
-        self._encoder = encoder
-        self._reading = reading
-
-    def predict(self, image: "GivenImage") -> str:
-        """Return the most probable class name of one image.
-
-        Parameters
-        ----------
-        image : GivenImage
-            A path, the bytes of a file, a binary file object, a PIL image, or pixels of 8 bits: an
-            array or tensor ``(H, W, 3)``, ``(3, H, W)`` or ``(H, W)``.
-
-        Raises
-        ------
-        DataError
-            If the image cannot be read, or is none or several.
-        """
-        given = as_list(image)
-        if len(given) != 1 or isinstance(image, list | tuple):
-            raise DataError("predict takes one image: give several to scores")
-        return self.class_names[int(self.scores(given)[0].argmax())]
-
-    def scores(self, images: "GivenImage | Iterable[GivenImage]") -> NDArray[np.float32]:
-        """Return each image's probabilities ``(N, n_cls)``, in the order of ``class_names``.
-
-        Parameters
-        ----------
-        images : GivenImage or Iterable[GivenImage]
-            One or several of what :meth:`predict` takes; of an array or tensor with four axes each
-            of the first is an image.
-
-        Raises
-        ------
-        DataError
-            If an image cannot be read, naming which.
-        """
-        rows = [np.empty((0, len(self.class_names)), np.float32)]
-        given = as_list(images)
-        for start, batch in enumerate(batches(given, _BATCH_SIZE)):
-            prepared = [
-                self._prepared(image, start * _BATCH_SIZE + k, len(given))
-                for k, image in enumerate(batch)
-            ]
-            features = self._encoder.encode(prepared)  # (B, dim)
-            rows.append(_softmax(self._logit_scale * features @ self._text.T))
-        return np.concatenate(rows)
-
-    def _prepared(self, image: "GivenImage", number: int, count: int) -> "torch.Tensor":
-        try:
-            return self._encoder.prepare(as_rgb(image, self._reading))
-        except DataError as error:
-            named = count == 1 or isinstance(image, str | Path)
-            raise error if named else DataError(f"image {number}, from 0: {error}") from error
 
 
 def load_classifier(
@@ -162,7 +70,14 @@ def load_classifier(
     files = _find_clip(saved, folder)
     text, logit_scale = _text_features(saved, files, device)
     encoder = ImageEncoder(files, device)
-    return SceneClassifier(saved.class_names, text, logit_scale, encoder, reading or saved.reading)
+    return SceneClassifier(
+        saved.class_names,
+        Classifier(text),
+        logit_scale,
+        encoder,
+        reading or saved.reading,
+        Origin(saved.run, saved.server_round),
+    )
 
 
 def _prompt_file(run: "str | Path | RunFolder") -> Path:
@@ -274,8 +189,3 @@ def _check_sizes(shared: SharedTensors, files: ClipFiles) -> None:
                 f"the vectors of {name} have {size} numbers but the CLIP in {files.folder} has "
                 f"{wanted[name]} there"
             )
-
-
-def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))  # (N, n_cls)
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)

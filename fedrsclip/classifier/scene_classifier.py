@@ -1,0 +1,151 @@
+"""A frozen CLIP with what was trained for it."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedrsclip.classifier.given_images import GivenImage, as_list, as_rgb, batches
+from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
+from fedrsclip_core.errors import DataError
+from fedrsclip_core.learning.classifier import Classifier
+
+if TYPE_CHECKING:
+    import torch
+
+    from fedrsclip_core.clip.image_encoder import ImageEncoder
+
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a classifier comes from.
+
+    Attributes
+    ----------
+    run : str
+        The run's name.
+    server_round : int
+        The round after which it was kept.
+    client : str
+        Whose it is; empty for the global one.
+    new_classes : bool
+        Whether its classes are words that nobody trained.
+    """
+
+    run: str = ""
+    server_round: int = 0
+    client: str = ""
+    new_classes: bool = False
+
+
+class SceneClassifier:
+    """A frozen CLIP with what was trained; made by :func:`load_classifier`.
+
+    Parameters
+    ----------
+    class_names : Sequence[str]
+        Its classes.
+    classifier : Classifier
+        Their text features.
+    logit_scale : float
+        Inverse temperature of the probabilities.
+    encoder : ImageEncoder
+        The frozen image tower.
+    reading : Reading
+        How image files become RGB, as in training.
+    origin : Origin
+        Where it comes from.
+    """
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        classifier: Classifier,
+        logit_scale: float,
+        encoder: "ImageEncoder",
+        reading: Reading = AS_THEY_ARE,
+        origin: Origin | None = None,
+    ) -> None:
+        self.class_names = list(class_names)
+        self.reading = reading
+        self.origin = origin or Origin()
+        self.encoder = encoder
+        self._classifier = classifier
+        self._logit_scale = logit_scale
+
+    def predict(self, image: "GivenImage") -> str:
+        """Return the most probable class name of one image.
+
+        Parameters
+        ----------
+        image : GivenImage
+            A path, the bytes of a file, a binary file object, a PIL image, or pixels of 8 bits: an
+            array or tensor ``(H, W, 3)``, ``(3, H, W)`` or ``(H, W)``.
+
+        Raises
+        ------
+        DataError
+            If the image cannot be read, or is none or several.
+        """
+        given = as_list(image)
+        if len(given) != 1 or isinstance(image, list | tuple):
+            raise DataError("predict takes one image: give several to scores")
+        return self.class_names[int(self.scores(given)[0].argmax())]
+
+    def scores(self, images: "GivenImage | Iterable[GivenImage]") -> NDArray[np.float32]:
+        """Return each image's probabilities ``(N, n_cls)``, in the order of ``class_names``.
+
+        Parameters
+        ----------
+        images : GivenImage or Iterable[GivenImage]
+            One or several of what :meth:`predict` takes; of an array or tensor with four axes each
+            of the first is an image.
+
+        Raises
+        ------
+        DataError
+            If an image cannot be read, naming which.
+        """
+        rows = [np.empty((0, len(self.class_names)), np.float32)]
+        given = as_list(images)
+        for start, batch in enumerate(batches(given, BATCH_SIZE)):
+            prepared = [
+                self._named(image, start * BATCH_SIZE + k, len(given))
+                for k, image in enumerate(batch)
+            ]
+            rows.append(self.probabilities(prepared))
+        return np.concatenate(rows)
+
+    def prepare(self, image: "GivenImage") -> "torch.Tensor":
+        """Return an image as the image tower takes it ``(3, size, size)``, also in threads.
+
+        Raises
+        ------
+        DataError
+            If it cannot be read.
+        """
+        return self.encoder.prepare(as_rgb(image, self.reading))
+
+    def probabilities(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
+        """Return the probabilities ``(N, n_cls)`` of prepared images, encoded as one batch."""
+        by_patches = self._classifier.transport is not None
+        patches = self.encoder.encode_patches(prepared) if by_patches else None
+        features = self.encoder.encode(prepared)  # (N, dim)
+        return _softmax(self._logit_scale * self._classifier.similarities(features, patches))
+
+    def _named(self, image: "GivenImage", number: int, count: int) -> "torch.Tensor":
+        try:
+            return self.prepare(image)
+        except DataError as error:
+            named = count == 1 or isinstance(image, str | Path)
+            raise error if named else DataError(f"image {number}, from 0: {error}") from error
+
+
+def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))  # (N, n_cls)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
