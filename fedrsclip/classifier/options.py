@@ -1,4 +1,4 @@
-"""The words in which every command that classifies says by what, on which device, how many at once."""
+"""What every command that classifies is told: by what, on which device, how many at once."""
 
 import argparse
 
