@@ -1,6 +1,7 @@
 """What is shared, as a run leaves it behind: how the file is written and read."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,9 @@ class SharedPrompt:
         The round after which it was written.
     reading : Reading
         How the federation's images became RGB; the default in files that do not say it.
+    calibrated_factor : float or None
+        What to multiply the CLIP's inverse temperature by, so that the shared side is as sure as it
+        is right on the clients' validation images; ``None`` if that was not measured.
     """
 
     shared: SharedTensors
@@ -68,6 +72,7 @@ class SharedPrompt:
     run: str
     server_round: int
     reading: Reading = AS_THEY_ARE
+    calibrated_factor: float | None = None
 
 
 def write_shared_prompt(path: Path, prompt: SharedPrompt) -> None:
@@ -94,6 +99,7 @@ def write_shared_prompt(path: Path, prompt: SharedPrompt) -> None:
         "bands": json.dumps(prompt.reading.bands),
         "stretch": json.dumps(prompt.reading.stretch),
         "nodata": json.dumps(prompt.reading.nodata),
+        "calibrated_factor": json.dumps(prompt.calibrated_factor),
     }
     write_sealed(path, prompt.shared, metadata)
 
@@ -151,6 +157,7 @@ def _prompt(shared: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, st
         run=metadata.get("run", ""),
         server_round=int(metadata.get("round", 0)),
         reading=_reading(metadata),
+        calibrated_factor=_factor(metadata),
     )
 
 
@@ -163,6 +170,15 @@ def _reading(metadata: Mapping[str, str]) -> Reading:
         return Reading(bands, stretch, None if nodata is None else float(nodata))
     except ConfigError as error:
         raise ValueError(str(error)) from error
+
+
+def _factor(metadata: Mapping[str, str]) -> float | None:
+    factor = json.loads(metadata.get("calibrated_factor", "null"))
+    if factor is None:
+        return None
+    if type(factor) not in (int, float) or not 0 < factor < math.inf:
+        raise ValueError("calibrated_factor is no positive number")
+    return float(factor)
 
 
 def _check_offsets(shared: Mapping[str, NDArray[np.float32]], n_cls: int) -> None:

@@ -40,6 +40,7 @@ PROMPT = SharedPrompt(
     run="first",
     server_round=7,
     reading=Reading(("4", "B03", "2"), ("0", "3000"), -1.5),
+    calibrated_factor=0.75,
 )
 
 
@@ -60,14 +61,14 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     path = tmp_path / "prompt.safetensors"
     write_shared_prompt(path, PROMPT)
     reading = ("bands", "stretch", "nodata")
-    later = ("tensors", "dtype", "templates", "run", "round", *reading)
+    later = ("tensors", "dtype", "templates", "run", "round", "calibrated_factor", *reading)
     metadata = {key: text for key, text in metadata_of(path).items() if key not in later}
     metadata["format"] = "fedrsclip-shared-prompt-1"
     save_file({"shared_prompt": TENSOR}, path, metadata)
     found = read_shared_prompt(path)
     np.testing.assert_equal(found.shared, PROMPT.shared)
     assert (found.dtype, found.templates, found.server_round) == ("float32", (), 0)
-    assert found.reading == AS_THEY_ARE
+    assert found.reading == AS_THEY_ARE and found.calibrated_factor is None
 
 
 @pytest.mark.parametrize(
@@ -78,9 +79,12 @@ def test_a_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
         ("stretch", '["most"]'),
         ("nodata", '"0"'),
         ("nodata", "NaN"),
+        ("calibrated_factor", "0"),
+        ("calibrated_factor", "Infinity"),
+        ("calibrated_factor", "true"),
     ],
 )
-def test_a_reading_that_cannot_be_is_damage(tmp_path: Path, key: str, text: str) -> None:
+def test_a_value_that_cannot_be_is_damage(tmp_path: Path, key: str, text: str) -> None:
     path = tmp_path / "prompt.safetensors"
     write_shared_prompt(path, PROMPT)
     write_sealed(path, PROMPT.shared, metadata_of(path) | {key: text})
