@@ -1,14 +1,12 @@
 """Writes the page and the pictures of a run or a benchmark into its folder."""
 
-import base64
-import hashlib
-import time
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from fedrsclip.bench.folder import BenchFolder
+from fedrsclip.page.rendering import COPY, render_page
 from fedrsclip.report.bench_bytes import MODES, bytes_per_round
 from fedrsclip.report.bench_folder import Bench, read_bench
 from fedrsclip.report.bench_page import bench_page
@@ -18,7 +16,6 @@ from fedrsclip.report.panel import NOT_AS_EXPECTED, to_plain_svg, to_png
 from fedrsclip.report.reading import Run, read_run
 from fedrsclip.report.run_accuracy import over_rounds, partition
 from fedrsclip.report.run_page import run_page
-from fedrsclip_core import __version__
 from fedrsclip_core.errors import ReportError
 from fedrsclip_core.runs import fileio
 from fedrsclip_core.runs.run_folder import RunFolder
@@ -57,25 +54,7 @@ def draw_pictures(folder: Path, *, say: Say) -> list[Path]:
 
 def render(content: dict[str, Any]) -> str:
     """Return the page with its style and its script inside."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    script = (_TEMPLATES / "copy.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template(f"{content['kind']}.html").render(
-        **content,
-        style=(_TEMPLATES / "style.css").read_text(encoding="utf-8"),
-        script=script,
-        script_digest=digest,
-        written=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        version=__version__,
-    )
+    return render_page(_TEMPLATES / f"{content['kind']}.html", content, [COPY])
 
 
 def _write_pictures(folder: Path, run: Run, say: Say) -> list[Path]:
