@@ -1,6 +1,7 @@
 """Load what a run shared: its prompt, its class offsets, or both."""
 
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.encoders import missing_device
+from fedrsclip.classifier.named_classes import (
+    NamedClasses,
+    all_classes,
+    find_classes,
+    of_classes,
+)
 from fedrsclip.classifier.scene_classifier import Origin, SceneClassifier
 from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.clip.files import ClipFiles, find_clip
@@ -24,6 +31,7 @@ from fedrsclip_core.config.shared_tensors import (
 from fedrsclip_core.errors import ConfigError, ModelError
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.fileio import sha256_of
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.shared_prompt import (
     NoSharedPromptError,
@@ -36,18 +44,20 @@ if TYPE_CHECKING:
 
 
 def load_classifier(
-    run: "str | Path | RunFolder",
+    source: "str | Path | RunFolder",
     model_path: str | Path | None = None,
     device: "str | torch.device" = "cpu",
     reading: Reading | None = None,
+    *,
+    classes: str | Sequence[str] | None = None,
+    calibrated: bool = False,
 ) -> SceneClassifier:
     """Load what a run has shared, together with the CLIP it was trained for.
 
     Parameters
     ----------
-    run : str or Path or RunFolder
-        A file ``shared_prompt.safetensors``, a run's folder with one, or the name of a run of this
-        machine.
+    source : str or Path or RunFolder
+        The name of a run of this machine, a run's folder, or a file ``shared_prompt.safetensors``.
     model_path : str or Path or None
         The CLIP's folder; by default the one that the run named (the packaged demo CLIP or a hub
         id).
@@ -55,53 +65,70 @@ def load_classifier(
         ``cpu``, ``cuda``, ``cuda:<n>`` or ``mps``.
     reading : Reading or None
         How files of another sensor than the federation's become RGB; by default as in training.
+    classes : str or Sequence[str] or None
+        Classes instead of the run's, also as one text with commas between them. Of those that it
+        was trained for it keeps what was learned; others the prompt knows by their words alone,
+        and class offsets not at all.
+    calibrated : bool
+        Whether probabilities have the temperature that the run fitted on validation images.
 
     Raises
     ------
     ModelError
-        If there is no shared prompt of a run, the CLIP is missing or another one, or this machine
-        has no such device.
+        If there is no shared prompt of a run, the CLIP is missing or another one, this machine
+        has no such device, or no temperature was fitted.
+    ConfigError
+        If ``classes`` cannot be used.
     """
     from fedrsclip_core.clip.image_encoder import ImageEncoder
 
-    device = _device(device)
-    saved = _read(_prompt_file(run))
-    folder = None if model_path is None else paths.place(model_path, "model_path")
-    files = _find_clip(saved, folder)
-    text, logit_scale = _text_features(saved, files, device)
-    encoder = ImageEncoder(files, device)
+    device = checked_device(device)
+    saved = _read(_prompt_file(source))
+    own = all_classes(saved.class_names, saved.words)
+    chosen = own if classes is None else find_classes(classes, own.names, own.words)
+    files = _find_clip(saved, None if model_path is None else paths.place(model_path, "model_path"))
+    text, logit_scale = _text_features(saved, chosen, files, device)
+    origin = Origin(
+        run=saved.run,
+        server_round=saved.server_round,
+        model=saved.model,
+        untrained=chosen.untrained,
+        zero_shot=SHARED_PROMPT not in saved.shared and chosen.untrained == chosen.names,
+        calibrated=calibrated,
+        digest=_digest(saved, chosen, files),
+    )
     return SceneClassifier(
-        saved.class_names,
+        chosen.names,
         Classifier(text),
-        logit_scale,
-        encoder,
+        _calibrated(saved) if calibrated else logit_scale,
+        ImageEncoder(files, device),
         reading or saved.reading,
-        Origin(saved.run, saved.server_round),
+        origin,
     )
 
 
-def _prompt_file(run: "str | Path | RunFolder") -> Path:
+def _prompt_file(source: "str | Path | RunFolder") -> Path:
     """Return the file of a run that is given in one of three ways."""
-    if isinstance(run, RunFolder):
-        return run.shared_prompt
-    if not isinstance(run, str | os.PathLike):
+    if isinstance(source, RunFolder):
+        return source.shared_prompt
+    if not isinstance(source, str | os.PathLike):
         raise ModelError(
-            f"a {type(run).__name__} is no run: give a shared_prompt.safetensors, a run's folder "
-            "or the name of a run of this machine"
+            f"a {type(source).__name__} is no run: give a shared_prompt.safetensors, a run's "
+            "folder or the name of a run of this machine"
         )
-    place = paths.place(run, "the run")
+    place = paths.place(source, "the run")
     if place.is_dir():
         return RunFolder(place).shared_prompt
     # A name has no folder in it and no suffix.
-    if not place.exists() and isinstance(run, str) and place.name == run:
+    if not place.exists() and isinstance(source, str) and place.name == source:
         with suppress(ConfigError):
-            named = RunFolder.named(run)
+            named = RunFolder.named(source)
             if named.path.is_dir():
                 return named.shared_prompt
     return place
 
 
-def _device(given: "str | torch.device") -> str:
+def checked_device(given: "str | torch.device") -> str:
     """Return a device that this machine has.
 
     Raises
@@ -123,7 +150,10 @@ def _read(file: Path) -> SharedPrompt:
     try:
         saved = read_shared_prompt(file)
     except FileNotFoundError:
-        raise ModelError(f"there is no shared prompt at {file}") from None
+        named = " and no run of that name" if file.name == str(file) else ""
+        raise ModelError(
+            f"there is no shared prompt at {file}{named} (runs are in {paths.runs_dir()})"
+        ) from None
     except NoSharedPromptError as error:
         raise ModelError(f"{file} {error}") from error
     if saved.dtype not in DTYPES:
@@ -155,8 +185,24 @@ def _find_clip(saved: SharedPrompt, path: Path | None) -> ClipFiles:
     return files
 
 
+def _calibrated(saved: SharedPrompt) -> float:
+    scale: float | None = getattr(saved, "calibrated_logit_scale", None)
+    if scale is None:
+        raise ModelError(
+            f"the run {saved.run!r} fitted no temperature, which takes validation images and a "
+            "version that keeps it: leave calibrated out"
+        )
+    return scale
+
+
+def _digest(saved: SharedPrompt, classes: NamedClasses, files: ClipFiles) -> str:
+    tensors = [part for name, one in saved.shared.items() for part in (name, one.tobytes())]
+    about = (files.digest, saved.dtype, saved.words, saved.templates, classes)
+    return sha256_of(repr(about), *tensors)
+
+
 def _text_features(
-    saved: SharedPrompt, files: ClipFiles, device: str
+    saved: SharedPrompt, classes: NamedClasses, files: ClipFiles, device: str
 ) -> tuple[NDArray[np.float32], float]:
     """Return the classes' unit text features ``(n_cls, dim)`` and the inverse temperature."""
     from fedrsclip_core.clip.offset_basis import offset_basis
@@ -165,15 +211,16 @@ def _text_features(
     from fedrsclip_core.learning.evaluation import shared_features
 
     _check_sizes(saved.shared, files)
-    prompt = saved.shared.get(SHARED_PROMPT)  # (n_ctx, width)
-    coefficients = saved.shared.get(SHARED_COEFFICIENTS)  # (n_cls, size)
+    shared = of_classes(saved.shared, classes)
+    prompt = shared.get(SHARED_PROMPT)  # (n_ctx, width)
+    coefficients = shared.get(SHARED_COEFFICIENTS)  # (n_cls, size)
     n_ctx = 0 if prompt is None else len(prompt)
     # Files that do not say the templates hold a prompt, which needs none.
     templates = saved.templates or PromptConfig().templates
-    model = load_text_model(files, saved.words, n_ctx, templates, device)
+    model = load_text_model(files, classes.words, n_ctx, templates, device)
     basis = None if coefficients is None else offset_basis(files, coefficients.shape[1])
     given = Given(model.zero_shot, basis=basis)
-    return shared_features(model.encoder, saved.shared, given), model.encoder.logit_scale
+    return shared_features(model.encoder, shared, given), model.encoder.logit_scale
 
 
 def _check_sizes(shared: SharedTensors, files: ClipFiles) -> None:

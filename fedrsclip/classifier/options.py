@@ -1,4 +1,4 @@
-"""What every command that classifies is told: by what, on which device, how many at once."""
+"""The words in which every command that classifies says by what, where, how many at once."""
 
 import argparse
 
@@ -14,10 +14,36 @@ def add_to(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="the name or folder of a run, or a shared_prompt.safetensors",
     )
+    parser.add_argument(
+        "--personalized",
+        action="store_true",
+        help="the classifier of a site of this machine, with its private side",
+    )
+    parser.add_argument(
+        "--client", metavar="NAME", help="whose, where there are several; implies --personalized"
+    )
+    parser.add_argument(
+        "--federation", metavar="NAME", help="of which federation, where there are several"
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="A,B,...",
+        help="other classes than the run's, also words that nobody trained; @FILE reads them from "
+        "a file of classes",
+    )
+    parser.add_argument(
+        "--calibrated",
+        action="store_true",
+        help="probabilities by the temperature that was fitted on validation images",
+    )
     parser.add_argument("--model-path", metavar="DIR", help="the CLIP's folder")
     parser.add_argument("--device", help="cpu, cuda, cuda:<n> or mps; by default CUDA if there is")
     parser.add_argument(
-        "--batch-size", type=int, default=BATCH_SIZE, metavar="N", help="images encoded at once"
+        "--batch-size",
+        type=_positive,
+        default=BATCH_SIZE,
+        metavar="N",
+        help=f"images that are encoded at once (default {BATCH_SIZE})",
     )
 
 
@@ -29,5 +55,33 @@ def open_classifier(options: argparse.Namespace) -> SceneClassifier:
     FedRSCLIPError
         With the sentence to show.
     """
-    device = pick_device(options.device)
-    return load_classifier(options.source, options.model_path, device)
+    device = options.device or pick_device(None)
+    if options.personalized or options.client or options.federation:
+        from fedrsclip.classifier.personal import (  # type: ignore[import-untyped,unused-ignore]
+            load_personal_classifier,
+        )
+
+        found: SceneClassifier = load_personal_classifier(
+            options.source,
+            options.client,
+            options.model_path,
+            device,
+            classes=options.classes,
+            calibrated=options.calibrated,
+            federation=options.federation,
+        )
+        return found
+    return load_classifier(
+        options.source,
+        options.model_path,
+        device,
+        classes=options.classes,
+        calibrated=options.calibrated,
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number

@@ -12,6 +12,8 @@ from fedrsclip.classifier.given_images import GivenImage, as_list, as_rgb, batch
 from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.learning.classifier import Classifier
+from fedrsclip_core.printable import printable
+from fedrsclip_core.runs.fileio import sha256_of
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from fedrsclip_core.clip.image_encoder import ImageEncoder
 
 BATCH_SIZE = 32
+_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,26 @@ class Origin:
         The round after which it was kept.
     client : str
         Whose it is; empty for the global one.
-    new_classes : bool
-        Whether its classes are words that nobody trained.
+    model : str
+        The CLIP as the run's configuration named it.
+    untrained : tuple of str
+        Classes that nobody trained: a prompt, or the CLIP itself, knows them by their words.
+    zero_shot : bool
+        Whether nothing that was learned takes part.
+    calibrated : bool
+        Whether the temperature was fitted on validation images.
+    digest : str
+        Of all that was learned and of the CLIP.
     """
 
     run: str = ""
     server_round: int = 0
     client: str = ""
-    new_classes: bool = False
+    model: str = ""
+    untrained: tuple[str, ...] = ()
+    zero_shot: bool = False
+    calibrated: bool = False
+    digest: str = ""
 
 
 class SceneClassifier:
@@ -77,6 +92,39 @@ class SceneClassifier:
         self.encoder = encoder
         self._classifier = classifier
         self._logit_scale = logit_scale
+
+    @property
+    def digest(self) -> str:
+        """Of all that its answers depend on but the image: equal ones answer alike."""
+        about = (self.class_names, self._logit_scale, self.reading)
+        return sha256_of(self.origin.digest, repr(about))
+
+    def describe(self) -> str:
+        """Say in a line what it is, whose, and of how many classes.
+
+        Examples
+        --------
+        >>> import fedrsclip
+        >>> fedrsclip.load_classifier("first").describe()
+        'first, round 2, global, 16 classes, demo_clip'
+        >>> fedrsclip.load_classifier("first", classes=["harbor", "volcano"]).describe()
+        'first, round 2, global, 2 classes, demo_clip; nobody trained: volcano'
+        """
+        origin, count = self.origin, len(self.class_names)
+        parts = [
+            origin.run,
+            f"round {origin.server_round}",
+            f"personalized of {origin.client}" if origin.client else "global",
+            f"{count} class{'es' * (count != 1)}",
+            origin.model,
+            "calibrated" if origin.calibrated else "",
+        ]
+        text = ", ".join(part for part in parts if part)
+        if origin.untrained:
+            text += f"; nobody trained: {_listed(origin.untrained)}"
+        if origin.zero_shot:
+            text += "; nothing learned takes part: this is the zero-shot CLIP"
+        return text
 
     def predict(self, image: "GivenImage") -> str:
         """Return the most probable class name of one image.
@@ -144,6 +192,12 @@ class SceneClassifier:
         except DataError as error:
             named = count == 1 or isinstance(image, str | Path)
             raise error if named else DataError(f"image {number}, from 0: {error}") from error
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    shown = ", ".join(map(printable, names[:_LISTED]))
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def _softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ from fedrsclip_core.config.reading import AS_THEY_ARE, Reading
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import DataError, ModelError
 from fedrsclip_core.runs.run_folder import RunFolder
-from tests.unit.core.test_predict import write_prompt
+from tests.unit.classifier.test_loading import write_prompt
 
 pytestmark = pytest.mark.unit
 
