@@ -87,7 +87,7 @@ def load_classifier(
     own = all_classes(saved.class_names, saved.words)
     chosen = own if classes is None else find_classes(classes, own.names, own.words)
     files = _find_clip(saved, None if model_path is None else paths.place(model_path, "model_path"))
-    text, logit_scale = _text_features(saved, chosen, files, device)
+    text, zero_shot, logit_scale = _text_features(saved, chosen, files, device)
     origin = Origin(
         run=saved.run,
         server_round=saved.server_round,
@@ -104,6 +104,7 @@ def load_classifier(
         ImageEncoder(files, device),
         reading or saved.reading,
         origin,
+        zero_shot,
     )
 
 
@@ -203,8 +204,11 @@ def _digest(saved: SharedPrompt, classes: NamedClasses, files: ClipFiles) -> str
 
 def _text_features(
     saved: SharedPrompt, classes: NamedClasses, files: ClipFiles, device: str
-) -> tuple[NDArray[np.float32], float]:
-    """Return the classes' unit text features ``(n_cls, dim)`` and the inverse temperature."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """Return the classes' unit text features ``(n_cls, dim)``, learned and by the templates alone.
+
+    And the inverse temperature.
+    """
     from fedrsclip_core.clip.offset_basis import offset_basis
     from fedrsclip_core.clip.text_model import load_text_model
     from fedrsclip_core.learning.dual_prompt import Given
@@ -220,7 +224,8 @@ def _text_features(
     model = load_text_model(files, classes.words, n_ctx, templates, device)
     basis = None if coefficients is None else offset_basis(files, coefficients.shape[1])
     given = Given(model.zero_shot, basis=basis)
-    return shared_features(model.encoder, shared, given), model.encoder.logit_scale
+    learned = shared_features(model.encoder, shared, given)
+    return learned, model.zero_shot, model.encoder.logit_scale
 
 
 def _check_sizes(shared: SharedTensors, files: ClipFiles) -> None:

@@ -75,6 +75,9 @@ class SceneClassifier:
         How image files become RGB, as in training.
     origin : Origin
         Where it comes from.
+    zero_shot : NDArray[np.float32] or None
+        The CLIP's own unit text features of these classes ``(n_cls, dim)``, by hand-written
+        templates: what it is compared with.
     """
 
     def __init__(
@@ -85,18 +88,20 @@ class SceneClassifier:
         encoder: "ImageEncoder",
         reading: Reading = AS_THEY_ARE,
         origin: Origin | None = None,
+        zero_shot: NDArray[np.float32] | None = None,
     ) -> None:
         self.class_names = list(class_names)
         self.reading = reading
         self.origin = origin or Origin()
         self.encoder = encoder
-        self._classifier = classifier
-        self._logit_scale = logit_scale
+        self.zero_shot = zero_shot
+        self.classifier = classifier
+        self.logit_scale = logit_scale
 
     @property
     def digest(self) -> str:
         """Of all that its answers depend on but the image: equal ones answer alike."""
-        about = (self.class_names, self._logit_scale, self.reading)
+        about = (self.class_names, self.logit_scale, self.reading)
         return sha256_of(self.origin.digest, repr(about))
 
     def describe(self) -> str:
@@ -181,10 +186,10 @@ class SceneClassifier:
 
     def probabilities(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
         """Return the probabilities ``(N, n_cls)`` of prepared images, encoded as one batch."""
-        by_patches = self._classifier.transport is not None
+        by_patches = self.classifier.transport is not None
         patches = self.encoder.encode_patches(prepared) if by_patches else None
         features = self.encoder.encode(prepared)  # (N, dim)
-        return _softmax(self._logit_scale * self._classifier.similarities(features, patches))
+        return _softmax(self.logit_scale * self.classifier.similarities(features, patches))
 
     def _named(self, image: "GivenImage", number: int, count: int) -> "torch.Tensor":
         try:
