@@ -100,7 +100,7 @@ def load_classifier(
     return SceneClassifier(
         chosen.names,
         Classifier(text),
-        _calibrated(saved) if calibrated else logit_scale,
+        _calibrated(saved, logit_scale) if calibrated else logit_scale,
         ImageEncoder(files, device),
         reading or saved.reading,
         origin,
@@ -186,14 +186,13 @@ def _find_clip(saved: SharedPrompt, path: Path | None) -> ClipFiles:
     return files
 
 
-def _calibrated(saved: SharedPrompt) -> float:
-    scale: float | None = getattr(saved, "calibrated_logit_scale", None)
-    if scale is None:
+def _calibrated(saved: SharedPrompt, logit_scale: float) -> float:
+    if saved.calibrated_factor is None:
         raise ModelError(
-            f"the run {saved.run!r} fitted no temperature, which takes validation images and a "
-            "version that keeps it: leave calibrated out"
+            f"the run {saved.run!r} fitted no temperature, for it had no validation images, did "
+            "not end, or is of an earlier version: leave calibrated out"
         )
-    return scale
+    return logit_scale * saved.calibrated_factor
 
 
 def _digest(saved: SharedPrompt, classes: NamedClasses, files: ClipFiles) -> str:

@@ -19,7 +19,7 @@ from fedrsclip_core.config.shared_tensors import (
     SharedTensors,
 )
 from fedrsclip_core.demo.scenes import CLASS_NAMES, render
-from fedrsclip_core.errors import ConfigError, DataError
+from fedrsclip_core.errors import ConfigError, DataError, ModelError
 from fedrsclip_core.learning.prompts import word_prompt
 from fedrsclip_core.runs.shared_prompt import SharedPrompt, write_shared_prompt
 
@@ -46,7 +46,7 @@ def shared_of(kind: str) -> SharedTensors:
     return kinds[kind]
 
 
-def write(folder: Path, kind: str = "prompt") -> Path:
+def write(folder: Path, kind: str = "prompt", factor: float | None = None) -> Path:
     files = find_clip(ModelConfig(), assets.demo_clip_folder())
     file = folder / f"{kind}.safetensors"
     saved = SharedPrompt(
@@ -61,6 +61,7 @@ def write(folder: Path, kind: str = "prompt") -> Path:
         templates=tuple(Config().prompt.templates),
         run="first",
         server_round=3,
+        calibrated_factor=factor,
     )
     write_shared_prompt(file, saved)
     return file
@@ -126,6 +127,16 @@ def test_the_digest_tells_classifiers_apart(tmp_path: Path) -> None:
     ]
     assert len(set(found)) == 4
     assert load_classifier(file).digest == found[0]
+
+
+def test_calibrated_probabilities_are_of_the_fitted_temperature(tmp_path: Path) -> None:
+    plain = load_classifier(write(tmp_path)).scores(scenes())
+    fitted = load_classifier(write(tmp_path, factor=0.5), calibrated=True)
+    expected = np.sqrt(plain) / np.sqrt(plain).sum(axis=1, keepdims=True)
+    assert np.abs(fitted.scores(scenes()) - expected).max() < 1e-5
+    assert fitted.describe().endswith("demo_clip, calibrated")
+    with pytest.raises(ModelError, match="the run 'first' fitted no temperature"):
+        load_classifier(write(tmp_path), calibrated=True)
 
 
 @pytest.mark.parametrize(
