@@ -94,6 +94,15 @@ def _report(arguments: Sequence[str]) -> int:
     return report(arguments, echo=_say)
 
 
+def _predict(arguments: Sequence[str]) -> int:
+    from fedrsclip.predict.command import predict
+
+    # What is written is whole, and is said to be.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return predict(arguments)
+
+
 def _data(arguments: Sequence[str]) -> int:
     from fedrsclip.data.command import data
 
@@ -133,13 +142,15 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     """Return the parser of each command and sub-command, by its words after ``fedrsclip``."""
     from fedrsclip.data.command import parsers as data_parsers
     from fedrsclip.model.command import parsers as model_parsers
+    from fedrsclip.predict.command import parser as predict_parser
     from fedrsclip.report.command import parser as report_parser
     from fedrsclip.watch.command import parser as watch_parser
 
     _, commands = _parsers()
     rooms = {"data": data_parsers, "model": model_parsers}
     inner = {f"{room} {name}": p for room, own in rooms.items() for name, p in own()[1].items()}
-    found = {**commands, "report": report_parser(), "watch": watch_parser(), **inner}
+    own = {"predict": predict_parser(), "report": report_parser(), "watch": watch_parser()}
+    found = {**commands, **own, **inner}
     return {name: found[name] for name in sorted(found) if name not in rooms}
 
 
@@ -173,7 +184,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
 _ARGUMENTS = {"submit": "the options above, and Hydra overrides"}
-_OWN_PARSERS = ("data", "model", "report", "watch")
+_OWN_PARSERS = ("data", "model", "predict", "report", "watch")
 _COMMANDS = {
     "run": _run,
     "submit": _submit,
@@ -183,6 +194,7 @@ _COMMANDS = {
     "clock": _clock,
     "watch": _watch,
     "report": _report,
+    "predict": _predict,
     "data": _data,
     "model": _model,
     "deploy": _deploy,
@@ -206,6 +218,8 @@ _HELP = {
     "watch [RUN] [--once] [--superlink NAME]",
     "report": "write a page about a run or a benchmark that opens without a network: "
     "report RUN_OR_BENCH_DIR [--open] [--images PATH]",
+    "predict": "classify images by what a run has learned: predict RUN IMAGES... [--out FILE], "
+    "with --help",
     "data": "list the known data sets, prepare or check one on disk, or record a split: "
     "data list | prepare | check | split, each with --help",
     "model": "make a HuggingFace CLIP of one in the form of OpenCLIP, OpenAI, RemoteCLIP or "
