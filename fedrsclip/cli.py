@@ -220,8 +220,9 @@ _HELP = {
     "report RUN_OR_BENCH_DIR [--open] [--images PATH]",
     "predict": "classify images by what a run has learned: predict RUN IMAGES... [--out FILE], "
     "with --help",
-    "data": "list the known data sets, prepare or check one on disk, or record a split: "
-    "data list | prepare | check | split, each with --help",
+    "data": "list the known data sets, prepare or check one on disk, record a split, or write the "
+    "demo's images or a scene of them: data list | prepare | check | split | images | mosaic, each "
+    "with --help",
     "model": "make a HuggingFace CLIP of one in the form of OpenCLIP, OpenAI, RemoteCLIP or "
     "GeoRSCLIP: model convert SOURCE out=DIR, with --help",
     "deploy": "render what each host of a federation needs into out=DIR; "

@@ -1,8 +1,9 @@
-"""`fedrsclip data list | prepare | check | split`."""
+"""`fedrsclip data list | prepare | check | split | images | mosaic`."""
 
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fedrsclip.data.specs import SPEC_NAMES, find_spec
@@ -13,6 +14,17 @@ Echo = Callable[[str], None]
 
 _HUB = "hub"
 _OVERRIDES = "[key=value ...]"
+_COUNTED = {"images": ("images", 40, 100_000), "mosaic": ("tiles", 24, 1_000)}
+"""What is counted, how many there are by default and at most."""
+
+
+@dataclass(frozen=True)
+class _Demo:
+    """What is written of the demo's scenes: where, how much, of which seed."""
+
+    out: Path
+    amount: int
+    seed: int
 
 
 def data(arguments: Sequence[str], *, echo: Echo = print) -> int:
@@ -31,6 +43,9 @@ def data(arguments: Sequence[str], *, echo: Echo = print) -> int:
         parser.error(f"{(stray or overrides)[0]!r} is not understood")
     if options.command == "list":
         return _list(options.path, echo)
+    if options.command in ("images", "mosaic"):
+        write = _images if options.command == "images" else _mosaic
+        return write(_given(overrides, _COUNTED[options.command]), echo)
     if options.command == "prepare":
         return _prepare(options.name, options.source, options.target, echo)
     if options.command == "check":
@@ -143,6 +158,50 @@ def _split(out: Path | None, overrides: Sequence[str], echo: Echo) -> int:
     return 0
 
 
+def _images(demo: _Demo, echo: Echo) -> int:
+    from fedrsclip.demo.image_folder import write_images
+
+    written = write_images(demo.out, demo.amount, demo.seed)
+    echo(f"{written} generated images of 64 x 64 pixels in class folders in {demo.out}")
+    echo(f"next: fedrsclip data check {demo.out}")
+    return 0
+
+
+def _mosaic(demo: _Demo, echo: Echo) -> int:
+    from fedrsclip.demo.mosaic import CRS, write_mosaic
+
+    if demo.out.suffix.lower() not in (".tif", ".tiff"):
+        raise ConfigError(f"out is {demo.out}: the name of a GeoTIFF ends in .tif")
+    truth = write_mosaic(demo.out, demo.amount, demo.seed)
+    echo(
+        f"{demo.out}: a generated scene of {demo.amount} x {demo.amount} tiles of 64 pixels, {CRS}"
+    )
+    echo(f"{truth}: the class of each tile")
+    echo(f"next: fedrsclip map RUN {demo.out} out=DIR")
+    return 0
+
+
+def _given(words: Sequence[str], counted: tuple[str, int, int]) -> _Demo:
+    """Read ``out=PLACE``, how many, and ``seed=N``."""
+    name, count, most = counted
+    found = {"out": "", name: str(count), "seed": "0"}
+    for word in words:
+        key, separator, value = word.partition("=")
+        if not separator or key not in found or not value:
+            raise ConfigError(f"{word!r} is not understood: give out=, {name}= or seed=")
+        found[key] = value
+    if not found["out"]:
+        raise ConfigError("out is not set: give out=PLACE, which is not there yet")
+    numbers = {}
+    for key, least, largest in ((name, 1, most), ("seed", 0, 2**63 - 1)):
+        value = found[key]
+        if not (value.isascii() and value.isdigit()) or not least <= int(value) <= largest:
+            raise ConfigError(f"{key} is {value!r}: give a whole number from {least} to {largest}")
+        numbers[key] = int(value)
+    out = paths.outside_app(paths.place(found["out"], "out").absolute(), "out")
+    return _Demo(out, numbers[name], numbers["seed"])
+
+
 def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """Return the parser and, by name, those of the sub-commands."""
     parser = argparse.ArgumentParser(prog="fedrsclip data", description="Data sets on disk.")
@@ -191,4 +250,31 @@ def parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         usage=f"fedrsclip data split [--out FILE] {_OVERRIDES}",
     )
     split.add_argument("--out", type=Path, help="JSON to write instead of printing it")
-    return parser, {"list": listing, "prepare": prepare, "check": check, "split": split}
+
+    text = "write the demo's generated scenes as images in class folders, to try things out with"
+    images = commands.add_parser(
+        "images",
+        help=text,
+        description=text,
+        allow_abbrev=False,
+        usage="fedrsclip data images out=DIR [images=40] [seed=0]",
+    )
+    text = (
+        "write a georeferenced scene of the demo's classes, with the class of each tile beside it "
+        "in <name>_truth.tif; needs rasterio"
+    )
+    mosaic = commands.add_parser(
+        "mosaic",
+        help=text,
+        description=text,
+        allow_abbrev=False,
+        usage="fedrsclip data mosaic out=FILE.tif [tiles=24] [seed=0]",
+    )
+    return parser, {
+        "list": listing,
+        "prepare": prepare,
+        "check": check,
+        "split": split,
+        "images": images,
+        "mosaic": mosaic,
+    }
