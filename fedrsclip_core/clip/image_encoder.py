@@ -1,12 +1,13 @@
 """The frozen image tower, loaded through transformers only when an image has no feature yet."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip_core.clip.files import ClipFiles
+from fedrsclip_core.clip.image_preparation import ImagePreparation
 from fedrsclip_core.clip.preprocessing import read_preprocessing
 from fedrsclip_core.clip.weights import read_tensors, unreadable, vision_tensor_names
 from fedrsclip_core.errors import ModelError
@@ -44,7 +45,6 @@ class ImageEncoder:
 
     def __init__(self, files: ClipFiles, device: str) -> None:
         import torch
-        from transformers import CLIPImageProcessorPil
         from transformers.activations import QuickGELUActivation
 
         from fedrsclip_core.clip.quick_gelu import QuickGelu
@@ -52,8 +52,7 @@ class ImageEncoder:
         self._folder, self._device = files.folder, device
         self._dtype = getattr(torch, files.dtype)
         self._side = int(files.vision_config["image_size"])
-        # Not the torchvision one, which some sites have and whose pixels differ.
-        self._processor = CLIPImageProcessorPil(**read_preprocessing(files.folder))
+        self._preparation = ImagePreparation(read_preprocessing(files.folder))
         model = _load(files, self._dtype)
         for layer in model.vision_model.encoder.layers:
             if isinstance(layer.mlp.activation_fn, QuickGELUActivation):
@@ -68,8 +67,9 @@ class ImageEncoder:
         ModelError
             If the preprocessing makes something else of this image.
         """
-        made = self._processor(images=_middle(image), return_tensors="pt")["pixel_values"]
-        pixels = cast("torch.Tensor", made)[0]
+        import torch
+
+        pixels = torch.from_numpy(self._preparation(_middle(image)))
         if pixels.shape != (3, self._side, self._side):
             raise ModelError(
                 f"the image preprocessing in {self._folder} makes {pixels.shape[2]} x "
