@@ -80,3 +80,8 @@ def tensors_of(state: ClientState) -> Tensors:
 def state_of(tensors: Tensors) -> ClientState:
     """Return the state that a file's tensors make; the inverse of :func:`tensors_of`."""
     return ClientState(**{name: tensors.get(stored) for name, stored in _NAMES.items()})
+
+
+def own_tensors(tensors: Tensors) -> Tensors:
+    """Return those of a file's tensors that make the state; others lie beside it."""
+    return {name: tensor for name, tensor in tensors.items() if name in _NAMES.values()}

@@ -1,8 +1,9 @@
 """The private prompt on the client's own disk: one file per kept round, whole or absent.
 
-``<home>/private/<federation>/<run>/<client>/round-000007.safetensors``. A file is refused, by
-name, if it is damaged or belongs to something else; nothing is overwritten or deleted that is
-not this client's own.
+``<home>/private/<federation>/<run>/<client>/round-000007.safetensors``, with what was shared when
+it was trained beside it, and ``classifier.safetensors``, with which the last evaluation has
+classified. A file is refused, by name, if it is damaged or belongs to something else; nothing is
+overwritten or deleted that is not this client's own.
 """
 
 import itertools
@@ -15,7 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from client_app.private_format import PrivateFormat, state_of, tensors_of
+from client_app.personal_classifier import (
+    DESCRIPTION,
+    PersonalClassifier,
+    description_of,
+    read_personal,
+    tensors_beside,
+    write_personal,
+)
+from client_app.private_format import PrivateFormat, own_tensors, state_of, tensors_of
 from fedrsclip_core.errors import PrivateStoreError
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.runs import lock, paths
@@ -23,6 +32,7 @@ from fedrsclip_core.runs.sealed import DamagedFileError, read_sealed, write_seal
 
 FORMAT = "1"
 KEPT_ROUNDS = 3
+CLASSIFIER = "classifier.safetensors"
 _FILE = re.compile(r"round-(\d{6})\.safetensors")
 _ADDED = {"rank": "0", "offset_classes": "0", "dim": "0"}
 """Metadata that files of format 1 did not always have, and what its absence means."""
@@ -97,11 +107,22 @@ class PrivateStore:
         rounds = self._rounds()
         return self._read(rounds[-1], any_weight=True) if rounds else None
 
-    def save(self, state: ClientState, server_round: int) -> None:
-        """Write the state of ``server_round``, then drop rounds that can no longer be needed.
+    def save(
+        self, state: ClientState, server_round: int, beside: PersonalClassifier | None = None
+    ) -> None:
+        """Write the state of ``server_round``, then drop what can no longer be needed.
 
-        Those are the rounds before the last three, and those after ``server_round``, which a
-        run left behind that went back to a checkpoint.
+        That is the rounds before the last three, those after ``server_round`` and the last
+        evaluation's classifier, which a run left behind that went back to a checkpoint.
+
+        Parameters
+        ----------
+        state : ClientState
+            The private side.
+        server_round : int
+            In which it was trained.
+        beside : PersonalClassifier or None
+            The same state with what it classifies with.
 
         Raises
         ------
@@ -115,12 +136,47 @@ class PrivateStore:
         described = self._metadata(server_round)
         # Files without anything added stay what they always were.
         metadata = {n: v for n, v in described.items() if _ADDED.get(n) != v}
-        write_sealed(self._path(server_round), tensors_of(state), metadata, mode=0o600)
+        tensors = tensors_of(state)
+        if beside is not None:
+            tensors = {**tensors, **tensors_beside(beside)}
+            metadata |= {DESCRIPTION: description_of(beside)}
+        write_sealed(self._path(server_round), tensors, metadata, mode=0o600)
         rounds = self._rounds()
         kept = [number for number in rounds if number <= server_round][-KEPT_ROUNDS:]
         for number in rounds:
             if number not in kept:
                 self._drop(number)
+        try:
+            if self._own_classifier():
+                (self._folder / CLASSIFIER).unlink()
+        except PrivateStoreError as error:
+            self._log(f"{CLASSIFIER} is no longer needed but left where it is: {error}")
+
+    def keep(self, classifier: PersonalClassifier) -> None:
+        """Write what the last evaluation has classified with.
+
+        Raises
+        ------
+        PrivateStoreError
+            If there is such a file, damaged or foreign.
+        OSError
+            If the disk is full; the previous file is then intact.
+        """
+        self._own_classifier()
+        write_personal(self._folder / CLASSIFIER, classifier)
+
+    def _own_classifier(self) -> bool:
+        """Whether there is a classifier; raises PrivateStoreError if it is not this client's."""
+        path = self._folder / CLASSIFIER
+        if not path.exists():
+            return False
+        found = read_personal(path)
+        if (found.prompt.run, found.client) != (self._owner["run"], self._owner["client"]):
+            raise PrivateStoreError(
+                f"{path} is foreign: it is of client {found.client[:64]} in run "
+                f"{found.prompt.run[:64]}; move it away"
+            )
+        return True
 
     def _drop(self, number: int) -> None:
         path = self._path(number)
@@ -142,10 +198,7 @@ class PrivateStore:
         return self._folder / f"round-{number:06d}.safetensors"
 
     def _rounds(self) -> list[int]:
-        if not self._folder.is_dir():
-            return []
-        matches = (_FILE.fullmatch(path.name) for path in self._folder.iterdir())
-        return sorted(int(match[1]) for match in matches if match)
+        return list(rounds_in(self._folder))
 
     def _metadata(self, server_round: int) -> dict[str, str]:
         described = {name: str(value) for name, value in asdict(self._expected).items()}
@@ -171,7 +224,8 @@ class PrivateStore:
                     path, f"it is foreign: its {name} is {other[:64]}, expected {value[:64]}"
                 )
         gate_size = int(described["gate_size"])
-        state = _state(path, tensors, replace(self._expected, gate_size=gate_size))
+        own = own_tensors(tensors)
+        state = _state(path, own, replace(self._expected, gate_size=gate_size))
         return state if described == expected else replace(state, weight=None)
 
 
@@ -204,7 +258,7 @@ def open_store(
         ) from None
     with held:
         # The lock is ours, so a temporary file is of a process that was killed.
-        for leftover in folder.glob(".round-*.tmp"):
+        for leftover in folder.glob(".*.safetensors.*.tmp"):
             leftover.unlink(missing_ok=True)
         yield PrivateStore(
             folder,
@@ -242,6 +296,30 @@ def start_from(
             "client took no part in that run, or had another name"
         )
     return state
+
+
+def newest(folder: Path) -> PersonalClassifier:
+    """Return what a client classifies with: as the last evaluation did, or as after its last round.
+
+    Raises
+    ------
+    PrivateStoreError
+        If the folder holds none, or one that is damaged or of an earlier version.
+    """
+    if (folder / CLASSIFIER).is_file():
+        return read_personal(folder / CLASSIFIER)
+    files = rounds_in(folder)
+    if not files:
+        raise PrivateStoreError(f"{folder} holds no private prompt")
+    return read_personal(files[max(files)])
+
+
+def rounds_in(folder: Path) -> dict[int, Path]:
+    """Return a client's files by their rounds, in ascending order."""
+    if not folder.is_dir():
+        return {}
+    matches = ((_FILE.fullmatch(path.name), path) for path in folder.iterdir())
+    return dict(sorted((int(match[1]), path) for match, path in matches if match))
 
 
 def _make_private(folder: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from client_app.encoders import release_image_encoder
 from client_app.failures import LateError, NonFiniteError
 from client_app.features import PARTS
-from client_app.home_details import keep_details
+from client_app.home_details import keep_classifier, keep_details, personal_classifier
 from client_app.private_store import PrivateStore, open_store, start_from
 from client_app.runtime import Runtime
 from client_app.site_log import SiteLog
@@ -101,10 +101,11 @@ def train(runtime: Runtime, request: RoundRequest, deadline: Deadline, log: Site
         in_steps = time.perf_counter() - before_steps
         _check_finite(outcome.losses, *outcome.shared.values(), *vars(outcome.state).values())
         classifiers = by_mode(outcome.received, given.template, encoder.logit_scale)
-        counts = _counted(runtime, request, classifiers, sets, log)
+        counts = _counted(runtime, classifiers, sets, log)
         deadline.check("after training")
         if store is not None:
-            store.save(outcome.state, request.server_round)
+            beside = personal_classifier(runtime, request, outcome.state, given)
+            store.save(outcome.state, request.server_round, beside)
     seconds = time.perf_counter() - start
     log.write(
         f"run {request.run_name}, round {request.server_round}: {outcome.num_steps} steps in "
@@ -123,15 +124,29 @@ def evaluate(runtime: Runtime, request: RoundRequest, log: SiteLog) -> RoundRepl
     """Count correct answers of the received shared side with the stored private one.
 
     The final evaluation with ``prompt.finetune_epochs`` first tunes a private copy of the shared
-    prompt; ``personalized`` then means that copy.
+    prompt; ``personalized`` then means that copy. It also keeps at home what it has classified
+    with, and how well.
     """
+    from fedrsclip_core.learning.evaluation import classifiers as both_sides
+    from fedrsclip_core.learning.evaluation import tuned_classifier
+
     start = time.perf_counter()
     _check_round(request, first=0)
     sets = _feature_sets(runtime, log)
     with _private_store(runtime, request.run_name, log) as store:
         state = _stored_or_start(runtime, store, request.server_round, log)
-    classifiers = _classifiers(runtime, request, state, log)
-    counts = _counted(runtime, request, classifiers, sets, log)
+    encoder, given, prompt = runtime.text.encoder, runtime.given(log), runtime.config.prompt
+    classifiers = both_sides(encoder, request.shared, state, prompt, given)
+    tuned = _tuned(runtime, request, log) if request.final and prompt.finetune_epochs else None
+    if tuned is not None:
+        classifiers["personalized"] = tuned_classifier(encoder, *tuned, given)
+    counts = _counted(runtime, classifiers, sets, log)
+    if request.final:
+        fitted = _fitted_factor(classifiers.get("personalized"), sets["val"], encoder.logit_scale)
+        _keep_details(runtime, request, classifiers, sets, fitted, log)
+        if "personalized" in classifiers:
+            kept = personal_classifier(runtime, request, state, given, tuned, fitted)
+            keep_classifier(runtime, kept, log)
     return replace(counts, seconds=time.perf_counter() - start)
 
 
@@ -219,28 +234,21 @@ def _own_prompt(runtime: Runtime) -> NDArray[np.float32]:
     return private
 
 
-def _classifiers(
-    runtime: Runtime, request: RoundRequest, state: ClientState, log: SiteLog
-) -> dict[str, Classifier]:
-    """Encode what each mode classifies with."""
-    from fedrsclip_core.learning.evaluation import classifiers, shared_features
+def _tuned(
+    runtime: Runtime, request: RoundRequest, log: SiteLog
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Tune a private copy of the shared prompt: the copy, and a bias of each class's logit."""
     from fedrsclip_core.learning.training import finetune
 
-    config, encoder, given = runtime.config, runtime.text.encoder, runtime.given(log)
-    found = classifiers(encoder, request.shared, state, config.prompt, given)
-    if request.final and config.prompt.finetune_epochs:
-        shared, name = request.shared[SHARED_PROMPT], runtime.site.client_name
-        data = runtime.features("train", log)
-        tuned, bias = finetune(encoder, shared, data, config, client_name=name)
-        _check_finite({}, tuned, bias)
-        text = shared_features(encoder, {SHARED_PROMPT: tuned}, given)
-        found["personalized"] = Classifier(text, bias=bias / encoder.logit_scale)
-    return found
+    shared, name = request.shared[SHARED_PROMPT], runtime.site.client_name
+    data = runtime.features("train", log)
+    tuned, bias = finetune(runtime.text.encoder, shared, data, runtime.config, client_name=name)
+    _check_finite({}, tuned, bias)
+    return tuned, bias
 
 
 def _counted(
     runtime: Runtime,
-    request: RoundRequest,
     classifiers: Mapping[str, Classifier],
     sets: Mapping[str, FeatureSet],
     log: SiteLog,
@@ -248,24 +256,36 @@ def _counted(
     """Classify val and test in every mode; a reply without training."""
     from fedrsclip_core.learning.evaluation import count_correct
 
-    own_classes = runtime.statistics(log).own_classes
     parts = {part: sets[part] for part in EVAL_PARTS}
-    counts = count_correct(classifiers, parts, own_classes)
-    if request.final:
-        scale = runtime.text.encoder.logit_scale
-        fitted = _fitted_scale(classifiers.get("personalized"), parts["val"], scale)
-        details = describe(classifiers, parts, own_classes, scale, fitted)
-        keep_details(runtime, request, details, fitted, log)
+    counts = count_correct(classifiers, parts, runtime.statistics(log).own_classes)
     return RoundReply(
         num_examples=len(sets["train"]), seconds=0.0, correct=counts.correct, total=counts.total
     )
 
 
-def _fitted_scale(personalized: Classifier | None, val: FeatureSet, scale: float) -> float:
-    if personalized is None:
-        return scale
+def _keep_details(
+    runtime: Runtime,
+    request: RoundRequest,
+    classifiers: Mapping[str, Classifier],
+    sets: Mapping[str, FeatureSet],
+    fitted: float | None,
+    log: SiteLog,
+) -> None:
+    own_classes, scale = runtime.statistics(log).own_classes, runtime.text.encoder.logit_scale
+    calibrated = scale if fitted is None else fitted * scale
+    parts = {part: sets[part] for part in EVAL_PARTS}
+    details = describe(classifiers, parts, own_classes, scale, calibrated)
+    keep_details(runtime, request, details, calibrated, log)
+
+
+def _fitted_factor(
+    personalized: Classifier | None, val: FeatureSet, logit_scale: float
+) -> float | None:
+    """Return what fits the confidences to the validation images, if there are any."""
+    if personalized is None or not len(val):
+        return None
     scores = personalized.similarities(val.features, val.patches)
-    return fit_logit_scale(scores, val.labels, scale)
+    return fit_logit_scale(scores, val.labels, logit_scale) / logit_scale
 
 
 def _check_finite(losses: Mapping[str, float], *arrays: object) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.schema import PromptConfig
-from fedrsclip_core.config.shared_tensors import SharedTensors
+from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.dual_prompt import DualPrompt, Given, TextFeatures
@@ -102,6 +102,29 @@ def shared_features(
     if text is None or text.shared is None:
         raise ValueError("nothing is shared")
     return _array(text.shared)
+
+
+def tuned_classifier(
+    encoder: PackedTextEncoder,
+    prompt: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    given: Given,
+) -> Classifier:
+    """Encode a private copy of the shared prompt, which classifies alone.
+
+    Parameters
+    ----------
+    encoder : PackedTextEncoder
+        The frozen text encoder with the federation's classes.
+    prompt : NDArray[np.float32]
+        The tuned copy ``(n_ctx, width)``.
+    bias : NDArray[np.float32]
+        Of each class's logit ``(n_cls,)``.
+    given : Given
+        What is not learned.
+    """
+    text = shared_features(encoder, {SHARED_PROMPT: prompt}, given)
+    return Classifier(text, bias=bias / encoder.logit_scale)
 
 
 def count_correct(

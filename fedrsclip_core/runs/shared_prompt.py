@@ -39,7 +39,7 @@ class SharedPrompt:
     Attributes
     ----------
     shared : SharedTensors
-        At least one tensor.
+        At least one tensor in a file of its own.
     class_names, words : tuple of str
         The federation's classes and what the text encoder reads for each; empty if the server
         did not know them.
@@ -83,8 +83,13 @@ def write_shared_prompt(path: Path, prompt: SharedPrompt) -> None:
     OSError
         If the disk is full or not writable; the previous file is then intact.
     """
-    metadata = {
-        "format": _FORMAT,
+    metadata = {"format": _FORMAT, **described(prompt)}
+    write_sealed(path, prompt.shared, metadata)
+
+
+def described(prompt: SharedPrompt) -> dict[str, str]:
+    """Return the metadata beside the tensors, without a format."""
+    return {
         "class_names": json.dumps(prompt.class_names),
         "words": json.dumps(prompt.words),
         "model": prompt.model,
@@ -101,7 +106,6 @@ def write_shared_prompt(path: Path, prompt: SharedPrompt) -> None:
         "nodata": json.dumps(prompt.reading.nodata),
         "calibrated_factor": json.dumps(prompt.calibrated_factor),
     }
-    write_sealed(path, prompt.shared, metadata)
 
 
 def read_shared_prompt(path: Path) -> SharedPrompt:
@@ -125,20 +129,31 @@ def read_shared_prompt(path: Path) -> SharedPrompt:
             )
         if metadata["format"] == _FORMAT and not sealed:
             raise DamagedFileError("it has no checksum")
-        names = _texts(metadata.get("tensors", f'["{SHARED_PROMPT}"]'))
-        return _prompt({name: tensors[name] for name in names}, metadata)
+        found = prompt_of(tensors, {"tensors": f'["{SHARED_PROMPT}"]', **metadata})
+        if not found.shared:
+            raise ValueError("it names no tensors")
+        return found
     except (DamagedFileError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise NoSharedPromptError(
             f"is damaged ({type(error).__name__}: {error}): copy it from the run's folder again"
         ) from error
 
 
-def _prompt(shared: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]) -> SharedPrompt:
-    """Check the content; whatever is wrong raises KeyError, TypeError or ValueError."""
+def prompt_of(
+    tensors: Mapping[str, NDArray[np.float32]], metadata: Mapping[str, str]
+) -> SharedPrompt:
+    """Return what :func:`described` said of some of the tensors, checked.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If something is wrong.
+    """
+    shared = {name: tensors[name] for name in _texts(metadata["tensors"])}
     class_names, words = _texts(metadata["class_names"]), _texts(metadata["words"])
     if len(words) != len(class_names):
         raise ValueError(f"{len(class_names)} classes but words for {len(words)}")
-    if not shared or not set(NAMES).issuperset(shared):
+    if not set(NAMES).issuperset(shared):
         raise ValueError(f"its tensors are {', '.join(shared)}")
     for name, tensor in shared.items():
         if tensor.ndim != 2 or tensor.dtype != np.float32 or not np.isfinite(tensor).all():

@@ -75,6 +75,6 @@ def figures(home: Path) -> list[dict[str, Any]]:
 def test_one_process_and_several_give_the_same_bytes(tmp_path: Path) -> None:
     one = simulate(tmp_path / "one", client_cpus=machine.available_cpus())
     several = simulate(tmp_path / "several", client_cpus=1)
-    assert len(prompts(one)) == 1 + 3 * 2
+    assert len(prompts(one)) == 1 + (3 + 1) * 2
     assert prompts(one) == prompts(several)
     assert figures(one) == figures(several)

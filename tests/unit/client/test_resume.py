@@ -53,7 +53,7 @@ def bits(name: str) -> dict[str, bytes]:
     from safetensors.numpy import load_file
 
     private = sorted((paths.home() / "private" / "demo" / name).rglob("*.safetensors"))
-    assert len(private) == 6
+    assert len(private) == 2 * (3 + 1)
     files = [paths.runs_dir() / name / "shared_prompt.safetensors", *private]
     return {
         f"{file.parent.name}/{file.name}/{key}".replace(name, "run"): array.tobytes()
