@@ -75,7 +75,7 @@ class PersonalClassifier:
     def n_ctx(self) -> int:
         """Context vectors of its prompts; 0 without one."""
         parts = (self.prompt.shared.get(SHARED_PROMPT), self.state.private, self.state.offset_u)
-        return max((len(part) for part in parts if part is not None), default=0)
+        return next((len(part) for part in parts if part is not None), 0)
 
 
 def tensors_beside(classifier: PersonalClassifier) -> dict[str, NDArray[np.float32]]:
@@ -87,6 +87,11 @@ def tensors_beside(classifier: PersonalClassifier) -> dict[str, NDArray[np.float
     }
     found = {name: t for name, t in own.items() if t is not None}
     return {**classifier.prompt.shared, **found}
+
+
+def all_tensors(classifier: PersonalClassifier) -> dict[str, NDArray[np.float32]]:
+    """Return its tensors by their names in a file."""
+    return {**tensors_of(classifier.state), **tensors_beside(classifier)}
 
 
 def description_of(classifier: PersonalClassifier) -> str:
@@ -105,9 +110,8 @@ def write_personal(path: Path, classifier: PersonalClassifier) -> None:
     OSError
         If the disk is full or not writable; the previous file is then intact.
     """
-    tensors = {**tensors_of(classifier.state), **tensors_beside(classifier)}
     metadata = {"format": FORMAT, DESCRIPTION: description_of(classifier)}
-    write_sealed(path, tensors, metadata, mode=0o600)
+    write_sealed(path, all_tensors(classifier), metadata, mode=0o600)
 
 
 def is_personal(path: Path) -> bool:

@@ -86,7 +86,7 @@ def load_classifier(
     saved = _read(_prompt_file(source))
     own = all_classes(saved.class_names, saved.words)
     chosen = own if classes is None else find_classes(classes, own.names, own.words)
-    files = _find_clip(saved, None if model_path is None else paths.place(model_path, "model_path"))
+    files = clip_of(saved, None if model_path is None else paths.place(model_path, "model_path"))
     text, zero_shot, logit_scale = _text_features(saved, chosen, files, device)
     origin = Origin(
         run=saved.run,
@@ -100,7 +100,7 @@ def load_classifier(
     return SceneClassifier(
         chosen.names,
         Classifier(text),
-        _calibrated(saved, logit_scale) if calibrated else logit_scale,
+        calibrated_scale(saved, logit_scale) if calibrated else logit_scale,
         ImageEncoder(files, device),
         reading or saved.reading,
         origin,
@@ -167,7 +167,14 @@ def _read(file: Path) -> SharedPrompt:
     return saved
 
 
-def _find_clip(saved: SharedPrompt, path: Path | None) -> ClipFiles:
+def clip_of(saved: SharedPrompt, path: Path | None) -> ClipFiles:
+    """Return the CLIP that a prompt was trained for, in a folder or where the run named it.
+
+    Raises
+    ------
+    ModelError
+        If it is not there, or another one is.
+    """
     model = ModelConfig(
         saved.model, saved.hub_id or None, saved.revision or None, dtype=saved.dtype
     )
@@ -186,7 +193,14 @@ def _find_clip(saved: SharedPrompt, path: Path | None) -> ClipFiles:
     return files
 
 
-def _calibrated(saved: SharedPrompt, logit_scale: float) -> float:
+def calibrated_scale(saved: SharedPrompt, logit_scale: float) -> float:
+    """Return the inverse temperature that was fitted, of the CLIP's own.
+
+    Raises
+    ------
+    ModelError
+        If none was.
+    """
     if saved.calibrated_factor is None:
         raise ModelError(
             f"the run {saved.run!r} fitted no temperature, for it had no validation images, did "
@@ -213,7 +227,7 @@ def _text_features(
     from fedrsclip_core.learning.dual_prompt import Given
     from fedrsclip_core.learning.evaluation import shared_features
 
-    _check_sizes(saved.shared, files)
+    check_sizes(saved.shared, files)
     shared = of_classes(saved.shared, classes)
     prompt = shared.get(SHARED_PROMPT)  # (n_ctx, width)
     coefficients = shared.get(SHARED_COEFFICIENTS)  # (n_cls, size)
@@ -227,7 +241,14 @@ def _text_features(
     return learned, model.zero_shot, model.encoder.logit_scale
 
 
-def _check_sizes(shared: SharedTensors, files: ClipFiles) -> None:
+def check_sizes(shared: SharedTensors, files: ClipFiles) -> None:
+    """Refuse shared tensors that do not fit the CLIP.
+
+    Raises
+    ------
+    ModelError
+        With the one that does not.
+    """
     wanted = {
         SHARED_PROMPT: files.width,
         SHARED_OFFSETS: files.dim,

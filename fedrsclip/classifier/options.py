@@ -4,6 +4,7 @@ import argparse
 
 from client_app.encoders import pick_device
 from fedrsclip.classifier.loading import load_classifier
+from fedrsclip.classifier.personal import is_export, load_personal_classifier
 from fedrsclip.classifier.scene_classifier import BATCH_SIZE, SceneClassifier
 
 
@@ -12,7 +13,8 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="RUN",
-        help="the name or folder of a run, or a shared_prompt.safetensors",
+        help="the name or folder of a run, a shared_prompt.safetensors, or what `fedrsclip private "
+        "export` has written",
     )
     parser.add_argument(
         "--personalized",
@@ -56,12 +58,9 @@ def open_classifier(options: argparse.Namespace) -> SceneClassifier:
         With the sentence to show.
     """
     device = options.device or pick_device(None)
-    if options.personalized or options.client or options.federation:
-        from fedrsclip.classifier.personal import (  # type: ignore[import-untyped,unused-ignore]
-            load_personal_classifier,
-        )
-
-        found: SceneClassifier = load_personal_classifier(
+    personalized = options.personalized or options.client or options.federation
+    if personalized or is_export(options.source):
+        return load_personal_classifier(
             options.source,
             options.client,
             options.model_path,
@@ -70,7 +69,6 @@ def open_classifier(options: argparse.Namespace) -> SceneClassifier:
             calibrated=options.calibrated,
             federation=options.federation,
         )
-        return found
     return load_classifier(
         options.source,
         options.model_path,

@@ -187,7 +187,8 @@ class SceneClassifier:
     def probabilities(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
         """Return the probabilities ``(N, n_cls)`` of prepared images, encoded as one batch."""
         by_patches = self.classifier.transport is not None
-        patches = self.encoder.encode_patches(prepared) if by_patches else None
+        # In the precision of the cache that training and evaluation read.
+        patches = self.encoder.encode_patches(prepared).astype(np.float16) if by_patches else None
         features = self.encoder.encode(prepared)  # (N, dim)
         return _softmax(self.logit_scale * self.classifier.similarities(features, patches))
 

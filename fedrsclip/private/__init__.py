@@ -1,0 +1,1 @@
+"""What clients of this machine keep for themselves: listed, exported, deleted."""
