@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client_app.personal_classifier import (
     PersonalClassifier,
@@ -102,7 +103,10 @@ def load_personal_classifier(
     files = clip_of(prompt, None if given is None else paths.place(given, "model_path"))
     # The answers among some classes do not depend on the others.
     encoded = chosen if chosen.untrained else own
-    classifier, logit_scale = _encoded(found, encoded, files, device)
+    classifier, zero_shot, logit_scale = _encoded(found, encoded, files, device)
+    if not chosen.untrained:
+        rows = list(chosen.places)
+        classifier, zero_shot = _of(classifier, rows), zero_shot[rows]
     factor = calibrated_factor(prompt) if calibrated else 1.0
     origin = Origin(
         run=prompt.run,
@@ -115,11 +119,12 @@ def load_personal_classifier(
     )
     return SceneClassifier(
         chosen.names,
-        classifier if chosen.untrained else _of(classifier, chosen.places),
+        classifier,
         logit_scale * factor,
         ImageEncoder(files, device),
         reading or prompt.reading,
         origin,
+        zero_shot,
     )
 
 
@@ -155,8 +160,11 @@ def _by_class(found: PersonalClassifier) -> bool:
 
 def _encoded(
     found: PersonalClassifier, classes: NamedClasses, files: ClipFiles, device: str
-) -> tuple[Classifier, float]:
-    """Return what the client's evaluation classified with, and the inverse temperature."""
+) -> tuple[Classifier, NDArray[np.float32], float]:
+    """Return what the client's evaluation classified with, zero-shot text features, and the scale.
+
+    The features ``(n_cls, dim)`` are those of the templates; the scale is an inverse temperature.
+    """
     from fedrsclip_core.clip.offset_basis import offset_basis
     from fedrsclip_core.clip.text_model import load_text_model
     from fedrsclip_core.learning.dual_prompt import Given
@@ -170,16 +178,16 @@ def _encoded(
     given = Given(model.zero_shot, found.log_prior, basis)
     scale = model.encoder.logit_scale
     if found.tuned is not None and found.tuned_bias is not None:
-        return tuned_classifier(model.encoder, found.tuned, found.tuned_bias, given), scale
+        tuned = tuned_classifier(model.encoder, found.tuned, found.tuned_bias, given)
+        return tuned, model.zero_shot, scale
     made = classifiers(model.encoder, prompt.shared, found.state, found.config, given)
     if "personalized" not in made:
         raise PrivateStoreError(f"the run {prompt.run} has learned nothing to classify with")
-    return made["personalized"], scale
+    return made["personalized"], model.zero_shot, scale
 
 
-def _of(classifier: Classifier, places: Sequence[int]) -> Classifier:
+def _of(classifier: Classifier, rows: list[int]) -> Classifier:
     """Return a classifier of some of the classes."""
-    rows = list(places)
     bias = None if classifier.bias is None else classifier.bias[rows]
     return replace(classifier, text=np.ascontiguousarray(classifier.text[..., rows, :]), bias=bias)
 

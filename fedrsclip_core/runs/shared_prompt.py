@@ -131,7 +131,7 @@ def read_shared_prompt(path: Path) -> SharedPrompt:
             raise DamagedFileError("it has no checksum")
         found = prompt_of(tensors, {"tensors": f'["{SHARED_PROMPT}"]', **metadata})
         if not found.shared:
-            raise ValueError("it names no tensors")
+            raise ValueError("its tensors are none")
         return found
     except (DamagedFileError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise NoSharedPromptError(

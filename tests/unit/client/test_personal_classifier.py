@@ -61,7 +61,7 @@ def counts(client: Client, classifier: SceneClassifier) -> dict[str, int]:
     found = {}
     for part in EVAL_PARTS:
         data = client.runtime.features(part, SiteLog("client-0"))
-        scores = classifier._classifier.similarities(data.features, data.patches)
+        scores = classifier.classifier.similarities(data.features, data.patches)
         found[part] = int((scores.argmax(axis=1) == data.labels).sum())
     return found
 
@@ -82,7 +82,7 @@ def test_it_is_what_the_last_evaluation_counted(
     shared = trained(client)
     reply = evaluated(client, 2, shared)
     classifier = loaded(client)
-    found, there = classifier._classifier, seen[-1]
+    found, there = classifier.classifier, seen[-1]
     assert found.text.tobytes() == there.text.tobytes()
     assert (found.bias is None) == (there.bias is None)
     assert found.bias is None or found.bias.tobytes() == there.bias.tobytes()
@@ -106,7 +106,7 @@ def test_images_are_classified_as_their_features_were(client: Client, method: st
     classifier, data = loaded(client), client.runtime.data
     features = client.runtime.features("test", SiteLog("client-0"))
     images = [data.source.image(int(index)) for index in sorted(data.split.test)]
-    similarities = classifier._classifier.similarities(features.features, features.patches)
+    similarities = classifier.classifier.similarities(features.features, features.patches)
     assert (classifier.scores(images).argmax(axis=1) == similarities.argmax(axis=1)).all()
     assert client.runtime.files.digest
 
@@ -115,8 +115,8 @@ def test_the_calibrated_probabilities_have_the_fitted_temperature(client: Client
     evaluated(client, 2, trained(client))
     kept = json.loads((paths.evaluations_dir("demo", RUN) / "client-0.json").read_text())
     classifier = loaded(client, calibrated=True)
-    assert classifier._logit_scale == pytest.approx(kept["logit_scale"], rel=1e-12)
-    assert classifier._logit_scale != loaded(client)._logit_scale
+    assert classifier.logit_scale == pytest.approx(kept["logit_scale"], rel=1e-12)
+    assert classifier.logit_scale != loaded(client).logit_scale
     assert "calibrated" in classifier.describe()
 
 
@@ -230,7 +230,7 @@ def test_some_of_the_classes_answer_as_among_all(client: Client) -> None:
     data = client.runtime.features("test", SiteLog("client-0"))
     whole, some = loaded(client), loaded(client, classes="river,forest")
     assert some.class_names == ["river", "forest"]
-    all_scores, scores = (c._classifier.similarities(data.features) for c in (whole, some))
+    all_scores, scores = (c.classifier.similarities(data.features) for c in (whole, some))
     np.testing.assert_allclose(scores, all_scores[:, [2, 0]], atol=1e-6)
 
 
