@@ -20,7 +20,7 @@ from client_app.personal_classifier import (
     read_personal,
 )
 from client_app.private_store import newest
-from fedrsclip.classifier.loading import calibrated_factor, check_sizes, checked_device, clip_of
+from fedrsclip.classifier.loading import calibrated_scale, check_sizes, checked_device, clip_of
 from fedrsclip.classifier.named_classes import NamedClasses, all_classes, find_classes
 from fedrsclip.classifier.scene_classifier import Origin, SceneClassifier
 from fedrsclip.private.kept import find_kept
@@ -107,7 +107,6 @@ def load_personal_classifier(
     if not chosen.untrained:
         rows = list(chosen.places)
         classifier, zero_shot = _of(classifier, rows), zero_shot[rows]
-    factor = calibrated_factor(prompt) if calibrated else 1.0
     origin = Origin(
         run=prompt.run,
         server_round=prompt.server_round,
@@ -120,7 +119,7 @@ def load_personal_classifier(
     return SceneClassifier(
         chosen.names,
         classifier,
-        logit_scale * factor,
+        calibrated_scale(prompt, logit_scale) if calibrated else logit_scale,
         ImageEncoder(files, device),
         reading or prompt.reading,
         origin,
