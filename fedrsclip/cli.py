@@ -103,6 +103,15 @@ def _predict(arguments: Sequence[str]) -> int:
     return predict(arguments)
 
 
+def _evaluate(arguments: Sequence[str]) -> int:
+    from fedrsclip.evaluate.command import evaluate
+
+    # Nothing half written is left behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return evaluate(arguments, echo=_say)
+
+
 def _data(arguments: Sequence[str]) -> int:
     from fedrsclip.data.command import data
 
@@ -141,6 +150,7 @@ def _interrupt(number: int, frame: object) -> NoReturn:
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Return the parser of each command and sub-command, by its words after ``fedrsclip``."""
     from fedrsclip.data.command import parsers as data_parsers
+    from fedrsclip.evaluate.command import parser as evaluate_parser
     from fedrsclip.model.command import parsers as model_parsers
     from fedrsclip.predict.command import parser as predict_parser
     from fedrsclip.report.command import parser as report_parser
@@ -149,7 +159,12 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     _, commands = _parsers()
     rooms = {"data": data_parsers, "model": model_parsers}
     inner = {f"{room} {name}": p for room, own in rooms.items() for name, p in own()[1].items()}
-    own = {"predict": predict_parser(), "report": report_parser(), "watch": watch_parser()}
+    own = {
+        "evaluate": evaluate_parser(),
+        "predict": predict_parser(),
+        "report": report_parser(),
+        "watch": watch_parser(),
+    }
     found = {**commands, **own, **inner}
     return {name: found[name] for name in sorted(found) if name not in rooms}
 
@@ -184,7 +199,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
 _ARGUMENTS = {"submit": "the options above, and Hydra overrides"}
-_OWN_PARSERS = ("data", "model", "predict", "report", "watch")
+_OWN_PARSERS = ("data", "evaluate", "model", "predict", "report", "watch")
 _COMMANDS = {
     "run": _run,
     "submit": _submit,
@@ -195,6 +210,7 @@ _COMMANDS = {
     "watch": _watch,
     "report": _report,
     "predict": _predict,
+    "evaluate": _evaluate,
     "data": _data,
     "model": _model,
     "deploy": _deploy,
@@ -220,6 +236,8 @@ _HELP = {
     "report RUN_OR_BENCH_DIR [--open] [--images PATH]",
     "predict": "classify images by what a run has learned: predict RUN IMAGES... [--out FILE], "
     "with --help",
+    "evaluate": "say how good a classifier is on labelled images that are here, and whether it is "
+    "better there than its CLIP alone: evaluate RUN data.path=DIR [out=DIR], with --help",
     "data": "list the known data sets, prepare or check one on disk, record a split, or write the "
     "demo's images or a scene of them: data list | prepare | check | split | images | mosaic, each "
     "with --help",

@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fedrsclip.bench.cells import Cell, repeat_command
+from fedrsclip.evaluate.scores import calibration_error, macro_f1
 from fedrsclip_core.learning.diagnostics import (
     Tally,
     from_json,
@@ -213,20 +211,3 @@ def accuracy_figures(figures: Accuracies | None) -> Row:
 
 def _percent(value: float | None) -> float | None:
     return None if value is None else 100 * value
-
-
-def macro_f1(confusion: NDArray[np.int64]) -> float | None:
-    """Average F1 over the classes that have images; ``None`` without images."""
-    hits, true, answered = np.diag(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    present = true > 0
-    if not present.any():
-        return None
-    return float((2 * hits[present] / (true + answered)[present]).mean())
-
-
-def calibration_error(calibration: NDArray[np.float64]) -> float | None:
-    """Average the gap of confidence and accuracy over the bins; ``None`` without images."""
-    count, confidence, correct = calibration.T
-    if not count.sum():
-        return None
-    return float(np.abs(confidence - correct).sum() / count.sum())

@@ -2,10 +2,7 @@
 
 import os
 import shutil
-import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +10,7 @@ from typing import TYPE_CHECKING
 from fedrsclip.data.layout import count_deviations, deviations, find_layout, list_images
 from fedrsclip.data.specs import DatasetSpec, squashed
 from fedrsclip_core.errors import ConfigError, DataError
-from fedrsclip_core.runs.fileio import sync_directory
+from fedrsclip_core.runs.fileio import whole_folder
 
 if TYPE_CHECKING:
     from fedrsclip_core.data.hub.source import HubSource
@@ -150,29 +147,3 @@ def _suffix(data: bytes) -> str:
             return _SUFFIXES[image.format or ""]
     except (OSError, KeyError) as error:
         raise DataError("an image of the hub's copy is no JPEG, PNG or TIFF") from error
-
-
-@contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
-    """Give a temporary folder that becomes ``path`` at the end, and goes if there is an error.
-
-    Parameters
-    ----------
-    path : Path
-        The target, absent or an empty folder; its parents are created.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or not writable, or ``path`` is not empty.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-    try:
-        yield staged
-        staged.chmod(0o755)
-        staged.rename(path)
-    except BaseException:
-        shutil.rmtree(staged, ignore_errors=True)
-        raise
-    sync_directory(path.parent)

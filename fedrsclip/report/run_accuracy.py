@@ -1,12 +1,12 @@
 """How good a run is: from zero-shot to personalized, over rounds, by client and by class."""
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip.report.confusion import Pair, confused, confusion_map, confusion_table
 from fedrsclip.report.drawing import (
     BLUE,
     DASHED,
@@ -39,23 +39,7 @@ NOTHING = "Nothing was evaluated yet."
 _LABELS = (("right", (9, 11)), ("left", (9, -21)), ("right", (-8, 11)))
 _NUMBERED = 24
 """Up to so many clients carry their number in their dot."""
-_WORST = 10
 _PARTS = {"train": (BLUE, ""), "val": (GREY, "///"), "test": (ORANGE, "...")}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two classes, and how many test images of the first were taken for the second."""
-
-    true: str
-    answered: str
-    images: int
-    of: int
-
-    @property
-    def share(self) -> str:
-        """Of all test images of the class, in per cent."""
-        return percent(self.images / self.of)
 
 
 def zero_shot(run: Run) -> float | None:
@@ -217,25 +201,13 @@ def confusion(run: Run) -> Drawn | str:
     if run.answers.absent:
         return run.answers.absent
     mode, matrix = _shown(run)
-    names, of = run.answers.class_names, matrix.sum(axis=1)
-    cells = [
-        Cell(
-            row,
-            column,
-            str(matrix[row, column]),
-            0.1 + 0.9 * matrix[row, column] / of[row],
-            HEAT if row == column else VERMILLION,
-            f"{names[row]} taken for {names[column]}: {matrix[row, column]} of {of[row]}",
-        )
-        for row, column in np.argwhere(matrix).tolist()
-    ]
-    drawn = heat_map(cells, names, names, x="answered", y="true class")
+    names = run.answers.class_names
+    drawn = confusion_map(matrix, names)
     right = int(matrix.trace())
-    rows = [(name, *map(str, row)) for name, row in zip(names, matrix.tolist(), strict=True)]
     return Drawn(
         drawn,
         f"Confusion matrix, {mode}: {right} of {matrix.sum()} test images are right.",
-        Table(("true \\ answered", *names), rows),
+        confusion_table(matrix, names),
         f"Test images of all clients, {mode}: blue is right, red is wrong; the stronger, the more "
         "of a row's images. From the clients' own files on this machine.",
     )
@@ -246,15 +218,7 @@ def worst_pairs(run: Run) -> list[Pair]:
     if run.answers.absent:
         return []
     _, matrix = _shown(run)
-    wrong = matrix - np.diag(matrix.diagonal())
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_WORST]
-    names, of = run.answers.class_names, matrix.sum(axis=1)
-    places = [divmod(int(place), len(names)) for place in order]
-    return [
-        Pair(names[row], names[column], int(wrong[row, column]), int(of[row]))
-        for row, column in places
-        if wrong[row, column]
-    ]
+    return confused(matrix, run.answers.class_names)
 
 
 def _points(known: Sequence[tuple[int, float]]) -> tuple[list[float], list[float]]:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fedrsclip.report import run_accuracy, run_rounds
+from fedrsclip.report.confusion import Pair
 from fedrsclip.report.drawing import drawing
 from fedrsclip.report.panel import panel
 from fedrsclip.report.reading import Run
-from fedrsclip.report.run_accuracy import Pair, worst_pairs
+from fedrsclip.report.run_accuracy import worst_pairs
 from fedrsclip.report.thumbnails import thumbnails
 from fedrsclip.run.submission import DEPLOY_KEYS
 from fedrsclip_core.config.overrides import key_of

@@ -49,7 +49,7 @@ class ImageEncoder:
 
         from fedrsclip_core.clip.quick_gelu import QuickGelu
 
-        self._folder, self._device = files.folder, device
+        self.files, self._device = files, device
         self._dtype = getattr(torch, files.dtype)
         self._side = int(files.vision_config["image_size"])
         self._preparation = ImagePreparation(read_preprocessing(files.folder))
@@ -72,7 +72,7 @@ class ImageEncoder:
         pixels = torch.from_numpy(self._preparation(_middle(image)))
         if pixels.shape != (3, self._side, self._side):
             raise ModelError(
-                f"the image preprocessing in {self._folder} makes {pixels.shape[2]} x "
+                f"the image preprocessing in {self.files.folder} makes {pixels.shape[2]} x "
                 f"{pixels.shape[1]} pixels of an image of {image.width} x {image.height}, but the "
                 f"image tower takes {self._side} x {self._side}: switch do_center_crop on there"
             )

@@ -5,7 +5,10 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +101,32 @@ def append_bytes(path: Path, data: bytes) -> None:
         except OSError:
             file.truncate(size)
             raise
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Give a temporary folder that becomes ``path`` at the end, and goes if there is an error.
+
+    Parameters
+    ----------
+    path : Path
+        The target, absent or an empty folder; its parents are created.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or not writable, or ``path`` is not empty.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    try:
+        yield staged
+        staged.chmod(0o755)
+        staged.rename(path)
+    except BaseException:
+        shutil.rmtree(staged, ignore_errors=True)
+        raise
+    sync_directory(path.parent)
 
 
 def sync_directory(folder: Path) -> None:

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from fedrsclip.bench.figures import calibration_error, macro_f1
+from fedrsclip.evaluate.scores import calibration_error, macro_f1
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.diagnostics import (
