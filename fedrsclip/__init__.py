@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from fedrsclip.classifier.loading import load_classifier
     from fedrsclip.classifier.scene_classifier import SceneClassifier
     from fedrsclip.data.specs import DatasetSpec, find_spec
+    from fedrsclip.map.mapping import predict_scene
     from fedrsclip.report import write_report
     from fedrsclip_core.config.compose import compose
     from fedrsclip_core.config.schema import Config
@@ -53,6 +54,7 @@ __all__ = [
     "compose",
     "find_spec",
     "load_classifier",
+    "predict_scene",
     "write_report",
 ]
 
@@ -65,6 +67,7 @@ _MODULES = {
     "compose": "fedrsclip_core.config.compose",
     "find_spec": "fedrsclip.data.specs",
     "load_classifier": "fedrsclip.classifier.loading",
+    "predict_scene": "fedrsclip.map.mapping",
     "write_report": "fedrsclip.report",
 }
 

@@ -94,6 +94,15 @@ def _report(arguments: Sequence[str]) -> int:
     return report(arguments, echo=_say)
 
 
+def _map(arguments: Sequence[str]) -> int:
+    from fedrsclip.map.command import map_scene
+
+    # What is done is saved, and the bar is taken away.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return map_scene(arguments, echo=_say)
+
+
 def _predict(arguments: Sequence[str]) -> int:
     from fedrsclip.predict.command import predict
 
@@ -151,6 +160,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     """Return the parser of each command and sub-command, by its words after ``fedrsclip``."""
     from fedrsclip.data.command import parsers as data_parsers
     from fedrsclip.evaluate.command import parser as evaluate_parser
+    from fedrsclip.map.command import parser as map_parser
     from fedrsclip.model.command import parsers as model_parsers
     from fedrsclip.predict.command import parser as predict_parser
     from fedrsclip.report.command import parser as report_parser
@@ -161,6 +171,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     inner = {f"{room} {name}": p for room, own in rooms.items() for name, p in own()[1].items()}
     own = {
         "evaluate": evaluate_parser(),
+        "map": map_parser(),
         "predict": predict_parser(),
         "report": report_parser(),
         "watch": watch_parser(),
@@ -199,7 +210,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
 _ARGUMENTS = {"submit": "the options above, and Hydra overrides"}
-_OWN_PARSERS = ("data", "evaluate", "model", "predict", "report", "watch")
+_OWN_PARSERS = ("data", "evaluate", "map", "model", "predict", "report", "watch")
 _COMMANDS = {
     "run": _run,
     "submit": _submit,
@@ -211,6 +222,7 @@ _COMMANDS = {
     "report": _report,
     "predict": _predict,
     "evaluate": _evaluate,
+    "map": _map,
     "data": _data,
     "model": _model,
     "deploy": _deploy,
@@ -238,6 +250,8 @@ _HELP = {
     "with --help",
     "evaluate": "say how good a classifier is on labelled images that are here, and whether it is "
     "better there than its CLIP alone: evaluate RUN data.path=DIR [out=DIR], with --help",
+    "map": "classify a georeferenced scene of any size and write a page, GeoTIFFs, polygons and "
+    "areas: map RUN SCENE out=DIR [tile=PX] [overlap=0.5], with --help",
     "data": "list the known data sets, prepare or check one on disk, record a split, or write the "
     "demo's images or a scene of them: data list | prepare | check | split | images | mosaic, each "
     "with --help",

@@ -25,10 +25,14 @@ class Watched:
         Whether there may be a bar: stderr is a terminal, and nothing else is written there.
     count : Callable[[], int] or None
         Counts all items, in a thread; ``None`` if nobody can know.
+    unit : str
+        What they are.
     """
 
-    def __init__(self, *, shown: bool, count: Callable[[], int] | None) -> None:
-        self._shown, self._count = shown, count
+    def __init__(
+        self, *, shown: bool, count: Callable[[], int] | None, unit: str = "images"
+    ) -> None:
+        self._shown, self._count, self._unit = shown, count, unit
         self._started = time.monotonic()
         self._done = 0
         self._bar: Progress | None = None
@@ -74,7 +78,7 @@ class Watched:
         bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.speed:.0f} images/s" if self._done else ""),
+            TextColumn(f"{{task.speed:.0f}} {self._unit}/s" if self._done else ""),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,

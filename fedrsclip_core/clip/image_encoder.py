@@ -59,6 +59,11 @@ class ImageEncoder:
                 layer.mlp.activation_fn = QuickGelu()
         self._model = model.requires_grad_(False).to(device).eval()
 
+    @property
+    def side(self) -> int:
+        """Pixels of a side of what the tower takes."""
+        return self._side
+
     def prepare(self, image: "Image") -> "torch.Tensor":
         """Return the pixels ``(3, size, size)`` that the tower takes; may be called in threads.
 

@@ -5,6 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ _LARGEST_BLOCK = 2**28
 
 _SILENT = logging.NullHandler()
 
-_DRIVERS = {TIFF: "GTiff", JPEG2000: "JP2OpenJPEG", PNG: "PNG", JPEG: "JPEG", VRT: "VRT"}
+DRIVERS = {TIFF: "GTiff", JPEG2000: "JP2OpenJPEG", PNG: "PNG", JPEG: "JPEG", VRT: "VRT"}
+"""GDAL's, by container."""
 _COLOURS = ("red", "green", "blue")
 _SETTINGS = {
     # What is beside a file is not read: its identity in the feature cache is its own content.
@@ -85,11 +87,13 @@ def read_bands(
     """
     require_rasterio()
     _check(header, len(file) if isinstance(file, bytes) else file.stat().st_size)
-    with _opened(file, header, root) as source:
-        _check_size(source)
-        bands = _palette_colours(source, reading) or _bands(source, reading)
-        opaque = _opaque(source)
-    return upright(_picture(stretched(bands, reading, opaque)), header.orientation)
+    with opened(file, header, root) as source:
+        if source.width * source.height > LARGEST_SCENE:
+            raise _too_large(f"{source.width} x {source.height} pixels")
+        check_blocks(source)
+        numbers = read_numbers(source, reading, shape=_shape(source))
+    pixels = stretched(numbers.bands, reading, numbers.opaque)
+    return upright(_picture(pixels), header.orientation)
 
 
 def read_picture(image: "Image", header: Header, reading: Reading) -> "Image":
@@ -128,12 +132,11 @@ def _check(header: Header, num_bytes: int) -> None:
         )
 
 
-def _check_size(source: Any) -> None:
+def check_blocks(source: Any) -> None:
+    """Raise DataError if an open file is stored in tiles or strips that fill the memory."""
     size = f"{source.width} x {source.height} pixels"
-    if source.width * source.height > LARGEST_SCENE:
-        raise _too_large(size)
     # Asked of a damaged JPEG 2000, whose components are apart, GDAL may look for ever.
-    by_pixel = source.driver == _DRIVERS[TIFF] and source.interleaving == _by_pixel()
+    by_pixel = source.driver == DRIVERS[TIFF] and source.interleaving == _by_pixel()
     interleaved = source.count if by_pixel else 1
     for (rows, columns), kind in zip(source.block_shapes, source.dtypes, strict=True):
         if rows * columns * np.dtype(kind).itemsize * interleaved > _LARGEST_BLOCK:
@@ -156,8 +159,16 @@ def _too_large(size: str) -> DataError:
 
 
 @contextmanager
-def _opened(file: Path | bytes, header: Header, root: Path | None) -> Iterator[Any]:
-    """Open a file by the one driver of its container, which no other file and no network serves."""
+def opened(file: Path | bytes, header: Header, root: Path | None) -> Iterator[Any]:
+    """Open a file by the one driver of its container, which no other file and no network serves.
+
+    It is read and closed in the thread that opened it.
+
+    Raises
+    ------
+    DataError
+        If it cannot be opened, or reading it inside failed.
+    """
     import warnings
 
     import rasterio
@@ -166,7 +177,7 @@ def _opened(file: Path | bytes, header: Header, root: Path | None) -> Iterator[A
     # What GDAL has to say comes as errors; without a handler Python would print its log.
     logging.getLogger("rasterio").addHandler(_SILENT)
     warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-    driver = _DRIVERS[header.container]
+    driver = DRIVERS[header.container]
     try:
         with rasterio.Env(**_SETTINGS):
             if header.container == VRT:
@@ -245,16 +256,83 @@ def _places(source: Any, reading: Reading) -> list[int]:
 # --- their numbers --------------------------------------------------------------------------------
 
 
-def _bands(source: Any, reading: Reading) -> list[Band]:
-    return [_band(source, place, reading) for place in _places(source, reading)]
+@dataclass(frozen=True)
+class Numbers:
+    """What is stored in a region of an open file.
+
+    Attributes
+    ----------
+    bands : list of Band
+        The chosen ones; of a palette its red, green and blue.
+    opaque : NDArray[np.bool_] or None
+        ``(H, W)``, where alpha is above 0; ``None`` without alpha.
+    """
+
+    bands: list[Band]
+    opaque: NDArray[np.bool_] | None
 
 
-def _band(source: Any, place: int, reading: Reading) -> Band:
-    """Read one band, at a lower resolution if it is large, and where it has data."""
+def read_numbers(
+    source: Any, reading: Reading, *, shape: tuple[int, int] | None = None, window: Any = None
+) -> Numbers:
+    """Read the chosen bands of an open file.
+
+    Parameters
+    ----------
+    source : rasterio.DatasetReader
+        The file.
+    reading : Reading
+        Which bands, and which stored number is nodata.
+    shape : tuple of int or None
+        Height and width that are read; by default those of the region.
+    window : rasterio.windows.Window or None
+        The region; by default all of it.
+
+    Raises
+    ------
+    DataError
+        If it has none of the bands, or numbers that no stretch fits.
+    """
+    by_palette = _is_by_palette(source, reading)
+    places = [0] if by_palette else _places(source, reading)
+    alpha = [place for place, colour in enumerate(source.colorinterp) if colour.name == "alpha"][:1]
+    region = {"window": window, "shape": shape}
+    stored = _stored(source, {*places, *alpha}, **region)
+    opaque = np.asarray(stored[alpha[0]] > 0, bool) if alpha else None
+    if by_palette:
+        return Numbers(_palette_colours(source, stored[0], reading), opaque)
+    bands = [_band(source, place, stored[place], reading, **region) for place in places]
+    return Numbers(bands, opaque)
+
+
+def num_bands(source: Any, reading: Reading) -> int:
+    """Return how many bands :func:`read_numbers` gives; raises as that does."""
+    return 3 if _is_by_palette(source, reading) else len(_places(source, reading))
+
+
+def _is_by_palette(source: Any, reading: Reading) -> bool:
+    return source.colorinterp[0].name == "palette" and reading.bands in ((), ("1",))
+
+
+def _stored(source: Any, places: set[int], *, shape: Any, window: Any) -> dict[int, NDArray[Any]]:
+    """Read bands as stored, all at once: of interleaved ones each block is decoded once."""
+    if len({source.dtypes[place] for place in places}) > 1:
+        return {
+            place: source.read(place + 1, out_shape=shape, window=window)
+            for place in sorted(places)
+        }
+    chosen = sorted(places)
+    out_shape = None if shape is None else (len(chosen), *shape)
+    numbers = source.read([place + 1 for place in chosen], out_shape=out_shape, window=window)
+    return dict(zip(chosen, numbers, strict=True))
+
+
+def _band(
+    source: Any, place: int, numbers: NDArray[Any], reading: Reading, *, shape: Any, window: Any
+) -> Band:
+    """Return a band's numbers and where they are data."""
     from rasterio.enums import MaskFlags
 
-    shape = _shape(source)
-    numbers = source.read(place + 1, out_shape=shape)
     if np.iscomplexobj(numbers):
         raise DataError("has complex numbers: save their magnitude as floating-point numbers")
     valid = np.isfinite(numbers)
@@ -262,7 +340,7 @@ def _band(source: Any, place: int, reading: Reading) -> Band:
     is_replaced = MaskFlags.nodata in flags and reading.nodata is not None
     # Alpha hides and is no nodata; near infrared that calls itself alpha must not blacken water.
     if not is_replaced and not {MaskFlags.all_valid, MaskFlags.alpha} & set(flags):
-        valid &= source.read_masks(place + 1, out_shape=shape) > 0
+        valid &= source.read_masks(place + 1, out_shape=shape, window=window) > 0
     if reading.nodata is not None:
         valid &= numbers != reading.nodata
     if reading.stretch in ((), (NONE,)):
@@ -277,32 +355,19 @@ def _real(numbers: NDArray[Any], scale: float, offset: float) -> NDArray[Any]:
     return numbers.astype(np.float64) * scale + offset
 
 
-def _opaque(source: Any) -> NDArray[np.bool_] | None:
-    """Return where alpha is above 0; ``None`` without alpha."""
-    colours = [colour.name for colour in source.colorinterp]
-    if "alpha" not in colours:
-        return None
-    alpha = source.read(colours.index("alpha") + 1, out_shape=_shape(source))
-    return np.asarray(alpha > 0, dtype=bool)
-
-
 def _shape(source: Any) -> tuple[int, int]:
     """Return height and width that are read."""
     factor = max(1.0, math.sqrt(source.width * source.height / _READ))
     return max(1, int(source.height / factor)), max(1, int(source.width / factor))
 
 
-def _palette_colours(source: Any, reading: Reading) -> list[Band]:
-    """Return red, green and blue of a palette's entries; empty if there is no palette."""
-    if source.colorinterp[0].name != "palette" or reading.bands not in ((), ("1",)):
-        return []
-    entries = np.zeros((256, 3), np.uint8)
-    for entry, colour in source.colormap(1).items():
-        if entry < len(entries):
-            entries[entry] = colour[:3]
-    indices = source.read(1, out_shape=_shape(source))
+def _palette_colours(source: Any, indices: NDArray[Any], reading: Reading) -> list[Band]:
+    """Return red, green and blue of a palette's entries."""
     if indices.dtype != np.uint8:
         raise DataError("has a palette of more than 256 colours: convert it to 8-bit RGB")
+    entries = np.zeros((256, 3), np.uint8)
+    for entry, colour in source.colormap(1).items():
+        entries[entry] = colour[:3]
     colours = entries[indices]  # (H, W, 3)
     # A transparent entry is a colour, as where palettes are seen without a reading.
     valid = np.ones(indices.shape, bool) if reading.nodata is None else indices != reading.nodata

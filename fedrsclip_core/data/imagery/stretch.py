@@ -41,13 +41,32 @@ def stretched(
     """
     if not any(valid.any() for _, valid in bands):
         raise DataError("has no pixel with data")
-    if reading.ranges:
-        ranges = _fixed(bands, reading)
-    elif reading.stretch and reading.stretch[0] in (MINMAX, PERCENTILES):
+    if is_found_in_each(reading):
         seen = bands if opaque is None or not opaque.any() else _where(bands, opaque)
-        ranges = [_found(seen, reading)] * len(bands)
-    else:
-        return _unchanged(bands)
+        return _all_scaled(bands, [_found(seen, reading)] * len(bands))
+    if reading.ranges:
+        _check_inside(bands, _fixed(bands, reading))
+    return stretched_alike(bands, reading)
+
+
+def is_found_in_each(reading: Reading) -> bool:
+    """Whether each image has a range of its own, so that no part of it is stretched alone."""
+    return bool(reading.stretch) and reading.stretch[0] in (MINMAX, PERCENTILES)
+
+
+def stretched_alike(bands: Sequence[Band], reading: Reading) -> NDArray[np.uint8]:
+    """Return bands of any part of an image as :func:`stretched` does of the whole, by one range.
+
+    Raises
+    ------
+    DataError
+        If numbers have more than 8 bits and no stretch is set, or the ranges are not those of as
+        many or such bands.
+    """
+    return _all_scaled(bands, _fixed(bands, reading)) if reading.ranges else _unchanged(bands)
+
+
+def _all_scaled(bands: Sequence[Band], ranges: Sequence[tuple[float, float]]) -> NDArray[np.uint8]:
     scaled = [
         _scaled(numbers, valid, *ends) for (numbers, valid), ends in zip(bands, ranges, strict=True)
     ]
@@ -78,6 +97,10 @@ def _fixed(bands: Sequence[Band], reading: Reading) -> list[tuple[float, float]]
                 f"has 8-bit numbers, but data.stretch goes up to {high:g}: it would be nearly "
                 "black; keep it apart from deeper images, or stretch by percentiles"
             )
+    return ranges
+
+
+def _check_inside(bands: Sequence[Band], ranges: Sequence[tuple[float, float]]) -> None:
     low, high = (end(f(b) for b in bands) for end, f in ((min, _lowest), (max, _highest)))
     pairs = zip(bands, ranges, strict=True)
     sides = {_side(band, ends) for band, ends in pairs if band[1].any()}
@@ -86,7 +109,6 @@ def _fixed(bands: Sequence[Band], reading: Reading) -> list[tuple[float, float]]
             f"has numbers from {low:g} to {high:g}, all of them {side} the range of data.stretch: "
             "give it the range of these images"
         )
-    return ranges
 
 
 def _side(band: Band, ends: tuple[float, float]) -> str:
