@@ -22,11 +22,17 @@ from fedrsclip_core.clip.earlier import earlier_fingerprint
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.errors import ConfigError, WireError
-from fedrsclip_core.learning.calibration import fit_logit_scale
+from fedrsclip_core.learning.calibration import cross_entropies, fit_logit_scale
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.diagnostics import describe
 from fedrsclip_core.learning.prompts import ClientState, initial_offset, initial_weight
-from fedrsclip_core.wire.messages import EVAL_PARTS, RoundReply, RoundRequest
+from fedrsclip_core.wire.messages import (
+    CALIBRATION_FACTORS,
+    EVAL_PARTS,
+    FEWEST_CALIBRATING,
+    RoundReply,
+    RoundRequest,
+)
 
 LAST_ROUND = 999_999
 _SAME = 1e-3
@@ -147,6 +153,8 @@ def evaluate(runtime: Runtime, request: RoundRequest, log: SiteLog) -> RoundRepl
         if "personalized" in classifiers:
             kept = personal_classifier(runtime, request, state, given, tuned, fitted)
             keep_classifier(runtime, kept, log)
+        sums = _cross_entropies(classifiers.get("global"), sets["val"], encoder.logit_scale)
+        counts = replace(counts, cross_entropies=sums)
     return replace(counts, seconds=time.perf_counter() - start)
 
 
@@ -286,6 +294,16 @@ def _fitted_factor(
         return None
     scores = personalized.similarities(val.features, val.patches)
     return fit_logit_scale(scores, val.labels, logit_scale) / logit_scale
+
+
+def _cross_entropies(
+    shared: Classifier | None, val: FeatureSet, logit_scale: float
+) -> tuple[float, ...]:
+    """Return what the server needs to fit the global classifier's temperature."""
+    if shared is None or len(val) < FEWEST_CALIBRATING:
+        return ()
+    scores = shared.similarities(val.features, val.patches)
+    return tuple(cross_entropies(scores, val.labels, logit_scale, CALIBRATION_FACTORS))
 
 
 def _check_finite(losses: Mapping[str, float], *arrays: object) -> None:

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fedrsclip_core.learning.calibration import fit_factor
 from fedrsclip_core.runs.records import Accuracies, Evaluated, Spread
-from fedrsclip_core.wire.messages import EVAL_PARTS, LOSS_TERMS, RoundReply
+from fedrsclip_core.wire.messages import CALIBRATION_FACTORS, EVAL_PARTS, LOSS_TERMS, RoundReply
 
 
 def accuracies(replies: Mapping[str, RoundReply], num_clients: int) -> Evaluated:
@@ -52,6 +53,17 @@ def mean_losses(replies: Sequence[RoundReply]) -> dict[str, float | None]:
         weighted = sum(reply.num_examples * reply.losses[term] for reply in known)
         means[term.replace("-", "_")] = weighted / examples if examples else None
     return means
+
+
+def calibrated_factor(replies: Sequence[RoundReply]) -> float | None:
+    """Fit by what to multiply CLIP's inverse temperature to the clients' validation images.
+
+    Whatever a client tells, it is between a tenth and ten.
+    """
+    sums = [reply.cross_entropies for reply in replies if reply.cross_entropies]
+    if not sums:
+        return None
+    return fit_factor(np.array(sums).sum(axis=0), CALIBRATION_FACTORS)
 
 
 def _part(part: str, replies: Sequence[RoundReply]) -> Accuracies:

@@ -12,7 +12,13 @@ _SECONDS_MORE = 5.0
 
 
 def check_reply(
-    reply: RoundReply, client: Client, message_type: str, config: Config, seconds: float
+    reply: RoundReply,
+    client: Client,
+    message_type: str,
+    config: Config,
+    seconds: float,
+    *,
+    final: bool = False,
 ) -> None:
     """Refuse a number or a shared tensor that no honest client sends.
 
@@ -28,6 +34,8 @@ def check_reply(
         The run's configuration, which says how many steps a round has.
     seconds : float
         Since the message was sent.
+    final : bool
+        Whether it answers the last evaluation, which alone brings cross-entropies.
 
     Raises
     ------
@@ -49,6 +57,8 @@ def check_reply(
         raise WireError(f"seconds is {reply.seconds:.3g}, but it had {seconds:.3g}")
     if not training and reply.losses:
         raise WireError("an evaluation has no losses")
+    if not final and reply.cross_entropies:
+        raise WireError("cross-entropies belong to the last evaluation")
     _check_norms(reply, config.federation.max_prompt_norm)
 
 

@@ -24,7 +24,7 @@ from fedrsclip_core.runs.run_folder import COMPLETED, FAILED
 from fedrsclip_core.runs.shared_prompt import SharedPrompt
 from server_app.admission import Client
 from server_app.labels import class_names, class_words
-from server_app.metrics import client_accuracies
+from server_app.metrics import calibrated_factor, client_accuracies
 from server_app.phase import OUT_OF_STEP, Phase
 from server_app.roster import Roster
 
@@ -53,6 +53,11 @@ class RunState:
             values[part] = known.pop() if len(known) == 1 else None
         return values
 
+    @property
+    def calibrated_factor(self) -> float | None:
+        """What the last evaluation says of CLIP's inverse temperature, if there was one."""
+        return calibrated_factor(list(self.final.valid.values())) if self.final else None
+
 
 def shared_prompt(state: RunState) -> SharedPrompt | None:
     """Return what is shared with what is needed to predict with it, if there is anything."""
@@ -72,6 +77,7 @@ def shared_prompt(state: RunState) -> SharedPrompt | None:
         run=state.run_name,
         server_round=state.server_round,
         reading=reading_of(config.data),
+        calibrated_factor=state.calibrated_factor,
     )
 
 
@@ -100,6 +106,7 @@ def summary(state: RunState, *, reason: str | None) -> Results:
         "initial": start,
         "last": evaluated[-1] if evaluated else None,
         "val_best": val_best(comparable),
+        "calibrated_factor": state.calibrated_factor,
         "clients": [_client(client, state.final) for client in state.roster.clients],
         "refused": dict(state.roster.refused),
         "dropped": _dropped(records),

@@ -289,7 +289,7 @@ class SharedPromptStrategy:
                 continue
             try:
                 checked = unpack_round_reply(reply.content, shapes, self._offsets_dtype)
-                check_reply(checked, client, message_type, self._config, seconds)
+                check_reply(checked, client, message_type, self._config, seconds, final=final)
                 valid[client.name] = checked
             except WireError as error:
                 dropped[client.name] = f"bad-reply: {error}"

@@ -178,7 +178,8 @@ def _examples() -> Iterator[tuple[str, RecordDict]]:
         f"Reply to `{messages.TRAIN}`",
         records.pack_round_reply(reply, with_arrays=True, offsets_dtype="int8"),
     )
-    yield f"Reply to `{messages.EVALUATE}`", records.pack_round_reply(reply, with_arrays=False)
+    last = dataclasses.replace(reply, cross_entropies=messages.CALIBRATION_FACTORS)
+    yield f"Reply to `{messages.EVALUATE}`", records.pack_round_reply(last, with_arrays=False)
 
 
 def _entries(content: RecordDict) -> Iterator[tuple[str, str, str]]:

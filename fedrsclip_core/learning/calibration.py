@@ -5,6 +5,7 @@ Temperature scaling (Guo, Pleiss, Sun, Weinberger: "On Calibration of Modern Neu
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,3 +51,54 @@ def fit_logit_scale(
         middle = (low + high) / 2
         low, high = (low, middle) if slope(middle) > 0 else (middle, high)
     return logit_scale * math.exp((low + high) / 2)
+
+
+def cross_entropies(
+    scores: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    logit_scale: float,
+    factors: Sequence[float],
+) -> list[float]:
+    """Sum the images' cross-entropies at each of some scales.
+
+    Parameters
+    ----------
+    scores : NDArray
+        Similarities ``(N, n_cls)``.
+    labels : NDArray[np.int64]
+        ``(N,)``.
+    logit_scale : float
+        Logits are ``factor * logit_scale * scores``.
+    factors : Sequence[float]
+        Of the scale.
+    """
+    values = scores.astype(np.float64)
+    # Of each image how far every class lies above its own: (N, n_cls).
+    above = logit_scale * (values - values[np.arange(len(labels)), labels][:, None])
+    most = above.max(axis=1, initial=0.0)  # (N,)
+    shifted = above - most[:, None]
+    return [
+        float((factor * most + np.log(np.exp(factor * shifted).sum(axis=1))).sum())
+        for factor in factors
+    ]
+
+
+def fit_factor(sums: NDArray[np.float64], factors: Sequence[float]) -> float:
+    """Return the factor that :func:`fit_logit_scale` would find, from the sums of many clients.
+
+    Parameters
+    ----------
+    sums : NDArray[np.float64]
+        Cross-entropies ``(len(factors),)``, added up over clients.
+    factors : Sequence[float]
+        Ascending, equally far apart by their logarithms; between them a parabola decides.
+    """
+    log = np.log(factors)
+    objective = sums + _PRIOR_WEIGHT * log**2 / 2
+    least = int(objective.argmin())
+    if least in (0, len(factors) - 1):
+        return float(factors[least])
+    before, at, after = objective[least - 1 : least + 2]
+    bend = before - 2 * at + after
+    beyond = 0.0 if bend <= 0 else (before - after) / (2 * bend)  # in steps, within half of one
+    return math.exp(log[least] + beyond * (log[1] - log[0]))

@@ -184,6 +184,7 @@ class Results(TypedDict):
     initial: RoundRecord | None
     last: RoundRecord | None
     val_best: RoundRecord | None
+    calibrated_factor: NotRequired[float | None]
     clients: list[ClientResult]
     refused: dict[str, str]
     dropped: Dropped

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from fedrsclip_core.config.shared_tensors import SharedTensors
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 QUERY_IDENTITY = "query.identity"
 QUERY_PREPARE = "query.prepare"
@@ -33,6 +33,11 @@ LARGEST_LOSS = 1e9
 
 EVAL_PARTS = ("val", "test")
 EVAL_MODES = ("zero-shot", "global", "personalized", "personalized-own")
+
+CALIBRATION_FACTORS = tuple(10 ** (k / 20 - 1) for k in range(41))
+"""Of CLIP's inverse temperature, at which a last evaluation sums up cross-entropies."""
+FEWEST_CALIBRATING = 10
+"""Validation images without which a client tells no such sums: of one they would tell much."""
 
 
 class FailureCode(StrEnum):
@@ -107,7 +112,9 @@ class RoundReply:
     ``correct`` and ``total`` map ``(part, mode)`` and ``part`` to counts of images; modes without
     a meaning are absent. They describe what is shared as received with what is private as
     stored, before any training. ``losses`` holds a mean over steps for each of
-    :data:`LOSS_TERMS` and is empty for an evaluation.
+    :data:`LOSS_TERMS` and is empty for an evaluation. ``cross_entropies`` comes with the last
+    evaluation only: the global classifier's over the validation images, summed, at each of
+    :data:`CALIBRATION_FACTORS`; empty with fewer than :data:`FEWEST_CALIBRATING` of them.
     """
 
     num_examples: int
@@ -117,3 +124,4 @@ class RoundReply:
     losses: Mapping[str, float] = field(default_factory=dict)
     correct: Mapping[tuple[str, str], int] = field(default_factory=dict)
     total: Mapping[str, int] = field(default_factory=dict)
+    cross_entropies: tuple[float, ...] = ()

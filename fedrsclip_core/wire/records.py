@@ -30,9 +30,11 @@ from fedrsclip_core.printable import printable
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire import precision
 from fedrsclip_core.wire.messages import (
+    CALIBRATION_FACTORS,
     DIGEST_PARTS,
     EVAL_MODES,
     EVAL_PARTS,
+    FEWEST_CALIBRATING,
     LARGEST_LOSS,
     LARGEST_SIZE,
     LOSS_TERMS,
@@ -51,6 +53,7 @@ CONFIGURATION = "configuration"
 LONGEST_CONFIGURATION = 2**20
 PROXIMAL_MU = "proximal-mu"
 NUM_EXAMPLES = "num-examples"
+CROSS_ENTROPIES = "val-global-cross-entropies"
 
 MOST = {
     **dict.fromkeys(("partition-id", "num-partitions"), MOST_PARTITIONS),
@@ -314,6 +317,8 @@ def pack_round_reply(
     metrics |= {term: float(value) for term, value in reply.losses.items()}
     metrics |= {f"{part}-total": count for part, count in reply.total.items()}
     metrics |= {f"{part}-{mode}-correct": n for (part, mode), n in reply.correct.items()}
+    if reply.cross_entropies:
+        metrics[CROSS_ENTROPIES] = list(reply.cross_entropies)
     content = RecordDict({METRICS: MetricRecord(metrics)})
     if with_arrays:
         content[ARRAYS] = pack_shared(reply.shared, offsets_dtype)
@@ -343,7 +348,9 @@ def unpack_round_reply(
     arrays: dict[str, type] = {ARRAYS: ArrayRecord} if shapes else {}
     _only_records(content, {METRICS: MetricRecord, **arrays})
     shared = unpack_shared(content.array_records[ARRAYS], shapes, offsets_dtype) if shapes else {}
-    numbers = _checked_metrics(content.metric_records[METRICS])
+    metrics = dict(content.metric_records[METRICS])
+    cross_entropies = _cross_entropies(metrics.pop(CROSS_ENTROPIES, None))
+    numbers = _checked_metrics(metrics)
     total = {p: int(numbers[f"{p}-total"]) for p in EVAL_PARTS if f"{p}-total" in numbers}
     correct = {
         (part, mode): int(numbers[key])
@@ -354,6 +361,8 @@ def unpack_round_reply(
     for (part, mode), count in correct.items():
         if count > total.get(part, -1):
             raise WireError(f"{part}-{mode}-correct is {count} of {total.get(part, 0)} images")
+    if cross_entropies and total.get("val", 0) < FEWEST_CALIBRATING:
+        raise WireError(f"{CROSS_ENTROPIES} are of {total.get('val', 0)} validation images")
     return RoundReply(
         num_examples=int(numbers[NUM_EXAMPLES]),
         seconds=float(numbers["seconds"]),
@@ -362,6 +371,7 @@ def unpack_round_reply(
         losses={term: float(numbers[term]) for term in LOSS_TERMS if term in numbers},
         correct=correct,
         total=total,
+        cross_entropies=cross_entropies,
     )
 
 
@@ -371,13 +381,23 @@ def aggregation_content(shared: SharedTensors, weight: float) -> RecordDict:
     return RecordDict({ARRAYS: pack_shared(shared), METRICS: metrics})
 
 
-def _checked_metrics(record: MetricRecord) -> dict[str, float]:
+def _cross_entropies(value: object) -> tuple[float, ...]:
+    """Return the sums that a last evaluation may bring; empty if there are none."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or len(value) != len(CALIBRATION_FACTORS):
+        raise WireError(f"{CROSS_ENTROPIES} are not {len(CALIBRATION_FACTORS)} numbers")
+    if not all(type(one) is float and 0 <= one <= MOST_IMAGES * LARGEST_LOSS for one in value):
+        raise WireError(f"{CROSS_ENTROPIES} have a value outside their type or range")
+    return tuple(value)
+
+
+def _checked_metrics(record: Mapping[str, Any]) -> dict[str, float]:
     integers = {NUM_EXAMPLES, "num-steps", *(f"{part}-total" for part in EVAL_PARTS)}
     integers |= {f"{part}-{mode}-correct" for part in EVAL_PARTS for mode in EVAL_MODES}
     floats = {"seconds", *LOSS_TERMS}
     numbers: dict[str, float] = {}
-    values: Iterable[tuple[str, Any]] = record.items()
-    for name, value in values:
+    for name, value in record.items():
         if name not in integers and name not in floats:
             raise WireError(f"unknown metric '{printable(name, _LONGEST_SHOWN)}'")
         if not (_is_count(value) if name in integers else _is_number(value, name)):

@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,11 @@ from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import SHARED_OFFSETS_U, SHARED_PROMPT, SharedTensors
 from fedrsclip_core.errors import WireError
 from fedrsclip_core.wire.messages import (
+    CALIBRATION_FACTORS,
     EVAL_MODES,
     EVAL_PARTS,
     EVALUATE,
+    FEWEST_CALIBRATING,
     LARGEST_LOSS,
     LOSS_TERMS,
     TRAIN,
@@ -74,7 +76,7 @@ def small() -> Config:
 
 
 def honest() -> Client:
-    return Client(1, identity(1, small()))
+    return Client(1, replace(identity(1, small()), num_val=FEWEST_CALIBRATING))
 
 
 def reply(*, trained: bool) -> RoundReply:
@@ -88,12 +90,15 @@ def reply(*, trained: bool) -> RoundReply:
         losses=dict.fromkeys(LOSS_TERMS, 0.5) if trained else {},
         correct={(part, mode): 1 for part in EVAL_PARTS for mode in EVAL_MODES},
         total=total,
+        cross_entropies=() if trained else CALIBRATION_FACTORS,
     )
 
 
 def checked_reply(content: RecordDict, *, trained: bool) -> RecordDict:
     found = unpack_round_reply(content, SHAPES if trained else {})
-    check_reply(found, honest(), TRAIN if trained else EVALUATE, small(), seconds=1.0)
+    kind = TRAIN if trained else EVALUATE
+    check_reply(found, honest(), kind, small(), seconds=1.0, final=not trained)
+    assert all(0 <= value < math.inf for value in found.cross_entropies)
     assert all(abs(loss) <= LARGEST_LOSS for loss in found.losses.values())
     assert 0 <= found.seconds <= 6
     assert all(found.correct[part, mode] <= found.total[part] for part, mode in found.correct)

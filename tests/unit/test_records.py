@@ -5,6 +5,7 @@ import math
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from fedrsclip_core.config.shared_tensors import (
 from fedrsclip_core.errors import WireError
 from fedrsclip_core.runs.fileio import sha256_of
 from fedrsclip_core.wire.messages import (
+    CALIBRATION_FACTORS,
     DIGEST_PARTS,
     LARGEST_SIZE,
     MOST_IMAGES,
@@ -248,6 +250,33 @@ def test_round_reply_round_trip() -> None:
     back = unpack_round_reply(pack_round_reply(REPLY, with_arrays=True), SHAPES)
     assert replace(back, shared={}) == replace(REPLY, shared={})
     np.testing.assert_equal(back.shared, REPLY.shared)
+
+
+def test_the_sums_of_a_last_evaluation_are_taken_as_they_are() -> None:
+    last = replace(REPLY, cross_entropies=CALIBRATION_FACTORS, total={"val": 10, "test": 20})
+    back = unpack_round_reply(pack_round_reply(last, with_arrays=False), {})
+    assert back.cross_entropies == CALIBRATION_FACTORS
+    few = pack_round_reply(replace(last, total={"val": 9, "test": 20}), with_arrays=False)
+    with pytest.raises(WireError, match="val-global-cross-entropies are of 9 validation images"):
+        unpack_round_reply(few, {})
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1.0,
+        [],
+        [1.0] * (len(CALIBRATION_FACTORS) - 1),
+        [1.0] * (len(CALIBRATION_FACTORS) + 1),
+        [1] * len(CALIBRATION_FACTORS),
+        *([odd, *[1.0] * (len(CALIBRATION_FACTORS) - 1)] for odd in (math.nan, math.inf, -1.0)),
+    ],
+)
+def test_sums_that_cannot_be_are_refused(value: Any) -> None:
+    content = pack_round_reply(replace(REPLY, total={"val": 10, "test": 20}), with_arrays=False)
+    content[METRICS]["val-global-cross-entropies"] = value
+    with pytest.raises(WireError, match="val-global-cross-entropies"):
+        unpack_round_reply(content, {})
 
 
 def test_the_order_of_what_travels_does_not_matter() -> None:

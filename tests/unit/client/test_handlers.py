@@ -19,8 +19,18 @@ from client_app.site_log import SiteLog
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
 from fedrsclip_core.errors import FedRSCLIPError
+from fedrsclip_core.learning.calibration import fit_factor, fit_logit_scale
+from fedrsclip_core.learning.classifier import Classifier
+from fedrsclip_core.learning.evaluation import shared_features
 from fedrsclip_core.runs import paths
-from fedrsclip_core.wire.messages import ClientFailure, FailureCode, RoundReply, RoundRequest
+from fedrsclip_core.wire.messages import (
+    CALIBRATION_FACTORS,
+    FEWEST_CALIBRATING,
+    ClientFailure,
+    FailureCode,
+    RoundReply,
+    RoundRequest,
+)
 from fedrsclip_core.wire.records import unpack_identity, unpack_init, unpack_round_reply
 from tests.disks import fill, small_disk
 from tests.unit.client.site_folder import (
@@ -573,3 +583,33 @@ def test_a_site_that_cannot_be_read_as_it_says_is_told(client: Client) -> None:
     client.node = {"data-bands": "1,2"}
     because = "data.bands has 2 bands"
     fails(FailureCode.CONFIGURATION, lambda: client.query("identity"), because=because)
+
+
+def test_the_last_evaluation_sums_what_calibrates_the_shared_prompt(
+    client: Client, tmp_path: Path
+) -> None:
+    here = replace(client, data=make_images(tmp_path / "images", per_class=40))
+    shared = shared_prompt()
+    told = evaluated(here.evaluate(2, shared, final=True)).cross_entropies
+    data = here.runtime.features("val", SiteLog("client-0"))
+    encoder = here.runtime.text.encoder
+    classifier = classifiers(
+        encoder,
+        shared,
+        ClientState(None),
+        here.runtime.config.prompt,
+        here.runtime.given(SiteLog("client-0")),
+    )["global"]
+    scores = classifier.similarities(data.features)
+    pooled = fit_logit_scale(scores, data.labels, encoder.logit_scale)
+    factor = fit_factor(np.array(told), CALIBRATION_FACTORS)
+    assert factor * encoder.logit_scale == pytest.approx(pooled, rel=0.01)
+    assert evaluated(here.evaluate(2, shared)).cross_entropies == ()
+
+
+def test_of_few_images_or_nothing_shared_no_sums_are_told(client: Client, tmp_path: Path) -> None:
+    few = evaluated(client.evaluate(2, shared_prompt(), final=True))
+    assert few.total["val"] < FEWEST_CALIBRATING and few.cross_entropies == ()
+    many = make_images(tmp_path / "images", per_class=40)
+    alone = replace(client, data=many, overrides=("method=local",))
+    assert evaluated(alone.evaluate(2, {}, final=True)).cross_entropies == ()

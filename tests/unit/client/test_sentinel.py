@@ -20,7 +20,8 @@ from flwr.common.serde import message_to_proto
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from numpy.typing import NDArray
 
-from client_app.private_store import open_store
+from client_app.personal_classifier import read_personal
+from client_app.private_store import CLASSIFIER, open_store
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.runs import paths
@@ -121,7 +122,9 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
 def planted(watch: Watch, server_round: int, run: str = RUN) -> ClientState:
     """Put marked private tensors where round ``server_round`` would have left them."""
     marked, expected = marked_prompt(), watch.client.format
-    weight = np.array([0.6180339], np.float32) if expected.gate_size else None
+    weight = None
+    if expected.gate_size:
+        weight = np.float32(0.6180339) + np.arange(expected.gate_size, dtype=np.float32) / 1024
     state = ClientState(marked, weight)
     if expected.rank:
         state = ClientState(None, weight, marked[:, :2].copy(), marked[2:].copy())
@@ -180,6 +183,7 @@ def test_the_search_finds_what_it_looks_for(watch: Watch) -> None:
         ("method=fedpgp",),
         ("method=fedrsclip_plus",),
         ("method=fedrsclip_plus", "prompt.shared_offsets=full"),
+        ("method=fedrsclip", "data.val_fraction=0.7", "data.test_fraction=0.1"),
     ],
     ids=" ".join,
 )
@@ -199,8 +203,16 @@ def test_a_whole_run_sends_nothing_private(
         watch.ask(lambda r=server_round, s=shared: client.train(r, s))  # type: ignore[misc]
         shared = {name: watch.arrays[-1]}
         states.append(client.stored(server_round))
+    received = shared
     watch.ask(lambda: client.evaluate(4, shared, final=True))
     assert not watch.codes and len(states) == 4
+    sums = b"val-global-cross-entropies" in b"".join(watch.sent)
+    assert sums == ("data.val_fraction=0.7" in overrides)
+    kept = read_personal(client.folder() / CLASSIFIER)
+    # Beside what is private lies what was received, and nothing that was made of it here.
+    np.testing.assert_equal(kept.prompt.shared, received)
+    if kept.log_prior is not None:
+        states.append(ClientState(None, kept.log_prior))
     pixels, features = site_bytes(watch)
     watch.check(states, pixels, features)
     printed = capfd.readouterr()

@@ -51,7 +51,7 @@ def failed(fakes: Fakes, match: str, lines: list[str] | None = None) -> dict[str
     return results
 
 
-def counts(changes: Mapping[str, float]) -> Handler:
+def counts(changes: Mapping[str, float | list[float]]) -> Handler:
     def handler(partition, message, answer):  # type: ignore[no-untyped-def]
         for key, value in changes.items():
             answer[METRICS][key] = value

@@ -99,6 +99,10 @@ BAD = {
     "seconds": (counts({"seconds": 1e9}), "bad-reply: seconds is 1e+09, but it had 0"),
     "below zero": (counts({"seconds": -1e9}), "bad-reply: metric seconds has a value outside"),
     "loss": (counts({"loss": 1e308}), "bad-reply: metric loss has a value outside"),
+    "sums too early": (
+        counts({"val-global-cross-entropies": [1.0] * 41, "val-total": 5}),
+        "bad-reply: val-global-cross-entropies are of 5 validation images",
+    ),
     "trailing": (trailing_bytes, "bad-reply: the 1256 bytes of shared_prompt are not those of"),
     "failure": (raise_failure, "private-store"),
     "exception": (raise_secret, "internal"),
@@ -164,6 +168,20 @@ def test_numbers_that_no_evaluation_has_are_refused(changes: dict[str, float], r
     for record in records(outcome.folder):
         assert record["eval_dropped"]["client-1"].startswith(f"bad-reply: {reason}")
         assert record["test"]["images"] == 20
+
+
+def test_sums_that_belong_to_the_last_evaluation_are_refused_before() -> None:
+    ten = {partition: {"num_val": 10} for partition in range(3)}
+    honest = counts({"val-total": 10})
+    early = counts({"val-total": 10, "val-global-cross-entropies": [1.0] * 41})
+    scripts = {(kind, p): honest for kind in (TRAIN, EVALUATE) for p in range(3)}
+    scripts[TRAIN, 1] = scripts[EVALUATE, 1] = early
+    outcome = go(Fakes(small_config(num_rounds=1), scripts=scripts, identities=ten))
+    start, last = records(outcome.folder)
+    why = "bad-reply: cross-entropies belong to the last evaluation"
+    assert start["eval_dropped"] == {"client-1": why}
+    assert last["clients"]["dropped"] == {"client-1": why}
+    assert last["eval_dropped"] == {}
 
 
 def test_a_missing_reply_is_a_timeout() -> None:

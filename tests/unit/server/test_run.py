@@ -26,8 +26,15 @@ from fedrsclip_core.runs.fileio import sha256_of
 from fedrsclip_core.runs.lines import final_table, round_line
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.shared_prompt import read_shared_prompt
-from fedrsclip_core.wire.messages import EVALUATE, QUERY_INIT, TRAIN, ClientFailure, FailureCode
-from fedrsclip_core.wire.records import pack_init
+from fedrsclip_core.wire.messages import (
+    CALIBRATION_FACTORS,
+    EVALUATE,
+    QUERY_INIT,
+    TRAIN,
+    ClientFailure,
+    FailureCode,
+)
+from fedrsclip_core.wire.records import CONFIG, METRICS, pack_init
 from server_app import app as server
 from server_app.app import exchange_of, run
 from server_app.checkpoint import newest_checkpoint
@@ -54,6 +61,45 @@ def test_a_run_averages_by_examples_and_evaluates_each_round_once() -> None:
         (EVALUATE, 2),
     ]
     assert fakes.finals == [False] * 3 + [True] * 3
+
+
+def telling(value: float) -> Handler:
+    """Tell, in the last evaluation, of confidences that fit at ``value`` times CLIP's scale."""
+
+    def handler(partition, message, answer):  # type: ignore[no-untyped-def]
+        if message.content[CONFIG]["final"]:
+            log = np.log(np.array(CALIBRATION_FACTORS) / value)
+            answer[METRICS]["val-global-cross-entropies"] = [float(x) for x in 50 + 20 * log**2]
+        return answer
+
+    return handler
+
+
+def test_the_last_evaluation_calibrates_the_shared_prompt() -> None:
+    config = small_config(num_rounds=1)
+    many = {partition: {"num_val": 10, "num_test": 10} for partition in range(3)}
+    scripts = {(EVALUATE, p): telling(v) for p, v in ((0, 0.5), (2, 2.0))}
+    with_ten = {key: then(counts({"val-total": 10}), script) for key, script in scripts.items()}
+    with_ten[EVALUATE, 1] = counts({"val-total": 10})
+    with_ten |= {(TRAIN, p): counts({"val-total": 10}) for p in range(3)}
+    outcome = go(Fakes(config, scripts=with_ten, identities=many))
+    saved = read_shared_prompt(outcome.folder / "shared_prompt.safetensors")
+    # One client's sums ask for half, another's for double, a third has told none.
+    assert saved.calibrated_factor == pytest.approx(1.0)
+    assert outcome.results["calibrated_factor"] == saved.calibrated_factor
+    assert not outcome.results["dropped"]["total"]
+
+
+def then(first: Handler, second: Handler) -> Handler:
+    return lambda partition, message, answer: second(
+        partition, message, first(partition, message, answer)
+    )
+
+
+def test_without_such_sums_nothing_is_calibrated() -> None:
+    outcome = go(Fakes(small_config(num_rounds=1)))
+    saved = read_shared_prompt(outcome.folder / "shared_prompt.safetensors")
+    assert saved.calibrated_factor is None and outcome.results["calibrated_factor"] is None
 
 
 def test_sites_are_sent_to_at_once_and_simulated_clients_some_at_a_time() -> None:
