@@ -592,14 +592,8 @@ def test_the_last_evaluation_sums_what_calibrates_the_shared_prompt(
     shared = shared_prompt()
     told = evaluated(here.evaluate(2, shared, final=True)).cross_entropies
     data = here.runtime.features("val", SiteLog("client-0"))
-    encoder = here.runtime.text.encoder
-    classifier = classifiers(
-        encoder,
-        shared,
-        ClientState(None),
-        here.runtime.config.prompt,
-        here.runtime.given(SiteLog("client-0")),
-    )["global"]
+    encoder, given = here.runtime.text.encoder, here.runtime.given(SiteLog("client-0"))
+    classifier = Classifier(shared_features(encoder, shared, given))
     scores = classifier.similarities(data.features)
     pooled = fit_logit_scale(scores, data.labels, encoder.logit_scale)
     factor = fit_factor(np.array(told), CALIBRATION_FACTORS)
