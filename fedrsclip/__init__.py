@@ -26,6 +26,15 @@ What a run left, and the classifier that it has learned:
 True
 >>> classifier.scores(["scene.jpg", "scene.jpg"]).shape
 (2, 16)
+
+The same for classes that nobody trained, and what one client of a simulation, or this site,
+classifies with:
+
+>>> fedrsclip.load_classifier("first", classes=["volcano", "harbor"]).scores("scene.jpg").shape
+(1, 2)
+>>> own = fedrsclip.load_personal_classifier("first", "client-0")
+>>> own.describe()
+'first, round 2, personalized of client-0, 16 classes, demo_clip'
 """
 
 from importlib import import_module
@@ -35,9 +44,10 @@ from fedrsclip_core import __version__
 
 if TYPE_CHECKING:
     from fedrsclip.classifier.loading import load_classifier
+    from fedrsclip.classifier.personal import load_personal_classifier
     from fedrsclip.classifier.scene_classifier import SceneClassifier
-    from fedrsclip.data.specs import DatasetSpec, find_spec
     from fedrsclip.map.mapping import predict_scene
+    from fedrsclip.map.result import MapResult
     from fedrsclip.report import write_report
     from fedrsclip_core.config.compose import compose
     from fedrsclip_core.config.schema import Config
@@ -46,27 +56,27 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
-    "DatasetSpec",
     "FedRSCLIPError",
+    "MapResult",
     "RunFolder",
     "SceneClassifier",
     "__version__",
     "compose",
-    "find_spec",
     "load_classifier",
+    "load_personal_classifier",
     "predict_scene",
     "write_report",
 ]
 
 _MODULES = {
     "Config": "fedrsclip_core.config.schema",
-    "DatasetSpec": "fedrsclip.data.specs",
     "FedRSCLIPError": "fedrsclip_core.errors",
+    "MapResult": "fedrsclip.map.result",
     "RunFolder": "fedrsclip_core.runs.run_folder",
     "SceneClassifier": "fedrsclip.classifier.scene_classifier",
     "compose": "fedrsclip_core.config.compose",
-    "find_spec": "fedrsclip.data.specs",
     "load_classifier": "fedrsclip.classifier.loading",
+    "load_personal_classifier": "fedrsclip.classifier.personal",
     "predict_scene": "fedrsclip.map.mapping",
     "write_report": "fedrsclip.report",
 }

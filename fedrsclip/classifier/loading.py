@@ -32,6 +32,7 @@ from fedrsclip_core.errors import ConfigError, ModelError
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.fileio import sha256_of
+from fedrsclip_core.runs.published import published_prompt
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.shared_prompt import (
     NoSharedPromptError,
@@ -41,6 +42,9 @@ from fedrsclip_core.runs.shared_prompt import (
 
 if TYPE_CHECKING:
     import torch
+
+_SUFFIX = ".safetensors"
+"""No name of a run or on the hub ends with it."""
 
 
 def load_classifier(
@@ -57,7 +61,9 @@ def load_classifier(
     Parameters
     ----------
     source : str or Path or RunFolder
-        The name of a run of this machine, a run's folder, or a file ``shared_prompt.safetensors``.
+        The name of a run of this machine, a run's folder, a file ``shared_prompt.safetensors``, or
+        what ``fedrsclip publish`` wrote: a folder, or ``owner/name`` of the HuggingFace hub, also
+        with ``@revision``.
     model_path : str or Path or None
         The CLIP's folder; by default the one that the run named (the packaged demo CLIP or a hub
         id).
@@ -109,7 +115,7 @@ def load_classifier(
 
 
 def _prompt_file(source: "str | Path | RunFolder") -> Path:
-    """Return the file of a run that is given in one of three ways."""
+    """Return the file of a run, or of what was published, that is given in one of five ways."""
     if isinstance(source, RunFolder):
         return source.shared_prompt
     if not isinstance(source, str | os.PathLike):
@@ -119,14 +125,16 @@ def _prompt_file(source: "str | Path | RunFolder") -> Path:
         )
     place = paths.place(source, "the run")
     if place.is_dir():
-        return RunFolder(place).shared_prompt
-    # A name has no folder in it and no suffix.
-    if not place.exists() and isinstance(source, str) and place.name == source:
+        return published_prompt(place) or RunFolder(place).shared_prompt
+    if place.exists() or not isinstance(source, str) or place.suffix == _SUFFIX:
+        return place
+    # A name has no folder in it.
+    if place.name == source:
         with suppress(ConfigError):
             named = RunFolder.named(source)
             if named.path.is_dir():
                 return named.shared_prompt
-    return place
+    return published_prompt(source) or place
 
 
 def checked_device(given: "str | torch.device") -> str:

@@ -13,8 +13,9 @@ def add_to(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="RUN",
-        help="the name or folder of a run, a shared_prompt.safetensors, or what `fedrsclip private "
-        "export` has written",
+        help="the name or folder of a run, a shared_prompt.safetensors, what `fedrsclip publish` "
+        "has written (a folder, or owner/name[@revision] on the HuggingFace hub), or what "
+        "`fedrsclip private export` has",
     )
     parser.add_argument(
         "--personalized",

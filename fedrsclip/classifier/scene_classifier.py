@@ -109,10 +109,10 @@ class SceneClassifier:
 
         Examples
         --------
-        >>> import fedrsclip
-        >>> fedrsclip.load_classifier("first").describe()
+        >>> from fedrsclip import load_classifier
+        >>> load_classifier("first").describe()
         'first, round 2, global, 16 classes, demo_clip'
-        >>> fedrsclip.load_classifier("first", classes=["harbor", "volcano"]).describe()
+        >>> load_classifier("first", classes=["harbor", "volcano"]).describe()
         'first, round 2, global, 2 classes, demo_clip; nobody trained: volcano'
         """
         origin, count = self.origin, len(self.class_names)
@@ -144,6 +144,14 @@ class SceneClassifier:
         ------
         DataError
             If the image cannot be read, or is none or several.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fedrsclip import load_classifier
+        >>> classifier = load_classifier("first")
+        >>> classifier.predict(np.zeros((64, 64, 3), np.uint8)) in classifier.class_names
+        True
         """
         given = as_list(image)
         if len(given) != 1 or isinstance(image, list | tuple):
@@ -163,6 +171,12 @@ class SceneClassifier:
         ------
         DataError
             If an image cannot be read, naming which.
+
+        Examples
+        --------
+        >>> from fedrsclip import load_classifier
+        >>> load_classifier("first").scores("scene.jpg").sum().round(4)
+        np.float32(1.0)
         """
         rows = [np.empty((0, len(self.class_names)), np.float32)]
         given = as_list(images)

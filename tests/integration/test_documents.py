@@ -46,6 +46,7 @@ def test_each_snippet_runs_and_prints(code: str, user: Path) -> None:
     assert execute(code, user).strip()
 
 
-def test_the_examples_of_the_api_are_true(user: Path) -> None:
-    code = "import doctest, fedrsclip; print(doctest.testmod(fedrsclip, raise_on_error=True))"
+@pytest.mark.parametrize("module", ["fedrsclip", "fedrsclip.classifier.scene_classifier"])
+def test_the_examples_of_the_api_are_true(module: str, user: Path) -> None:
+    code = f"import doctest, {module} as m; print(doctest.testmod(m, raise_on_error=True))"
     assert "attempted=0" not in execute(code, user)
