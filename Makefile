@@ -13,9 +13,14 @@ PYTEST = $(TESTED)/bin/python -m pytest tests/integration tests/unit --numproces
 
 .PHONY: demo test test-flower lint docs bench compose-demo compose-down clean
 
-# A federation of four simulated clients on embedded scenes.
+# A federation of four simulated clients on embedded scenes, and a map of a scene by what they learned.
+demo: RUN := demo-$(shell date +%Y%m%d-%H%M%S)
+demo: OUT = build/demo/$(RUN)
 demo: $(VENV)/.installed
-	$(BIN)/fedrsclip run
+	$(BIN)/fedrsclip run run.name=$(RUN)
+	$(BIN)/fedrsclip data mosaic out=$(OUT)/scene.tif
+	$(BIN)/fedrsclip map $(RUN) $(OUT)/scene.tif out=$(OUT)/map overlap=0
+	$(BIN)/python -m fedrsclip.demo.mosaic $(OUT)/map/classes.tif $(OUT)/scene_truth.tif
 
 # Unit and integration tests; no GPU, no network. JOBS=0: one after the other, in this process.
 test: $(TESTED)/.installed-dev
@@ -67,7 +72,7 @@ $(BIN)/python:
 
 # Installed once; again only when pyproject.toml changes.
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(PIP) install -e .
+	$(PIP) install -e '.[geo]'
 	touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
@@ -75,7 +80,7 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-docs: pyproject.toml | $(BIN)/python
-	$(PIP) install -e '.[docs]'
+	$(PIP) install -e '.[geo,docs]'
 	touch $@ $(VENV)/.installed
 
 # An environment with another Flower in front of the packages of $(VENV).

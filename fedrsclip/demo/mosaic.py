@@ -1,6 +1,11 @@
-"""A georeferenced scene of the demo's classes in contiguous regions, and what is where in it."""
+"""A georeferenced scene of the demo's classes in contiguous regions, and what is where in it.
 
-from collections.abc import Iterator
+``fedrsclip data mosaic`` writes it; ``python -m fedrsclip.demo.mosaic MAP/classes.tif TRUTH.tif``
+says how right a map of it is.
+"""
+
+import argparse
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,15 +106,26 @@ def accuracy(classes: Path, truth: Path) -> tuple[int, int]:
         What :func:`write_mosaic` returned.
     """
     import rasterio  # type: ignore[import-untyped]
+    from rasterio.transform import rowcol, xy  # type: ignore[import-untyped]
 
     with rasterio.open(truth) as known, rasterio.open(classes) as mapped:
         found = mapped.read(1)
         rows, columns = np.indices(found.shape)
-        x, y = mapped.transform * (columns + 0.5, rows + 0.5)
-        column, row = ~known.transform * (x, y)
+        x, y = xy(mapped.transform, rows.ravel(), columns.ravel())
+        row, column = (np.reshape(of, found.shape) for of in rowcol(known.transform, x, y))
         inside = (row < known.height) & (column < known.width) & (found != mapped.nodata)
-        right = known.read(1)[row[inside].astype(int), column[inside].astype(int)]
+        right = known.read(1)[row[inside], column[inside]]
         return int(np.count_nonzero(found[inside] == right)), int(np.count_nonzero(inside))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Say how many cells of a map are what is there."""
+    parser = argparse.ArgumentParser(description="Compare a map of a mosaic with its truth.")
+    parser.add_argument("classes", type=Path, help="classes.tif of the map")
+    parser.add_argument("truth", type=Path, help="<name>_truth.tif beside the scene")
+    args = parser.parse_args(arguments)
+    right, cells = accuracy(args.classes, args.truth)
+    print(f"{right} of {cells} cells are what is there: {100 * right / max(1, cells):.1f} %")
 
 
 def _paint(number: int, painted: dict[int, int], seed: int) -> NDArray[np.uint8]:
@@ -129,7 +145,7 @@ def _colour_table() -> dict[int, tuple[int, int, int]]:
 def _whole(path: Path, side: int, metres: float, **profile: Any) -> Iterator[Any]:
     """Open a square GeoTIFF to write, which is whole or absent."""
     import rasterio
-    from rasterio.transform import from_origin  # type: ignore[import-untyped]
+    from rasterio.transform import from_origin
 
     temporary = path.with_name(f".{path.name}.tmp")
     size = {"width": side, "height": side, "dtype": "uint8", "compress": "deflate"}
@@ -140,3 +156,7 @@ def _whole(path: Path, side: int, metres: float, **profile: Any) -> Iterator[Any
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -76,12 +76,14 @@ def test_regions_are_contiguous_and_have_all_classes() -> None:
 
 
 def test_the_accuracy_of_a_map_is_counted_by_where_its_cells_lie(
-    tmp_path: Path, rasterio: Any
+    tmp_path: Path, rasterio: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     truth = mosaic.write_mosaic(tmp_path / "scene.tif", TILES, 0)
     with rasterio.open(truth) as known:
         cells = np.kron(known.read(1), np.ones((2, 2), np.uint8))  # two cells a tile
-        profile = known.profile | {"transform": known.transform * known.transform.scale(0.5)}
+        left, _, _, top = known.bounds
+        half = rasterio.Affine(32, 0, left, 0, -32, top)
+        profile = known.profile | {"transform": half}
     cells[0, 0] = (cells[0, 0] + 1) % len(CLASS_NAMES)
     cells[5, 3] = 255
     cells = np.pad(cells, ((0, 0), (0, 1)))  # a column beyond the scene
@@ -91,6 +93,8 @@ def test_the_accuracy_of_a_map_is_counted_by_where_its_cells_lie(
         target.write(cells, 1)
     number = (2 * TILES) ** 2 - 1
     assert mosaic.accuracy(tmp_path / "classes.tif", truth) == (number - 1, number)
+    mosaic.main([str(tmp_path / "classes.tif"), str(truth)])
+    assert capsys.readouterr().out == "62 of 63 cells are what is there: 98.4 %\n"
 
 
 @pytest.mark.parametrize("kind", ["images", "mosaic"])
