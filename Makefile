@@ -21,6 +21,7 @@ demo: $(VENV)/.installed
 	$(BIN)/fedrsclip data mosaic out=$(OUT)/scene.tif
 	$(BIN)/fedrsclip map $(RUN) $(OUT)/scene.tif out=$(OUT)/map overlap=0
 	$(BIN)/python -m fedrsclip.demo.mosaic $(OUT)/map/classes.tif $(OUT)/scene_truth.tif
+	@echo "map: $(OUT)/map/map.html, picture: $(OUT)/map/quicklook.png"
 
 # Unit and integration tests; no GPU, no network. JOBS=0: one after the other, in this process.
 test: $(TESTED)/.installed-dev

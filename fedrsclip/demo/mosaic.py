@@ -145,11 +145,10 @@ def _colour_table() -> dict[int, tuple[int, int, int]]:
 def _whole(path: Path, side: int, metres: float, **profile: Any) -> Iterator[Any]:
     """Open a square GeoTIFF to write, which is whole or absent."""
     import rasterio
-    from rasterio.transform import from_origin
 
     temporary = path.with_name(f".{path.name}.tmp")
     size = {"width": side, "height": side, "dtype": "uint8", "compress": "deflate"}
-    place = {"crs": CRS, "transform": from_origin(_LEFT, _TOP, metres, metres)}
+    place = {"crs": CRS, "transform": rasterio.Affine(metres, 0, _LEFT, 0, -metres, _TOP)}
     try:
         with rasterio.open(temporary, "w", driver="GTiff", **size, **place, **profile) as target:
             yield target
