@@ -148,6 +148,12 @@ def _site(arguments: Sequence[str]) -> int:
     return site(arguments, echo=_say)
 
 
+def _private(arguments: Sequence[str]) -> int:
+    from fedrsclip.private.command import private
+
+    return private(arguments, echo=_say)
+
+
 def _say(line: str) -> None:
     print(printable_lines(line), flush=True)
 
@@ -163,11 +169,12 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     from fedrsclip.map.command import parser as map_parser
     from fedrsclip.model.command import parsers as model_parsers
     from fedrsclip.predict.command import parser as predict_parser
+    from fedrsclip.private.command import parsers as private_parsers
     from fedrsclip.report.command import parser as report_parser
     from fedrsclip.watch.command import parser as watch_parser
 
     _, commands = _parsers()
-    rooms = {"data": data_parsers, "model": model_parsers}
+    rooms = {"data": data_parsers, "model": model_parsers, "private": private_parsers}
     inner = {f"{room} {name}": p for room, own in rooms.items() for name, p in own()[1].items()}
     own = {
         "evaluate": evaluate_parser(),
@@ -210,7 +217,7 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
 _ARGUMENTS = {"submit": "the options above, and Hydra overrides"}
-_OWN_PARSERS = ("data", "evaluate", "map", "model", "predict", "report", "watch")
+_OWN_PARSERS = ("data", "evaluate", "map", "model", "predict", "private", "report", "watch")
 _COMMANDS = {
     "run": _run,
     "submit": _submit,
@@ -227,6 +234,7 @@ _COMMANDS = {
     "model": _model,
     "deploy": _deploy,
     "site": _site,
+    "private": _private,
 }
 _HELP = {
     "run": "simulate a federation on this machine and print its results; resume=RUN resumes an "
@@ -268,6 +276,8 @@ _HELP = {
     "(FEDRSCLIP_SERVER and FEDRSCLIP_CA in the environment) and keeps the programs running; "
     "`site log` shows what the site answered, a line of JSON per message if not on a terminal, and "
     "fails if that was changed",
+    "private": "what clients of this machine keep for themselves: private list | export RUN FILE | "
+    "delete RUN, each with --help",
 }
 
 if __name__ == "__main__":

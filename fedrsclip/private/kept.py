@@ -32,16 +32,20 @@ class Kept:
         return list(rounds_in(self.folder))
 
     @property
+    def classifier(self) -> Path:
+        """What the last evaluation has classified with; it need not be there."""
+        return self.folder / CLASSIFIER
+
+    @property
     def files(self) -> list[Path]:
-        """The rounds' files, and what the last evaluation has classified with."""
-        last = self.folder / CLASSIFIER
-        return [*rounds_in(self.folder).values(), *([last] if last.is_file() else [])]
+        """The files that are kept."""
+        last = [self.classifier] if self.classifier.is_file() else []
+        return [*rounds_in(self.folder).values(), *last]
 
 
 def all_kept() -> Iterator[Kept]:
     """Yield what there is, by federation, run and client."""
-    root = paths.home() / "private"
-    for folder in sorted(root.glob("*/*/*")):
+    for folder in sorted(paths.private_root().glob("*/*/*")):
         kept = Kept(folder.parts[-3], folder.parts[-2], folder.parts[-1], folder)
         if kept.files:
             yield kept
@@ -89,6 +93,6 @@ def find_kept(run: str, client: str | None, federation: str | None) -> Kept:
         )
     raise PrivateStoreError(
         f"no client of this machine has private files of a run {run!r} in "
-        f"{paths.home() / 'private'}: look where the client runs, with its FEDRSCLIP_HOME "
+        f"{paths.private_root()}: look where the client runs, with its FEDRSCLIP_HOME "
         "(`fedrsclip private list`)"
     )

@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 from typing import IO
 
+FILE = ".lock"
+"""In a folder, whether anybody holds it or not."""
+
 _RETRY_SECONDS = 0.1
 _FLOCK = "hhqqi4x"
 """Linux's ``struct flock``: type, whence, start, length, process."""
@@ -32,7 +35,7 @@ def hold(folder: Path, *, patience: float = 0.0) -> IO[bytes]:
         If another process holds the folder.
     """
     deadline = time.monotonic() + patience
-    lock = (folder / ".lock").open("ab")
+    lock = (folder / FILE).open("ab")
     while True:
         try:
             _lock(lock)
@@ -50,7 +53,7 @@ def hold(folder: Path, *, patience: float = 0.0) -> IO[bytes]:
 def is_held(folder: Path) -> bool:
     """Whether a process holds the folder; nobody who wants to hold it is kept from that."""
     try:
-        with (folder / ".lock").open("rb") as lock:
+        with (folder / FILE).open("rb") as lock:
             return _is_locked(lock)
     except (FileNotFoundError, IsADirectoryError):  # a folder in its place cannot be held
         return False

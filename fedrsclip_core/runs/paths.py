@@ -72,9 +72,14 @@ def runs_dir() -> Path:
     return home() / "runs"
 
 
+def private_root() -> Path:
+    """Folder with what clients of this machine keep for themselves."""
+    return home() / "private"
+
+
 def private_dir(federation: str, run_name: str, client_name: str) -> Path:
     """Folder with one client's private prompts of one run."""
-    return home() / "private" / federation / run_name / client_name
+    return private_root() / federation / run_name / client_name
 
 
 def evaluations_dir(federation: str, run_name: str) -> Path:

@@ -81,7 +81,7 @@ def test_any_key_that_is_missing_or_something_else_is_named(name: str) -> None:
     whole = json.loads(path.read_text())
     for key, value in whole.items():
         changes: list[dict[str, Any]] = [whole | {key: [[value]]}]
-        if name != "digests.json":
+        if name != "digests.json" and key != "calibrated_factor":  # earlier runs have none
             changes.append({k: v for k, v in whole.items() if k != key})
         for changed in changes:
             path.write_text(json.dumps(changed))
