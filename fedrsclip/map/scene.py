@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -154,28 +154,21 @@ class Scene:
             yield top, *strip
 
     def _strip(self, top: int) -> tuple[Pixels, PreviewRows]:
-        from rasterio.errors import RasterioError  # type: ignore[import-untyped]
-
         height = min(self.strip_rows, self.height - top)
-        try:
-            pixels = self._read(top, 0, height, self.width)
-        except (RasterioError, OSError):
+        pixels = self._read(top, 0, height, self.width)
+        if pixels is None:
             pixels = self._what_can_be_read(top, height)
         return pixels, self.preview.rows_of(top, pixels.numbers, pixels.data)
 
     def _what_can_be_read(self, top: int, height: int) -> Pixels:
         """Read a strip block by block, and keep those that can be read."""
-        from rasterio.errors import RasterioError
-
         found: dict[tuple[int, int], Pixels] = {}
         rows, columns = self._block
         for y in range(0, height, rows):
             for x in range(0, self.width, columns):
                 size = min(rows, height - y), min(columns, self.width - x)
-                try:
-                    found[y, x] = self._read(top + y, x, *size)
-                except (RasterioError, OSError):
-                    continue
+                if (part := self._read(top + y, x, *size)) is not None:
+                    found[y, x] = part
         kind = next(iter(found.values())).numbers.dtype if found else np.uint8
         shape = height, self.width
         strip = Pixels(
@@ -191,12 +184,22 @@ class Scene:
             place.damaged[:] = False
         return strip
 
-    def _read(self, top: int, left: int, height: int, width: int) -> Pixels:
+    def _read(self, top: int, left: int, height: int, width: int) -> Pixels | None:
+        """Return a region; ``None`` if it is damaged."""
         from rasterio.windows import Window  # type: ignore[import-untyped]
 
         window = Window(left, top, width, height)
-        stored = read_numbers(self._source, self._reading, window=window)
-        return _pixels(stored, self._hidden(window), self._reading)
+        try:
+            stored = read_numbers(self._source, self._reading, window=window)
+            hidden = self._hidden(window)
+        except DataError:
+            raise
+        except Exception:  # GDAL fed with broken bytes raises whatever comes to pass.
+            # Some of it comes once more when the file is asked for something else.
+            with suppress(Exception):
+                _ = self._source.colorinterp
+            return None
+        return _pixels(stored, hidden, self._reading)
 
     def _hidden(self, window: Any) -> NDArray[np.bool_] | None:
         """Return where a palette's entry stands for no data."""
@@ -282,8 +285,8 @@ def _opened(file: Path) -> Iterator[Any]:
     header = read_header(file)
     if header.images > 1:
         raise DataError(SEVERAL_IMAGES)
-    if header.problem or (header.bits < _BITS and header.colours != header.bands):
-        raise DataError(f"{header.problem or 'has less than 8 bits'}: save it with 8 or more")
+    if header.problem:
+        raise DataError(f"{header.problem}: save it as a GeoTIFF of 8 or 16 bits")
     if header.container not in DRIVERS:
         raise DataError(
             f"is a picture ({header.container}) without a place on earth: a scene is a GeoTIFF, "
@@ -293,6 +296,8 @@ def _opened(file: Path) -> Iterator[Any]:
     with opened(file, header, Path(file.absolute().anchor)) as source:
         check_blocks(source)
         check_placed(source)
+        if header.bits < _BITS and source.colorinterp[0].name != "palette":
+            raise DataError(f"has {header.bits}-bit numbers: save it as a GeoTIFF of 8 or 16 bits")
         yield source
 
 
