@@ -81,12 +81,12 @@ def open_labelled(
     from fedrsclip.run.preflight import compose_data, refresh_data
 
     _check_keys(overrides)
-    config = compose_data(overrides)
+    named = f"data.class_names=[{','.join(map(quote, class_names))}]"
+    config = compose_data([*overrides, named], given=overrides)
     refresh_data(config)
     chosen = _reading_of(config.data, overrides, reading)
     data = replace(
         config.data,
-        class_names=list(class_names),
         bands=list(chosen.bands),
         stretch=list(chosen.stretch),
         nodata=chosen.nodata,
