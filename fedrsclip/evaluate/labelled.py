@@ -82,7 +82,8 @@ def open_labelled(
 
     _check_keys(overrides)
     named = f"data.class_names=[{','.join(map(quote, class_names))}]"
-    config = compose_data([*overrides, named], given=overrides)
+    # The words of a known data set's classes are no concern of this classifier's.
+    config = compose_data([*overrides, named, "data.class_words={}"], given=overrides)
     refresh_data(config)
     chosen = _reading_of(config.data, overrides, reading)
     data = replace(
