@@ -121,6 +121,15 @@ def _evaluate(arguments: Sequence[str]) -> int:
     return evaluate(arguments, echo=_say)
 
 
+def _publish(arguments: Sequence[str]) -> int:
+    from fedrsclip.publish.command import publish
+
+    # Nothing half written is left behind.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    return publish(arguments, echo=_say)
+
+
 def _data(arguments: Sequence[str]) -> int:
     from fedrsclip.data.command import data
 
@@ -170,6 +179,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     from fedrsclip.model.command import parsers as model_parsers
     from fedrsclip.predict.command import parser as predict_parser
     from fedrsclip.private.command import parsers as private_parsers
+    from fedrsclip.publish.command import parser as publish_parser
     from fedrsclip.report.command import parser as report_parser
     from fedrsclip.watch.command import parser as watch_parser
 
@@ -180,6 +190,7 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
         "evaluate": evaluate_parser(),
         "map": map_parser(),
         "predict": predict_parser(),
+        "publish": publish_parser(),
         "report": report_parser(),
         "watch": watch_parser(),
     }
@@ -217,7 +228,17 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
 
 _OVERRIDES = "Hydra overrides, e.g. experiment=uc_merced data.path=... prompt.n_ctx=8"
 _ARGUMENTS = {"submit": "the options above, and Hydra overrides"}
-_OWN_PARSERS = ("data", "evaluate", "map", "model", "predict", "private", "report", "watch")
+_OWN_PARSERS = (
+    "data",
+    "evaluate",
+    "map",
+    "model",
+    "predict",
+    "private",
+    "publish",
+    "report",
+    "watch",
+)
 _COMMANDS = {
     "run": _run,
     "submit": _submit,
@@ -230,6 +251,7 @@ _COMMANDS = {
     "predict": _predict,
     "evaluate": _evaluate,
     "map": _map,
+    "publish": _publish,
     "data": _data,
     "model": _model,
     "deploy": _deploy,
@@ -260,6 +282,8 @@ _HELP = {
     "better there than its CLIP alone: evaluate RUN data.path=DIR [out=DIR], with --help",
     "map": "classify a georeferenced scene of any size and write a page, GeoTIFFs, polygons and "
     "areas: map RUN SCENE out=DIR [tile=PX] [overlap=0.5], with --help",
+    "publish": "write what a completed run shares as a folder that a model hub takes: publish RUN "
+    "out=DIR [name=owner/name] [license=ID], with --help",
     "data": "list the known data sets, prepare or check one on disk, record a split, or write the "
     "demo's images or a scene of them: data list | prepare | check | split | images | mosaic, each "
     "with --help",
