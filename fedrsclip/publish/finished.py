@@ -99,9 +99,7 @@ def read_finished(given: str) -> Finished:
     state = folder.state()
     if state.word != COMPLETED:
         reason = f" ({state.reason})" if state.reason else ""
-        raise RunError(
-            f"run {folder.name} is {state.word}{reason}: what has completed is published"
-        )
+        raise RunError(f"run {folder.name} is {state.word}{reason}: publish one that is completed")
     try:
         about, results = folder.description(), folder.results()
     except UnreadableError as error:

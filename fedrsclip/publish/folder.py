@@ -6,6 +6,7 @@ from fedrsclip.publish.card import Stated, card
 from fedrsclip.publish.finished import Finished, picture_of
 from fedrsclip_core.runs import fileio
 from fedrsclip_core.runs.published import CONFIG, PROMPT, description
+from fedrsclip_core.runs.sealed import read_tensors
 from fedrsclip_core.runs.shared_prompt import write_shared_prompt
 
 CARD, PICTURE = "README.md", "accuracy.png"
@@ -29,9 +30,12 @@ def write_folder(out: Path, run: Finished, stated: Stated) -> list[Path]:
         If the disk is full or not writable.
     """
     picture = picture_of(run.folder.path)
+    file = run.folder.shared_prompt
     with fileio.whole_folder(out) as staged:
-        # Written, not copied: a file of an earlier version has no checksum.
-        write_shared_prompt(staged / PROMPT, run.prompt)
+        if read_tensors(file)[2]:
+            fileio.write_bytes(staged / PROMPT, file.read_bytes())
+        else:  # of an earlier version, without a checksum
+            write_shared_prompt(staged / PROMPT, run.prompt)
         about = description(run.prompt, fileio.sha256_of_file(staged / PROMPT))
         fileio.write_json(staged / CONFIG, about)
         fileio.write_text(staged / CARD, card(run, stated, picture=picture is not None))
