@@ -1,4 +1,4 @@
-"""The Python of the documents, literally, on a run of the demo."""
+"""The Python of the documents, literally, on a run of the demo; and a tutorial from end to end."""
 
 import os
 import subprocess
@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from fedrsclip.cli import main
+from fedrsclip.demo import mosaic
 from tests.integration.launched import SMALL, Launched
-from tests.unit.documents.markdown import PAGES, blocks
+from tests.unit.documents.markdown import PAGES, ROOT, blocks, commands
 
 pytestmark = pytest.mark.integration
 
@@ -50,3 +52,21 @@ def test_each_snippet_runs_and_prints(code: str, user: Path) -> None:
 def test_the_examples_of_the_api_are_true(module: str, user: Path) -> None:
     code = f"import doctest, {module} as m; print(doctest.testmod(m, raise_on_error=True))"
     assert "attempted=0" not in execute(code, user)
+
+
+def test_the_tutorial_leads_from_images_to_a_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("rasterio", reason="rasterio is missing: fedrsclip[geo]")
+    monkeypatch.chdir(tmp_path)
+    words = list(commands(ROOT / "docs/tutorials/map.md"))
+    assert {one[0] for one in words} >= {"run", "predict", "evaluate", "map", "publish"}
+    for one in words:
+        assert main(one) == 0, (one, capsys.readouterr().err)
+    made = {"map.html", "classes.tif", "classes.qml", "probability.tif", "regions.geojson"}
+    assert made <= {path.name for path in (tmp_path / "map").iterdir()}
+    assert (tmp_path / "evaluation" / "evaluation.html").is_file()
+    assert len((tmp_path / "classes.csv").read_text().splitlines()) == 641
+    right, cells = mosaic.accuracy(tmp_path / "map" / "classes.tif", tmp_path / "scene_truth.tif")
+    assert cells == 24 * 24
+    assert right > 0.6 * cells
