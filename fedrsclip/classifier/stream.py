@@ -1,10 +1,17 @@
-"""Classify any number of images in bounded memory: read ahead in threads, encoded in batches."""
+"""Classify any number of images in bounded memory, several batches at a time.
+
+On CPUs each batch is read, prepared and encoded by one thread. A tower's matrices are small: shared
+out among threads they wait for each other at every layer, and beside other programs that takes many
+times as long as the work itself. On a GPU one batch is encoded while others are prepared.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +21,11 @@ from fedrsclip.classifier.scene_classifier import BATCH_SIZE, SceneClassifier
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.machine import available_cpus
 
-if TYPE_CHECKING:
-    import torch
-
 T = TypeVar("T")
-_BATCHES_AHEAD = 2
+Answer = NDArray[np.float32] | DataError
+_ENCODING = 4
+"""Batches that are encoded at once at most: each takes as much memory as one alone."""
+_PREPARING = 16
 
 
 def classified(
@@ -27,46 +34,77 @@ def classified(
     load: "Callable[[T], GivenImage]",
     *,
     batch_size: int = BATCH_SIZE,
-) -> Iterator[tuple[T, NDArray[np.float32] | DataError]]:
+) -> Iterator[tuple[T, Answer]]:
     """Yield each item with its probabilities ``(n_cls,)``, or why it could not be read, in order.
+
+    On CPUs, torch has fewer threads in this process until the last one is yielded.
 
     Parameters
     ----------
     classifier : SceneClassifier
         What classifies.
     items : Iterable[T]
-        Drawn in the caller's thread, two batches ahead of what is yielded.
+        Drawn in the caller's thread, a few batches ahead of what is yielded.
     load : Callable[[T], GivenImage]
         Makes an image of an item, in threads; may raise DataError.
     batch_size : int
-        Images that are encoded at once.
+        Images that are encoded at once. What an image's numbers are in the last bits may depend
+        on the others of its batch.
     """
-
-    def prepared(item: T) -> "torch.Tensor":
-        return classifier.prepare(load(item))
-
     remaining = iter(items)
-    waiting: deque[list[tuple[T, Future[torch.Tensor]]]] = deque()
-    pool = ThreadPoolExecutor(available_cpus(), thread_name_prefix="images")
-    try:
+    with _workers(classifier.encoder.device) as (pool, count, turn):
+
+        def answered(batch: list[T]) -> list[tuple[T, Answer]]:
+            return _answered(classifier, batch, load, turn)
+
+        waiting: deque[Future[list[tuple[T, Answer]]]] = deque()
         while batch := list(islice(remaining, batch_size)):
-            waiting.append([(item, pool.submit(prepared, item)) for item in batch])
-            if len(waiting) > _BATCHES_AHEAD:
-                yield from _of_batch(classifier, waiting.popleft())
+            waiting.append(pool.submit(answered, batch))
+            # One more than are worked on: nobody waits while the first is consumed.
+            if len(waiting) > count:
+                yield from waiting.popleft().result()
         while waiting:
-            yield from _of_batch(classifier, waiting.popleft())
+            yield from waiting.popleft().result()
+
+
+def _answered(
+    classifier: SceneClassifier,
+    batch: list[T],
+    load: "Callable[[T], GivenImage]",
+    turn: AbstractContextManager[object],
+) -> list[tuple[T, Answer]]:
+    prepared, errors = [], {}
+    for place, item in enumerate(batch):
+        try:
+            prepared.append(classifier.prepare(load(item)))
+        except DataError as error:
+            errors[place] = error
+    rows: Iterator[NDArray[np.float32]] = iter(())
+    if prepared:
+        with turn:
+            rows = iter(classifier.probabilities(prepared))
+    return [(item, errors[k] if k in errors else next(rows)) for k, item in enumerate(batch)]
+
+
+@contextmanager
+def _workers(
+    device: str,
+) -> Iterator[tuple[ThreadPoolExecutor, int, AbstractContextManager[object]]]:
+    """Give threads, their number, and what each holds while it encodes."""
+    import torch
+
+    before = torch.get_num_threads()
+    turn: AbstractContextManager[object]
+    if device == "cpu":
+        cpus = min(before, available_cpus())
+        count, turn = min(cpus, _ENCODING), nullcontext()
+        torch.set_num_threads(cpus // count)
+    else:
+        count, turn = min(available_cpus(), _PREPARING), Lock()
+    pool = ThreadPoolExecutor(count, thread_name_prefix="images")
+    try:
+        yield pool, count, turn
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _of_batch(
-    classifier: SceneClassifier, batch: "list[tuple[T, Future[torch.Tensor]]]"
-) -> Iterator[tuple[T, NDArray[np.float32] | DataError]]:
-    errors = [future.exception() for _, future in batch]
-    for error in errors:
-        if error is not None and not isinstance(error, DataError):
-            raise error
-    readable = [future.result() for _, future in batch if future.exception() is None]
-    rows = iter(classifier.probabilities(readable) if readable else ())
-    for (item, _), error in zip(batch, errors, strict=True):
-        yield item, error if isinstance(error, DataError) else next(rows)
+        if device == "cpu":
+            torch.set_num_threads(before)

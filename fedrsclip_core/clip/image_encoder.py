@@ -49,7 +49,7 @@ class ImageEncoder:
 
         from fedrsclip_core.clip.quick_gelu import QuickGelu
 
-        self.files, self._device = files, device
+        self.files, self.device = files, device
         self._dtype = getattr(torch, files.dtype)
         self._side = int(files.vision_config["image_size"])
         self._preparation = ImagePreparation(read_preprocessing(files.folder))
@@ -111,10 +111,10 @@ class ImageEncoder:
         import torch
 
         pixels = torch.stack(list(prepared))  # (N, 3, size, size)
-        if self._device.startswith("cuda"):
+        if self.device.startswith("cuda"):
             # From pinned memory the copy runs beside what the GPU computes.
-            return pixels.pin_memory().to(self._device, self._dtype, non_blocking=True)
-        return pixels.to(self._device, self._dtype)
+            return pixels.pin_memory().to(self.device, self._dtype, non_blocking=True)
+        return pixels.to(self.device, self._dtype)
 
 
 def _middle(image: "Image") -> "Image":
