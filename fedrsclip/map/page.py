@@ -4,7 +4,6 @@ import base64
 import math
 import re
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -81,8 +80,8 @@ def render(result: MapResult) -> str:
             "columns": -(-columns // step),
             "step": step,
             "shape": (rows, columns),
-            "reach": result.scene_cells or (columns, rows),
-            "transform": _transform(result),
+            "reach": result.scene_cells,
+            "transform": result.transform,
             "digits": _digits(result.cell_size),
             "crs": _crs(result.crs),
             "names": list(result.class_names),
@@ -151,12 +150,6 @@ def _scene(result: MapResult) -> str:
     file = BytesIO()
     Image.fromarray(pixels).save(file, format="WEBP", quality=_QUALITY)
     return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
-
-
-def _transform(result: MapResult) -> Sequence[float]:
-    left, _, _, top = result.bounds
-    width, height = result.cell_size
-    return result.transform or (width, 0.0, left, 0.0, -height, top)
 
 
 def _digits(cell_size: tuple[float, float]) -> int:

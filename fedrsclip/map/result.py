@@ -45,10 +45,10 @@ class MapResult:
         How, by name.
     scene_cells : tuple of float
         Width and height of the scene in cells, as ``(71.4, 60.0)`` where the last column reaches
-        beyond it; ``None``: those of ``classes``.
+        beyond it.
     transform : tuple of float
         ``(a, b, c, d, e, f)``: a cell's corner in ``crs`` is ``a * column + b * row + c``,
-        ``d * column + e * row + f``; ``None``: that of ``bounds`` and ``cell_size``.
+        ``d * column + e * row + f``.
     """
 
     title: str
@@ -64,5 +64,5 @@ class MapResult:
     scene_valid: NDArray[np.bool_]
     classifier: str
     settings: Mapping[str, str]
-    scene_cells: tuple[float, float] | None = None
-    transform: tuple[float, float, float, float, float, float] | None = None
+    scene_cells: tuple[float, float]
+    transform: tuple[float, float, float, float, float, float]

@@ -260,6 +260,33 @@ def test_a_finger_reads_a_cell(open_page: OpenPage, file: Path, result: MapResul
     assert visit.complaints == []
 
 
+def test_fingers_move_and_zoom_what_is_zoomed(open_page: OpenPage, file: Path) -> None:
+    visit = opened(open_page, file, width=PHONE)
+    device = visit.page.context.new_cdp_session(visit.page)
+    x, y, width, height = box(visit, "#stage")
+    middle = x + width / 2, y + height / 2
+
+    def touch(kind: str, *places: tuple[float, float]) -> None:
+        points = [{"x": at, "y": down, "id": k} for k, (at, down) in enumerate(places)]
+        device.send("Input.dispatchTouchEvent", {"type": f"touch{kind}", "touchPoints": points})
+
+    for _ in range(2):
+        visit.page.get_by_role("button", name="Zoom in").tap()
+    before = box(visit, "#layers")
+    touch("Start", middle)
+    touch("Move", (middle[0] + 20, middle[1] + 15))
+    touch("Move", (middle[0] + 40, middle[1] + 30))
+    touch("End")
+    moved = box(visit, "#layers")
+    assert moved[:2] == pytest.approx((before[0] + 40, before[1] + 30), abs=1)
+    assert visit.page.evaluate("scrollY") == 0
+    touch("Start", (middle[0] - 30, middle[1]), (middle[0] + 30, middle[1]))
+    touch("Move", (middle[0] - 60, middle[1]), (middle[0] + 60, middle[1]))
+    touch("End")
+    assert box(visit, "#layers")[2] == pytest.approx(2 * moved[2], rel=0.02)
+    assert visit.complaints == []
+
+
 def test_a_scene_without_data_or_of_one_cell_is_drawn(open_page: OpenPage, tmp_path: Path) -> None:
     nothing = np.full((2, 3), NO_DATA, np.int32)
     empty = opened(open_page, write(of_cells(nothing, nothing, NAMES), tmp_path))

@@ -46,6 +46,8 @@ def of_cells(classes: Any, probability: Any, names: tuple[str, ...], **other: An
             "scene_valid": has_data,
             "classifier": "first, round 10, global, 2 classes, demo_clip",
             "settings": {"tile": "64 px", "overlap": "0.5"},
+            "scene_cells": (columns, rows),
+            "transform": (50.0, 0.0, 500_000.0, 0.0, -50.0, 5_400_000.0),
         }
         | other
     )
