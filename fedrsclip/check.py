@@ -56,7 +56,7 @@ def _inspections(
     if os.environ.get(POLICY_VARIABLE):
         yield "policy", _policy
     composed: list[Config] = []
-    yield "configuration", lambda: _configuration(overrides, composed)
+    yield "configuration", lambda: _configuration(overrides, composed, site)
     if composed:
         config = composed[0]
         if os.environ.get(POLICY_VARIABLE):
@@ -70,6 +70,8 @@ def _inspections(
         if opened:  # what cannot be opened may have taken a minute to say so
             yield "images", lambda: _images(config, images, echo)
             yield "prompts", lambda: _prompts(config, images)
+            if config.run.shared_init_from is not None and not site:
+                yield "shared start", lambda: _shared_start(config, opened)
 
 
 def _clock() -> str:
@@ -136,10 +138,13 @@ def _requirements() -> dict[str, Requirement]:
     return {one.name: one for one in found if one.marker is None or one.marker.evaluate()}
 
 
-def _configuration(overrides: Sequence[str], composed: list[Config]) -> str:
+def _configuration(overrides: Sequence[str], composed: list[Config], site: bool) -> str:
+    from fedrsclip.run.imports import with_imports
     from fedrsclip.run.preflight import compose_here
 
-    config = compose_here(overrides)
+    # What a run starts from is its server's.
+    read = overrides if site else with_imports(overrides, lambda _line: None)
+    config = compose_here(read)
     composed.append(config)
     return f"{config.method}, {config.model.name}, {config.partition.name}"
 
@@ -166,6 +171,13 @@ def _start(config: Config) -> str:
 
     check_starts(config)
     return f"{config.run.name} is free" if config.run.name else "a new run"
+
+
+def _shared_start(config: Config, class_names: Sequence[str]) -> str:
+    from fedrsclip.run.preflight import check_model, check_shared_start
+
+    check_shared_start(config, check_model(config), class_names)
+    return f"{config.run.shared_init_from} fits"
 
 
 def _resources(config: Config) -> str:

@@ -15,7 +15,7 @@ from fedrsclip_core.runs.records import Description, Results, RoundRecord, Unrea
 from fedrsclip_core.runs.run_folder import COMPLETED, RunFolder
 from server_app.admission import COMMON_PARTS
 from server_app.checkpoint import Checkpoint, newest_checkpoint
-from server_app.start import shared_of_run
+from server_app.given_start import given_start
 
 _CLIP_OF, _VALUES = "clip-of", "values"
 """In ``digests.json``: what the CLIP's digest is over. Versions before 0.2 did not say it."""
@@ -119,7 +119,7 @@ def check_start(config: Config) -> None:
     Raises
     ------
     RunError
-        If the name is taken, there is nothing to resume, or a run to start from is not here.
+        If the name is taken, there is nothing to resume, or what to start from is not here.
     """
     run = config.run
     if run.name is not None:
@@ -134,7 +134,7 @@ def check_start(config: Config) -> None:
             _check_unfinished(folder)
             _check_same(config, known["config"], run.name)
     if run.shared_init_from is not None and not run.resume:
-        shared_of_run(run.shared_init_from)
+        given_start(run.shared_init_from)
 
 
 def _check_unfinished(folder: RunFolder) -> None:

@@ -1,4 +1,4 @@
-"""The start of what is shared: drawn here, or computed by the clients from public weights."""
+"""The start of what is shared: drawn, computed from public weights, or trained before."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from fedrsclip_core.config.shared_tensors import (
 )
 from fedrsclip_core.errors import RunError, WireError
 from fedrsclip_core.learning.prompts import random_prompt
-from fedrsclip_core.runs.run_folder import RunFolder
-from fedrsclip_core.runs.shared_prompt import NoSharedPromptError, SharedPrompt, read_shared_prompt
 from fedrsclip_core.wire.messages import QUERY_INIT, Identity
 from fedrsclip_core.wire.records import pack_query, unpack_init
 from server_app.admission import Client, Standard
 from server_app.exchange import Exchange, Wait, new_messages
+from server_app.given_start import fitting_start
+from server_app.labels import class_names
 from server_app.roster import ALONE, NOT_THERE
 
 
@@ -60,7 +60,8 @@ def initial_shared(
     identity, source = clients[0].identity, config.run.shared_init_from
     shapes = shapes_of(config, identity)
     if source is not None:
-        return _of_run(source, shapes, identity.digests), {}
+        names = class_names(config.data)
+        return fitting_start(source, shapes, identity.digests["clip"], names), {}
     refused: dict[str, str] = {}
     starts = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
     if SHARED_PROMPT in shapes:
@@ -115,45 +116,6 @@ def _prompt(
         except WireError as error:
             refused[client.name] = f"it gave no shared prompt's start: {error}"
     return _agreed(starts, refused)
-
-
-def shared_of_run(name: str) -> SharedPrompt:
-    """Read what a run at this server shared at its end, whatever CLIP it is for.
-
-    Raises
-    ------
-    RunError
-        If it is not there or damaged.
-    """
-    path = RunFolder.named(name).shared_prompt
-    refused = f"run.shared_init_from is {name} but {path}"
-    try:
-        return read_shared_prompt(path)
-    except FileNotFoundError:
-        raise RunError(
-            f"{refused} is not there: name a run whose method shares something"
-        ) from None
-    except NoSharedPromptError as error:
-        raise RunError(f"{refused} {error}") from error
-
-
-def _of_run(name: str, shapes: Shapes, digests: Mapping[str, str]) -> SharedTensors:
-    """Read what a run at this server shared at its end."""
-    found = shared_of_run(name)
-    refused = f"run.shared_init_from is {name} but {RunFolder.named(name).shared_prompt}"
-    if found.clip != digests["clip"]:
-        raise RunError(
-            f"{refused} was trained for another CLIP, or by a version before 0.2, which gave the "
-            "same CLIP another digest: give model.path that CLIP, or name a newer run"
-        )
-    held = {tensor: value.shape for tensor, value in found.shared.items()}
-    if held != shapes:
-        raise RunError(f"{refused} holds {_listed(held)}, expected {_listed(shapes)}")
-    return found.shared
-
-
-def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
-    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
 
 
 def _agreed(

@@ -14,6 +14,7 @@ from fedrsclip.run.connection import RunStatus
 from fedrsclip.run.decoding import decode_some
 from fedrsclip.run.follow import Rounds, draw, follow
 from fedrsclip.run.home import check_home
+from fedrsclip.run.imports import with_imports
 from fedrsclip.run.one_pass import encode_once
 from fedrsclip.run.own_tuning import as_started_here
 from fedrsclip.run.processes import undisturbed
@@ -82,7 +83,7 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
         With the sentence to show, before anything is started.
     """
     check_home()
-    given = overrides
+    given = with_imports(overrides, echo)
     overrides = with_implied_options(for_simulation(as_started_here(given, echo)))
     travelling, _ = split_site_overrides(with_class_file(overrides))
     config = preflight.compose_here(overrides, given=given)

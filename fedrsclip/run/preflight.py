@@ -9,6 +9,7 @@ from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.overrides import split_site_overrides
 from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.shared_tensors import shared_shapes
 from fedrsclip_core.config.site_keys import SITE_KEYS, SITE_READING
 from fedrsclip_core.config.validation import ONE_CLASS
 from fedrsclip_core.errors import ConfigError, RunError
@@ -105,7 +106,25 @@ def check_for_simulation(config: Config) -> list[str]:
     files = check_model(config)
     class_names, _ = check_data(config)
     check_prompts(config, files, class_names)
+    check_shared_start(config, files, class_names)
     return class_names
+
+
+def check_shared_start(config: Config, files: ClipFiles, class_names: Sequence[str]) -> None:
+    """Refuse a start that was trained for another CLIP, other classes or another method.
+
+    Raises
+    ------
+    RunError
+        Naming what does not fit.
+    """
+    from server_app.given_start import fitting_start
+
+    source = config.run.shared_init_from
+    if source is None or config.run.resume:
+        return
+    shapes = shared_shapes(config.prompt, n_cls=len(class_names), width=files.width, dim=files.dim)
+    fitting_start(source, shapes, files.digest, class_names)
 
 
 def check_dealt(config: Config) -> None:

@@ -27,6 +27,7 @@ from fedrsclip_core.config.site_keys import DEVICE, SITE_KEYS
 from fedrsclip_core.config.texts import is_plain
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.published import is_hub_id, is_imported
 
 STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
     "fedavg": (),
@@ -216,13 +217,13 @@ def _check_texts(config: Config, values: dict[str, object]) -> None:
     _check_class_texts(values)
     for key in (
         "run.name",
-        "run.shared_init_from",
         "run.private_init_from",
         "federation.name",
         "method",
     ):
         if values[key] is not None:
             paths.safe_name(str(values[key]), key)
+    _check_shared_init(config.run.shared_init_from)
     for key in ("model.hub_id", "data.hub_id"):
         if values[key] is not None and not _HUB_ID.fullmatch(str(values[key])):
             raise ConfigError(f"{key} must be a name on the hub such as owner/name, not a path")
@@ -240,6 +241,18 @@ def _check_texts(config: Config, values: dict[str, object]) -> None:
     for key in ("prompt.shared_init", "prompt.private_init"):
         if not str(values[key]).strip():
             raise ConfigError(f"{key} is empty: give it words, or random")
+
+
+def _check_shared_init(source: str | None) -> None:
+    if source is None or is_hub_id(source) or is_imported(source):
+        return
+    if "/" in source or source.startswith("~"):
+        raise ConfigError(
+            f"run.shared_init_from is {source!r}, a path, which is none at the server: copy the "
+            "folder or file to the server's $FEDRSCLIP_HOME/runs/<name>/ and give that name, or "
+            "owner/name of the hub"
+        )
+    paths.safe_name(source, "run.shared_init_from")
 
 
 def _check_class_texts(values: dict[str, object]) -> None:

@@ -77,6 +77,11 @@ def private_root() -> Path:
     return home() / "private"
 
 
+def imports_dir() -> Path:
+    """Folder of the shared prompts that were trained elsewhere, each named by its sha256."""
+    return home() / "imports"
+
+
 def private_dir(federation: str, run_name: str, client_name: str) -> Path:
     """Folder with one client's private prompts of one run."""
     return private_root() / federation / run_name / client_name
