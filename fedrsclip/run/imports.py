@@ -41,7 +41,12 @@ def with_imports(overrides: Sequence[str], echo: Callable[[str], None]) -> list[
 def _imported(override: str, echo: Callable[[str], None]) -> str:
     given = unquoted(override.partition("=")[2].strip())
     place = paths.place(given, _KEY)
-    here = given and place.exists() and not _is_run(given)
+    here = bool(given) and place.exists() and not _is_run(given)
+    if not here and not is_hub_id(given) and ("/" in given or given.startswith("~")):
+        raise RunError(
+            f"{_KEY} is {given}, and nothing is there: give a folder that was published, a "
+            "shared_prompt.safetensors, the name of a run, or owner/name of the hub"
+        )
     if not here and not (is_hub_id(given) and not _COMMIT.fullmatch(given)):
         return override
     try:
