@@ -211,8 +211,8 @@ def calibrated_scale(saved: SharedPrompt, logit_scale: float) -> float:
     """
     if saved.calibrated_factor is None:
         raise ModelError(
-            f"the run {saved.run!r} fitted no temperature, for it had no validation images, did "
-            "not end, or is of an earlier version: leave calibrated out"
+            f"the run {saved.run!r} fitted no temperature, for it had too few validation images, "
+            "did not end, or is of an earlier version: leave calibrated out"
         )
     return logit_scale * saved.calibrated_factor
 

@@ -172,7 +172,7 @@ def _client_scripts(
         "overrides": _overrides(description),
     }
     yield _start(f"clients/{client}/start", "client_start", "site.env", **values)
-    for script in ("supernode", "superexec", "check", "log"):
+    for script in ("supernode", "superexec", "check", "log", "fedrsclip"):
         template = "client_superexec.sh" if script == "superexec" else f"{script}.sh"
         yield _script(f"clients/{client}/{script}.sh", template, "site.env", **values)
 

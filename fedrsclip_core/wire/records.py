@@ -35,6 +35,7 @@ from fedrsclip_core.wire.messages import (
     EVAL_MODES,
     EVAL_PARTS,
     FEWEST_CALIBRATING,
+    LARGEST_CROSS_ENTROPY,
     LARGEST_LOSS,
     LARGEST_SIZE,
     LOSS_TERMS,
@@ -361,8 +362,8 @@ def unpack_round_reply(
     for (part, mode), count in correct.items():
         if count > total.get(part, -1):
             raise WireError(f"{part}-{mode}-correct is {count} of {total.get(part, 0)} images")
-    if cross_entropies and total.get("val", 0) < FEWEST_CALIBRATING:
-        raise WireError(f"{CROSS_ENTROPIES} are of {total.get('val', 0)} validation images")
+    if cross_entropies:
+        _check_sums(cross_entropies, total.get("val", 0))
     return RoundReply(
         num_examples=int(numbers[NUM_EXAMPLES]),
         seconds=float(numbers["seconds"]),
@@ -387,9 +388,16 @@ def _cross_entropies(value: object) -> tuple[float, ...]:
         return ()
     if not isinstance(value, list) or len(value) != len(CALIBRATION_FACTORS):
         raise WireError(f"{CROSS_ENTROPIES} are not {len(CALIBRATION_FACTORS)} numbers")
-    if not all(type(one) is float and 0 <= one <= MOST_IMAGES * LARGEST_LOSS for one in value):
-        raise WireError(f"{CROSS_ENTROPIES} have a value outside their type or range")
+    if not all(type(one) is float for one in value):
+        raise WireError(f"{CROSS_ENTROPIES} have a value of another type")
     return tuple(value)
+
+
+def _check_sums(cross_entropies: Iterable[float], num_val: int) -> None:
+    if num_val < FEWEST_CALIBRATING:
+        raise WireError(f"{CROSS_ENTROPIES} are of {num_val} validation images")
+    if not all(0 <= one <= LARGEST_CROSS_ENTROPY * num_val for one in cross_entropies):
+        raise WireError(f"{CROSS_ENTROPIES} have a value outside their range")
 
 
 def _checked_metrics(record: Mapping[str, Any]) -> dict[str, float]:

@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fedrsclip import load_classifier, load_personal_classifier
 from fedrsclip_core import machine
+from fedrsclip_core.config.compose import compose
+from fedrsclip_core.data.federated import open_client_data
 
 pytestmark = [pytest.mark.integration, pytest.mark.flower]
 
@@ -20,6 +24,7 @@ SETTINGS = [
     "federation.num_clients=3",
     "federation.num_rounds=2",
     "data.images_per_class=10",
+    "data.val_fraction=0.3",
 ]
 MEASURED = ("round", "loss", "val", "test", "num_examples")
 
@@ -71,10 +76,42 @@ def figures(home: Path) -> list[dict[str, Any]]:
     return [{key: json.loads(line)[key] for key in MEASURED} for line in lines]
 
 
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run's home, with all clients in one process."""
+    return simulate(tmp_path_factory.mktemp("one"), client_cpus=machine.available_cpus())
+
+
 @pytest.mark.skipif(machine.available_cpus() < 2, reason="needs two clients at once")
-def test_one_process_and_several_give_the_same_bytes(tmp_path: Path) -> None:
-    one = simulate(tmp_path / "one", client_cpus=machine.available_cpus())
+def test_one_process_and_several_give_the_same_bytes(one: Path, tmp_path: Path) -> None:
     several = simulate(tmp_path / "several", client_cpus=1)
-    assert len(prompts(one)) == 1 + (3 + 1) * 2
+    assert len(prompts(one)) == 1 + 3 * (2 + 1)
     assert prompts(one) == prompts(several)
     assert figures(one) == figures(several)
+
+
+def test_each_clients_classifier_answers_as_its_evaluation_did(
+    one: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDRSCLIP_HOME", str(one))
+    config = compose(SETTINGS)
+    for number in range(3):
+        classifier = load_personal_classifier(RUN, f"client-{number}")
+        data = open_client_data(config, None, partition_id=number, num_partitions=3)
+        kept = one / f"evaluations/{config.federation.name}/{RUN}/client-{number}.json"
+        parts = json.loads(kept.read_text())["parts"]
+        for part in ("val", "test"):
+            indices = getattr(data.split, part)
+            scores = classifier.scores([data.source.image(int(index)) for index in indices])
+            confusion = np.zeros((16, 16), np.int64)
+            np.add.at(confusion, (data.source.labels[indices], scores.argmax(axis=1)), 1)
+            assert confusion.tolist() == parts[part]["personalized"]["confusion"]
+
+
+def test_the_shared_prompt_is_calibrated_by_all_clients(one: Path) -> None:
+    results = json.loads((one / "runs" / RUN / "results.json").read_text())
+    plain, calibrated = (
+        load_classifier(one / "runs" / RUN, calibrated=wanted) for wanted in (False, True)
+    )
+    assert calibrated.logit_scale == plain.logit_scale * results["calibrated_factor"]
+    assert results["calibrated_factor"] != 1

@@ -261,6 +261,9 @@ def test_the_sums_of_a_last_evaluation_are_taken_as_they_are() -> None:
         unpack_round_reply(few, {})
 
 
+ODD_SUMS = (math.nan, math.inf, -1.0, 1.1e5)
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -269,7 +272,10 @@ def test_the_sums_of_a_last_evaluation_are_taken_as_they_are() -> None:
         [1.0] * (len(CALIBRATION_FACTORS) - 1),
         [1.0] * (len(CALIBRATION_FACTORS) + 1),
         [1] * len(CALIBRATION_FACTORS),
-        *([odd, *[1.0] * (len(CALIBRATION_FACTORS) - 1)] for odd in (math.nan, math.inf, -1.0)),
+        *(
+            [odd, *[1.0] * (len(CALIBRATION_FACTORS) - 1)]
+            for odd in (math.nan, math.inf, -1.0, 1.1e5)
+        ),
     ],
 )
 def test_sums_that_cannot_be_are_refused(value: Any) -> None:

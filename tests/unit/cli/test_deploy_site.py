@@ -41,10 +41,10 @@ def programs(tmp_path: Path) -> Path:
     return folder
 
 
-def run(script: Path, programs: Path) -> subprocess.CompletedProcess[str]:
+def run(script: Path, programs: Path, *words: str) -> subprocess.CompletedProcess[str]:
     with (script.parent / "site.env").open("a") as text:
         text.write(f"FEDRSCLIP_BIN='{programs}'\n")
-    return subprocess.run([script], capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([script, *words], capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize(("ahead", "words"), [(HOUR, "behind"), (-HOUR, "ahead of"), (0.0, "")])
@@ -136,3 +136,10 @@ def test_every_line_of_the_rendered_policy_is_one_that_can_be_said(tmp_path: Pat
 def test_a_site_shows_what_it_answered(tmp_path: Path, programs: Path) -> None:
     place = deploy(tmp_path / "out")
     assert "has no journal" in run(place / "log.sh", programs).stderr
+
+
+def test_a_site_looks_at_its_own_private_files(tmp_path: Path, programs: Path) -> None:
+    place = deploy(tmp_path / "out")
+    done = run(place / "fedrsclip.sh", programs, "private", "list")
+    assert done.returncode == 0
+    assert f"has private files in {place / 'home' / 'private'}" in done.stdout
