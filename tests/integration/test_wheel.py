@@ -54,3 +54,11 @@ def test_the_wheel_runs_in_an_empty_folder(tmp_path: Path) -> None:
     made = Launched(tmp_path / "run", "report", one.results["run"], python=python)
     assert made.wait() == 0, made.output
     assert (one.home / "runs" / one.results["run"] / "report.html").is_file()
+
+    # As are those of maps, and the scene to try them on.
+    mosaic = Launched(tmp_path / "run", "data", "mosaic", "out=scene.tif", "tiles=2", python=python)
+    assert mosaic.wait() == 0, mosaic.output
+    mapped = ("map", one.results["run"], "scene.tif", "out=map")
+    made = Launched(tmp_path / "run", *mapped, python=python)
+    assert made.wait() == 0, made.output
+    assert (tmp_path / "run" / "empty" / "map" / "map.html").is_file()
