@@ -14,7 +14,7 @@ LEFT, TOP = 500_000, 5_500_000
 
 
 class _Side:
-    side = 16
+    side, device = 16, "cpu"
 
 
 class Colours(SceneClassifier):
