@@ -37,7 +37,7 @@ class MapResult:
         Of each class, on the ellipsoid.
     scene : NDArray[np.uint8]
         ``(h, w, 3)``, the scene itself, at most 1600 pixels a side.
-    scene_valid : NDArray[np.bool_]
+    scene_valid : NDArray of bool
         ``(h, w)``, where it has data.
     classifier : str
         What classified, in words.

@@ -147,6 +147,8 @@ def test_the_cells_are_drawn_where_they_are(
     reach = width * COLUMNS / (COLUMNS - 0.5), height * ROWS / (ROWS - 0.5)
     assert canvas == pytest.approx((x, y, *reach), abs=0.05)
     assert box(visit, "#stage") == pytest.approx((x, y, width, height), abs=0.05)
+    rendering = "(canvas) => getComputedStyle(canvas).imageRendering"  # cells have edges
+    assert visit.page.locator("#classes").evaluate(rendering) == "pixelated"
 
 
 def test_the_legend_shows_and_hides_classes(
