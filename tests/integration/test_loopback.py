@@ -153,6 +153,11 @@ def private_files(place: Place) -> dict[str, dict[str, np.ndarray]]:
     return {path.name: tensors(path) for path in paths}
 
 
+def shared_beside(state: dict[str, np.ndarray]) -> np.ndarray:
+    """Take what is shared out of a private file's tensors."""
+    return state.pop("shared_prompt")
+
+
 def shared_start(model: Path) -> np.ndarray:
     """Return the shared prompt as a client with this CLIP begins it."""
     config = compose(OVERRIDES)
@@ -225,7 +230,8 @@ def test_bytes_of_the_shared_prompt_and_of_a_message(outcome: Outcome) -> None:
 
 
 def test_private_prompts_stay_where_they_were_trained(outcome: Outcome) -> None:
-    files = [f"round-{number:06d}.safetensors" for number in range(1, ROUNDS + 1)]
+    rounds = [f"round-{number:06d}.safetensors" for number in range(1, ROUNDS + 1)]
+    files = ["classifier.safetensors", *rounds]
     seen = []
     for name, place in outcome.federation.nodes.items():
         folder = place.home / "private" / "loopback" / RUN / name
@@ -284,9 +290,12 @@ def test_nothing_private_crosses_the_wire(outcome: Outcome) -> None:
     numbers: set[bytes] = set()
     for name, place in outcome.federation.nodes.items():
         states = private_files(place).values()
+        received = b"".join(outcome.federation.taps[name].down)
+        # Beside what is private lies what has arrived, and nothing that was made of it here.
+        assert all(shared_beside(state).tobytes() in received for state in states)
         private = [array for state in states for array in state.values()]
         features = cached_features(place).values()
-        assert len(states) == ROUNDS and features
+        assert len(states) == ROUNDS + 1 and features
         for array in (*private, *features):
             assert not any(array.tobytes() in data for data in said)  # a gate may be short
             pieces |= telling(array.tobytes(), WINDOW)
