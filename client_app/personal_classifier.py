@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.private_format import Tensors, state_of, tensors_of
-from fedrsclip_core.config.schema import PromptConfig
+from fedrsclip_core.config.schema import DTYPES, PromptConfig
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.errors import PrivateStoreError
 from fedrsclip_core.learning.prompts import ClientState
@@ -161,6 +161,8 @@ def _classifier(found: Mapping[str, Any], tensors: Tensors) -> PersonalClassifie
         if tensor.dtype != np.float32 or not np.isfinite(tensor).all():
             raise ValueError(f"{name} is not finite float32")
     prompt = shared_prompt.prompt_of(tensors, found["prompt"])
+    if prompt.dtype not in DTYPES or not prompt.class_names:
+        raise ValueError(f"{len(prompt.class_names)} classes, of towers in {prompt.dtype[:64]}")
     numbers = {name: float(found[name]) for name in _FUSION[1:]}
     if not all(map(math.isfinite, numbers.values())):
         raise ValueError("a number of the fusion is not finite")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client_app.encoders import missing_device
+from client_app.personal_classifier import is_personal
 from fedrsclip.classifier.named_classes import (
     NamedClasses,
     all_classes,
@@ -164,6 +165,10 @@ def _read(file: Path) -> SharedPrompt:
             f"there is no shared prompt at {file}{named} (runs are in {paths.runs_dir()})"
         ) from None
     except NoSharedPromptError as error:
+        if is_personal(file):
+            raise ModelError(
+                f"{file} holds a personalized classifier: load it with load_personal_classifier"
+            ) from None
         raise ModelError(f"{file} {error}") from error
     if saved.dtype not in DTYPES:
         raise ModelError(f"{file} is damaged (the towers' dtype is {saved.dtype})")

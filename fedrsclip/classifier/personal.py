@@ -32,6 +32,7 @@ from fedrsclip_core.errors import ConfigError, ModelError, PrivateStoreError
 from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.fileio import sha256_of
+from fedrsclip_core.runs.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ _MODEL_PATH = SITE_KEYS["model.path"].variable
 
 
 def load_personal_classifier(
-    source: str | Path,
+    source: "str | Path | RunFolder",
     client: str | None = None,
     model_path: str | Path | None = None,
     device: "str | torch.device" = "cpu",
@@ -57,9 +58,9 @@ def load_personal_classifier(
 
     Parameters
     ----------
-    source : str or Path
-        The name of a run in which a client of this machine took part, or a file that ``fedrsclip
-        private export`` has written.
+    source : str or Path or RunFolder
+        The run in which a client of this machine took part, by its name or folder, or a file that
+        ``fedrsclip private export`` has written.
     client : str or None
         Whose; by default that of the only client there is.
     model_path : str or Path or None
@@ -133,7 +134,16 @@ def is_export(source: str | Path) -> bool:
     return path.is_file() and is_personal(path)
 
 
-def _found(source: str | Path, client: str | None, federation: str | None) -> PersonalClassifier:
+def _found(
+    source: "str | Path | RunFolder", client: str | None, federation: str | None
+) -> PersonalClassifier:
+    if isinstance(source, RunFolder):
+        source = source.path
+    if not isinstance(source, str | os.PathLike):
+        raise ModelError(
+            f"a {type(source).__name__} is no run: give the name of one in which a client of this "
+            "machine took part, or a file that `fedrsclip private export` has written"
+        )
     path = paths.place(source, "the run")
     if not path.is_file():
         name = path.name if path.is_dir() else str(source)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from client_app.private_store import CLASSIFIER, open_store
+from fedrsclip.classifier.loading import load_classifier
 from fedrsclip.classifier.options import open_classifier
 from fedrsclip.classifier.personal import load_personal_classifier
 from fedrsclip.cli import main
@@ -15,6 +16,9 @@ from fedrsclip.predict.command import parser
 from fedrsclip.private.command import private
 from fedrsclip_core.errors import ModelError, PrivateStoreError
 from fedrsclip_core.runs import lock, paths
+from fedrsclip_core.runs.run_folder import RunFolder
+from fedrsclip_core.runs.sealed import read_sealed, write_sealed
+from fedrsclip_core.runs.shared_prompt import NoSharedPromptError, read_shared_prompt
 from tests.unit.client.site_folder import RUN, Client, make_images, shared_prompt
 
 pytestmark = pytest.mark.unit
@@ -80,6 +84,10 @@ def test_an_export_classifies_elsewhere(
     # The commands see what the file is.
     options = parser().parse_args([str(file), "x", "--model-path", str(site.clip)])
     assert open_classifier(options).origin.client == "client-0"
+    with pytest.raises(ModelError, match="load it with load_personal_classifier"):
+        load_classifier(file, site.clip)
+    with pytest.raises(NoSharedPromptError, match="is not a shared prompt of a run"):
+        read_shared_prompt(file)  # nor does anybody publish it, or start a run from it
     with pytest.raises(PrivateStoreError, match="is of client client-0, not of client-1"):
         load_personal_classifier(file, "client-1", model_path=site.clip)
 
@@ -109,6 +117,36 @@ def test_a_file_of_something_else_is_a_sentence(site: Client, tmp_path: Path) ->
     save_file({"x": np.zeros(3, np.float32)}, odd)
     with pytest.raises(PrivateStoreError, match="has no checksum"):
         load_personal_classifier(odd, model_path=site.clip)
+
+
+def test_a_forged_description_is_a_sentence(site: Client, tmp_path: Path) -> None:
+    file = tmp_path / "mine.safetensors"
+    private(["export", RUN, str(file)])
+    metadata, tensors = read_sealed(file)
+    forged = (
+        ('"beta": 0.8', '"beta": NaN'),
+        ('"beta": 0.8', '"beta": "x"'),
+        ('"dtype": "float32"', '"dtype": "float8"'),
+        ('"federation"', '"fed"'),
+        ('"round": "2"', '"round": "two"'),
+        ('"prompt": {', '"prompt": [{'),
+    )
+    for old, new in forged:
+        changed = metadata["classifier"].replace(old, new)
+        assert changed != metadata["classifier"]
+        write_sealed(file, tensors, metadata | {"classifier": changed})
+        with pytest.raises(PrivateStoreError, match="is damaged"):
+            load_personal_classifier(file, model_path=site.clip)
+
+
+def test_a_run_is_given_in_each_way(site: Client, tmp_path: Path) -> None:
+    folder = RunFolder.named(RUN)
+    folder.path.mkdir(parents=True)
+    for source in (RUN, folder, folder.path):
+        found = load_personal_classifier(source, model_path=site.clip)
+        assert found.origin.client == "client-0"
+    with pytest.raises(ModelError, match="a int is no run"):
+        load_personal_classifier(3, model_path=site.clip)  # type: ignore[arg-type]
 
 
 def test_every_bit_of_an_export_counts(site: Client, tmp_path: Path) -> None:
