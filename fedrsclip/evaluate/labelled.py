@@ -80,6 +80,8 @@ def open_labelled(
     """
     from fedrsclip.run.preflight import compose_data, refresh_data
 
+    if not overrides:
+        raise ConfigError("no images are given: data.path=DIR names a folder of labelled images")
     _check_keys(overrides)
     named = f"data.class_names=[{','.join(map(quote, class_names))}]"
     # The words of a known data set's classes are no concern of this classifier's.

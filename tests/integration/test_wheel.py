@@ -62,3 +62,13 @@ def test_the_wheel_runs_in_an_empty_folder(tmp_path: Path) -> None:
     made = Launched(tmp_path / "run", *mapped, python=python)
     assert made.wait() == 0, made.output
     assert (tmp_path / "run" / "empty" / "map" / "map.html").is_file()
+
+    # And the model card's and the evaluation's.
+    for words in (
+        ("publish", one.results["run"], "out=published"),
+        ("data", "images", "out=images", "images=2"),
+        ("evaluate", "published", "data.path=images", "out=evaluation"),
+    ):
+        made = Launched(tmp_path / "run", *words, python=python)
+        assert made.wait() == 0, made.output
+    assert (tmp_path / "run" / "empty" / "evaluation" / "evaluation.html").is_file()

@@ -147,6 +147,7 @@ def test_unreadable_images_are_named_and_left_out(
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
+        ([], "no images are given: data.path=DIR"),
         (["prompt.n_ctx=8"], "'prompt.n_ctx=8' is not understood: evaluate takes data="),
         (["data.path={}", "data.class_names=[a,b]"], "data.class_names is not taken"),
         (["data.path={}", "data.shots=3"], "data.shots is not read by evaluate"),
