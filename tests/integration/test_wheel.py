@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.integration.launched import SMALL, Launched
 
@@ -54,6 +55,13 @@ def test_the_wheel_runs_in_an_empty_folder(tmp_path: Path) -> None:
     made = Launched(tmp_path / "run", "report", one.results["run"], python=python)
     assert made.wait() == 0, made.output
     assert (one.home / "runs" / one.results["run"] / "report.html").is_file()
+
+    Image.new("RGB", (64, 64), (20, 90, 160)).save(tmp_path / "run" / "empty" / "scene.png")
+    predicted = ("predict", one.results["run"], "scene.png", "--out", "classes.csv")
+    made = Launched(tmp_path / "run", *predicted, python=python)
+    assert made.wait() == 0, made.output
+    rows = (tmp_path / "run" / "empty" / "classes.csv").read_text().splitlines()
+    assert rows[1].startswith("scene.png,")
 
     # As are those of maps, and the scene to try them on.
     mosaic = Launched(tmp_path / "run", "data", "mosaic", "out=scene.tif", "tiles=2", python=python)
