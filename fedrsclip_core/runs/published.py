@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from fedrsclip_core.config.texts import is_plain
 from fedrsclip_core.errors import ModelError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.fileio import sha256_of_file, write_bytes
@@ -205,11 +206,16 @@ def _kept(name: str) -> Path:
 
 def _read(file: Path) -> SharedPrompt:
     try:
-        return read_shared_prompt(file)
+        prompt = read_shared_prompt(file)
     except FileNotFoundError:
         raise ModelError(f"there is no shared prompt at {file}") from None
     except NoSharedPromptError as error:
         raise ModelError(f"{file} {error}") from error
+    # A stranger wrote them, and they are shown on terminals and in pages.
+    names = (prompt.run, prompt.model, prompt.hub_id, prompt.revision)
+    if not all(map(is_plain, (*names, *prompt.class_names, *prompt.words, *prompt.templates))):
+        raise ModelError(f"{file} has names with control characters or invisible ones: refused")
+    return prompt
 
 
 def pinned(source: str) -> str:

@@ -8,12 +8,18 @@ import pytest
 from PIL import Image
 
 from fedrsclip.classifier.loading import load_classifier
+from fedrsclip.classifier.scene_classifier import SceneClassifier
 from fedrsclip.cli import main
+from fedrsclip.evaluate.labelled import open_labelled
+from fedrsclip.evaluate.measure import evaluate
 from fedrsclip_core.clip import assets
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.demo.scenes import CLASS_NAMES, render
+from fedrsclip_core.learning.classifier import Classifier
+from fedrsclip_core.learning.optimal_transport import Transport
 from fedrsclip_core.runs import paths
 from tests.unit.classifier.test_loading import write_prompt
+from tests.unit.data.hub.rows import make_rows
 
 pytestmark = pytest.mark.unit
 
@@ -172,6 +178,34 @@ def test_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = make_scenes(tmp_path / "scenes")
     said = refused(capsys, "nobody", f"data.path={folder}")
     assert "no run of that name" in said and str(paths.runs_dir()) in said
+
+
+def test_what_classifies_by_patches(prompt: Path, tmp_path: Path) -> None:
+    """A client's prompts that are kept apart (fedotp) are matched to each image's patches."""
+    folder = make_scenes(tmp_path / "scenes")
+    made = load_classifier(prompt)
+    text = np.stack([made.classifier.text, made.classifier.text[::-1]])  # (2, n_cls, dim)
+    by_patches = Classifier(text, Transport(0.8, 0.1))
+    classifier = SceneClassifier(
+        made.class_names, by_patches, made.logit_scale, made.encoder, made.reading
+    )
+    labelled = open_labelled([f"data.path={folder}"], made.class_names, made.reading, None)
+    found = evaluate(classifier, labelled)
+    files = [labelled.source.image(int(i)) for i in labelled.indices]
+    answers = classifier.scores(files).argmax(axis=1)
+    assert found.answers.hits.tolist() == (answers == labelled.source.labels).tolist()
+    assert found.gain is None and found.verdict == ""
+
+
+def test_a_data_set_of_the_hub(
+    prompt: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = make_rows(tmp_path / "png", [0, 1, 1, 2])  # river, beach, lake
+    rows.save_to_disk(tmp_path / "copy")
+    found = figures(capsys, prompt, "data=hub", f"data.path={tmp_path / 'copy'}")
+    assert (found["images"], found["data"]) == (4, "copy")
+    counts = {one["name"]: one["images"] for one in found["classes"]}  # type: ignore[attr-defined]
+    assert (counts["river"], counts["beach"], counts["lake"], counts["forest"]) == (1, 2, 1, 0)
 
 
 def test_words_that_nobody_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from huggingface_hub import ModelCard
 from PIL import Image
 
 from fedrsclip.classifier.loading import load_classifier
@@ -61,6 +62,7 @@ def test_the_card(run: RunFolder, tmp_path: Path) -> None:
     assert main(["publish", str(run.path), f"out={out}", *given]) == 0
     _, header, text = (out / "README.md").read_text().split("---\n", 2)
     about = yaml.safe_load(header)
+    assert ModelCard.load(out / "README.md").data.to_dict() == about
     assert about["license"] == "cc-by-4.0" and about["library_name"] == "fedrsclip"
     # The last round's global accuracy in tests/unit/report/folders.py.
     (result,) = about["model-index"][0]["results"]

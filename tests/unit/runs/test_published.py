@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import numpy as np
@@ -143,6 +144,15 @@ def test_files_that_do_not_agree(published: Path) -> None:
     write_json(published / CONFIG, said)
     write_shared_prompt(published / PROMPT, replace(SAVED, server_round=4))
     with pytest.raises(ModelError, match="do not agree on sha256, round"):
+        check_published(published)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"run": "a\x1b[2Jb"}, {"class_names": ("forest", "ri\u202ever")}]
+)
+def test_a_strangers_names_are_plain(published: Path, changes: dict[str, Any]) -> None:
+    write_shared_prompt(published / PROMPT, replace(SAVED, **changes))
+    with pytest.raises(ModelError, match="names with control characters"):
         check_published(published)
 
 

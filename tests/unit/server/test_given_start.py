@@ -14,11 +14,12 @@ from fedrsclip_core.config.shared_tensors import (
 )
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import paths
-from fedrsclip_core.runs.fileio import sha256_of
-from fedrsclip_core.runs.published import import_prompt
+from fedrsclip_core.runs.fileio import sha256_of, sha256_of_file, write_json
+from fedrsclip_core.runs.published import CONFIG, PROMPT, description, import_prompt
 from fedrsclip_core.runs.shared_prompt import SharedPrompt, write_shared_prompt
 from server_app.given_start import fitting_start
-from tests.unit.runs.test_published import SAVED
+from tests.hub_endpoint import hub_endpoint
+from tests.unit.runs.test_published import SAVED, point_at
 from tests.unit.server.fake_runs import go
 from tests.unit.server.fakes import DIM, Fakes, small_config
 
@@ -94,6 +95,24 @@ def test_an_imported_file_that_has_changed(tmp_path: Path) -> None:
     kept.unlink()
     with pytest.raises(RunError, match="no such file was imported on this machine"):
         fitting_start(name, SHAPES, SAVED.clip, CLASSES)
+
+
+def test_the_server_fetches_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies at that path where the server was started is not meant."""
+    folder = tmp_path / "published"
+    write_shared_prompt(folder / PROMPT, SAVED)
+    write_json(folder / CONFIG, description(SAVED, sha256_of_file(folder / PROMPT)))
+    (tmp_path / "me" / "scenes").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    with hub_endpoint() as endpoint:
+        endpoint.repositories["me/scenes"] = folder
+        point_at(endpoint.url, monkeypatch)
+        found = fitting_start("me/scenes@v1", {SHARED_PROMPT: (3, 4)}, SAVED.clip, CLASSES)
+        assert np.array_equal(found[SHARED_PROMPT], SAVED.shared[SHARED_PROMPT])
+        with pytest.raises(RunError, match="is me/other: the hub shows no model me/other"):
+            fitting_start("me/other", {SHARED_PROMPT: (3, 4)}, SAVED.clip, CLASSES)
 
 
 def test_a_run_starts_from_an_imported_prompt(tmp_path: Path) -> None:
