@@ -36,8 +36,8 @@ EVAL_MODES = ("zero-shot", "global", "personalized", "personalized-own")
 
 CALIBRATION_FACTORS = tuple(10 ** (k / 20 - 1) for k in range(41))
 """Of CLIP's inverse temperature, at which a last evaluation sums up cross-entropies."""
-LARGEST_CROSS_ENTROPY = 10_000.0
-"""Of an image: at ten times the inverse temperature of the sharpest CLIP, 100, it is some 2000."""
+LARGEST_CROSS_ENTROPY = 1e6
+"""Of an image; at ten times the inverse temperature of published CLIPs, 100, it is some 2000."""
 FEWEST_CALIBRATING = 10
 """Validation images without which a client tells no such sums: of one they would tell much."""
 
