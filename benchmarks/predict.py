@@ -92,7 +92,7 @@ def measure(
     }
 
 
-def _clip_folder(clip: str, made: Path) -> Path:
+def clip_folder(clip: str, made: Path) -> Path:
     if clip == DEMO:
         return assets.demo_clip_folder()
     return save_random_clip(made / "clip") if clip == RANDOM else Path(clip)
@@ -118,7 +118,7 @@ def main(arguments_: Sequence[str] | None = None) -> None:
         paths = sorted(Path(folder).rglob("*.jpg"))
         paths = paths[:: max(1, len(paths) // options.images)][: options.images]
         for clip in options.clip:
-            files = find_clip(ModelConfig(), _clip_folder(clip, made))
+            files = find_clip(ModelConfig(), clip_folder(clip, made))
             report.rows.append({"clip": Path(clip).name, **measure(files, paths, options)})
     report.notes = [
         "The percentage is the median of those of each turn. `random` has ViT-B/32's size.",

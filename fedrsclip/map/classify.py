@@ -19,8 +19,8 @@ from fedrsclip_core.errors import DataError
 UNREADABLE = -2
 """The class of cells that have data, but no window that could be classified."""
 
-_BATCHES = 8
-"""Batches at least from one state that can be resumed to the next."""
+_BATCHES = 32
+"""Batches at least from one state that can be resumed to the next: there a thread or two wait."""
 
 OnWindows = Callable[[int], None]
 """Is told how many windows are done."""

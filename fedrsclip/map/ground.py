@@ -87,7 +87,7 @@ class Ground:
         """Return the km2 of each cell ``(rows, cols)``, in as far as it has pixels.
 
         They are geodesic: exact up to 65 cells a side, and else interpolated between as many, by
-        which a map of the whole earth is wrong by 0.05 % at most and one of a country by nothing.
+        which a map of the whole earth is wrong by less than 0.05 %.
         """
         rows = np.unique(np.linspace(0, grid.rows - 1, _NODES).round().astype(int))
         cols = np.unique(np.linspace(0, grid.cols - 1, _NODES).round().astype(int))

@@ -1,5 +1,6 @@
 """A scene at the size of a picture, made of the strips that are read anyway."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 LONGEST = 1600
 """Pixels of the longer side at most."""
 _SAMPLES = 4
-"""Pixels of the scene in each direction whose mean a pixel is."""
+"""Pixels of the scene in each direction, at most, whose mean a pixel is."""
 
 
 @dataclass(frozen=True)
@@ -62,14 +63,17 @@ class Preview:
         """
         first, end = self.rows_before(top), self.rows_before(top + len(data))
         rows = np.minimum(self._rows[first:end], top + len(data) - 1) - top  # (h, samples)
-        place = np.ix_(rows.ravel(), self._columns.ravel())
-        shape = (end - first, _SAMPLES, self.width, _SAMPLES)
-        seen = data[place].reshape(shape)
-        some = numbers[place].reshape(*shape, -1)
-        count = seen.sum(axis=(1, 3))  # (h, width)
-        total = np.where(seen[..., None], some, 0).sum(axis=(1, 3), dtype=np.float32)
-        mean = total / np.maximum(count, 1)[..., None]
-        return PreviewRows(mean.astype(np.float32), 2 * count >= _SAMPLES**2)
+        total = np.zeros((end - first, self.width, numbers.shape[-1]), np.float32)
+        count = np.zeros(total.shape[:2], np.float32)
+        for some, seen in ((numbers[row], data[row]) for row in rows.T):
+            for column in self._columns.T:
+                known = np.take(seen, column, axis=1)
+                one = np.take(some, column, axis=1)
+                total += one if known.all() else np.where(known[..., None], one, 0)
+                count += known
+        share = count / (rows.shape[1] * self._columns.shape[1])
+        total /= np.maximum(count, 1)[..., None]
+        return PreviewRows(total, share >= 0.5)
 
     @property
     def _factor(self) -> float:
@@ -77,14 +81,18 @@ class Preview:
 
     @cached_property
     def _rows(self) -> NDArray[np.int_]:
-        return _sampled(self.scene_height, self.height)
+        return _sampled(self.scene_height, self.height, self._samples)
 
     @cached_property
     def _columns(self) -> NDArray[np.int_]:
-        return _sampled(self.scene_width, self.width)
+        return _sampled(self.scene_width, self.width, self._samples)
+
+    @property
+    def _samples(self) -> int:
+        return min(_SAMPLES, math.ceil(self._factor))
 
 
-def _sampled(length: int, count: int) -> NDArray[np.int_]:
+def _sampled(length: int, count: int, samples: int) -> NDArray[np.int_]:
     """Return the pixels that each of ``count`` equal parts is made of ``(count, samples)``."""
-    parts = np.arange(count)[:, None] + (np.arange(_SAMPLES) + 0.5) / _SAMPLES
+    parts = np.arange(count)[:, None] + (np.arange(samples) + 0.5) / samples
     return np.asarray(parts * length / count, int)

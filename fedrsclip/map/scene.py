@@ -88,7 +88,7 @@ def picture(window: Pixels, reading: Reading) -> NDArray[np.uint8]:
     else:
         shown = window.numbers
         if reading.ranges:
-            _check_inside(shown[window.valid])
+            _check_inside(shown if window.valid.all() else shown[window.valid])
     return np.repeat(shown, 3, axis=-1) if shown.shape[-1] == 1 else shown
 
 
@@ -209,18 +209,19 @@ class Scene:
 
 
 def _pixels(stored: Numbers, hidden: NDArray[np.bool_] | None, reading: Reading) -> Pixels:
-    valid = np.stack([valid for _, valid in stored.bands], axis=-1)  # (h, w, bands)
-    data = np.asarray(valid.any(axis=-1))
+    data = np.logical_or.reduce([valid for _, valid in stored.bands])
     if stored.opaque is not None:
         data &= stored.opaque
     if hidden is not None:
         data &= ~hidden
-    if is_found_in_each(reading):
-        numbers = np.stack([numbers for numbers, _ in stored.bands], axis=-1)
-    elif reading == AS_THEY_ARE:
+    if reading == AS_THEY_ARE:
         # Such images are seen as they are stored, also where a file says that there are no data.
         everywhere = np.ones(data.shape, bool)
         numbers = stretched_alike([(numbers, everywhere) for numbers, _ in stored.bands], reading)
+        return Pixels(numbers, np.ones_like(numbers, bool), data, ~everywhere)
+    valid = np.stack([valid for _, valid in stored.bands], axis=-1)  # (h, w, bands)
+    if is_found_in_each(reading):
+        numbers = np.stack([numbers for numbers, _ in stored.bands], axis=-1)
     else:
         numbers = stretched_alike(stored.bands, reading)
     return Pixels(numbers, valid, data, np.zeros(data.shape, bool))

@@ -335,7 +335,8 @@ def _band(
 
     if np.iscomplexobj(numbers):
         raise DataError("has complex numbers: save their magnitude as floating-point numbers")
-    valid = np.isfinite(numbers)
+    is_whole = np.issubdtype(numbers.dtype, np.integer)
+    valid = np.ones(numbers.shape, bool) if is_whole else np.isfinite(numbers)
     flags = source.mask_flag_enums[place]
     is_replaced = MaskFlags.nodata in flags and reading.nodata is not None
     # Alpha hides and is no nodata; near infrared that calls itself alpha must not blacken water.

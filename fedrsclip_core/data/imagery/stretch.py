@@ -79,9 +79,8 @@ def _unchanged(bands: Sequence[Band]) -> NDArray[np.uint8]:
             f"has numbers of type {odd}, which do not fit 8 bits: set data.stretch, as [0,3000] or "
             "percentiles"
         )
-    return np.stack([np.where(valid, numbers, 0) for numbers, valid in bands], axis=-1).astype(
-        np.uint8
-    )
+    shown = [numbers if valid.all() else np.where(valid, numbers, 0) for numbers, valid in bands]
+    return np.stack(shown, axis=-1)
 
 
 def _fixed(bands: Sequence[Band], reading: Reading) -> list[tuple[float, float]]:
@@ -157,10 +156,13 @@ def _scaled(
     """Return ``low`` and below as 0, ``high`` and above as 255, what is not data as 0."""
     # float32 holds all integers of 16 bits; of wider ones it would lose what distinguishes them.
     narrow = numbers.dtype.itemsize <= 2 or numbers.dtype == np.float32
-    values: NDArray[Any] = np.where(valid, numbers, 0).astype(np.float32 if narrow else np.float64)
+    everywhere = bool(valid.all())
+    values: NDArray[Any] = numbers if everywhere else np.where(valid, numbers, 0)
+    values = values.astype(np.float32 if narrow else np.float64)
     values = (values - low) * (_LAST / (high - low))
     np.clip(values, 0, _LAST, out=values)
-    return np.where(valid, np.rint(values), 0).astype(np.uint8)
+    np.rint(values, out=values)
+    return (values if everywhere else np.where(valid, values, 0)).astype(np.uint8)
 
 
 _LAST = 255
