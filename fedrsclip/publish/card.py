@@ -45,7 +45,8 @@ def complete(stated: Stated, run: Finished) -> Stated:
     data, data_license = stated.data, stated.data_license
     if data is None and run.sets:
         data = "; ".join(f"{one.title} ({one.cite})" for one in run.sets)
-        data_license = data_license or "; ".join(f"{one.title}: {one.licence}" for one in run.sets)
+        said = [f"{one.title}: {one.licence}" for one in run.sets]
+        data_license = data_license or ("; ".join(said) if len(said) > 1 else run.sets[0].licence)
     elif data is None and run.generated:
         data = "generated scenes that look like remote-sensing images, drawn by FedRSCLIP's demo"
         data_license = data_license or "none, they are drawn by a program"

@@ -1,6 +1,6 @@
 """A run that has ended, as far as it may be published: nothing that names a client or a place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,13 @@ from fedrsclip.data.specs import SPEC_NAMES, DatasetSpec, find_spec
 from fedrsclip_core.config.overrides import split_overrides
 from fedrsclip_core.errors import ConfigError, ModelError, RunError
 from fedrsclip_core.runs import paths
-from fedrsclip_core.runs.records import Description, Results, UnreadableError
+from fedrsclip_core.runs.records import (
+    Accuracies,
+    Description,
+    Results,
+    RoundRecord,
+    UnreadableError,
+)
 from fedrsclip_core.runs.run_folder import COMPLETED, RunFolder
 from fedrsclip_core.runs.shared_prompt import NoSharedPromptError, SharedPrompt, read_shared_prompt
 
@@ -173,16 +179,29 @@ def _sets(about: Description) -> tuple[DatasetSpec, ...]:
 
 
 def picture_of(folder: Path) -> bytes | None:
-    """Return the accuracy over rounds as PNG, ``None`` if nothing was evaluated."""
+    """Return the shared side's accuracy over rounds as PNG, ``None`` if nothing was evaluated.
+
+    How far the clients lie apart, which a run's own picture shows, is theirs.
+    """
     from fedrsclip.report.drawing import drawing
     from fedrsclip.report.panel import NOT_AS_EXPECTED, to_png
     from fedrsclip.report.reading import read_run
     from fedrsclip.report.run_accuracy import over_rounds
 
     run = read_run(folder)
+    run = replace(run, records=tuple(map(_shared_alone, run.records)))
     with drawing():
         try:
             drawn = over_rounds(run)
             return None if isinstance(drawn, str) else to_png(drawn.canvas, run.name)
         except NOT_AS_EXPECTED:  # a line of metrics.jsonl is of another version
             return None
+
+
+def _shared_alone(record: RoundRecord) -> RoundRecord:
+    """Return a round's record without the clients' personalized accuracies."""
+    test = record["test"]
+    if test is None:
+        return record
+    alone: Accuracies = {**test, "personalized": None, "personalized_own": None}
+    return {**record, "test": alone}
