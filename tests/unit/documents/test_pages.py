@@ -1,6 +1,9 @@
 """Commands and links of the documents are understood; a command that no longer is fails here."""
 
 import re
+import shlex
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,6 +57,18 @@ def understand(words: Sequence[str]) -> None:
 @pytest.mark.parametrize("words", COMMANDS)
 def test_each_command_is_understood(words: Sequence[str]) -> None:
     understand(words)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is missing")
+def test_the_commands_of_the_demo_are_understood() -> None:
+    said = subprocess.run(
+        ["make", "--dry-run", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    lines = [shlex.split(line) for line in said.splitlines()]
+    found = [words[1:] for words in lines if Path(words[0]).name == "fedrsclip"]
+    assert [words[0] for words in found] == ["run", "data", "map"]
+    for words in found:
+        understand(words)
 
 
 def test_there_are_commands_to_look_at() -> None:
