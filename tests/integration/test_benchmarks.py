@@ -14,6 +14,7 @@ TINY = {
     "step_time": "--classes 4 --n-ctx 4 --batch-size 2 --repeats 1 --ours-per-plain 1",
     "round_time": "--images 8 --epochs 1 --classes 4 --side 64 --plain-steps 1",
     "features": "--images 8 --side 64 --repeats 1",
+    "predict": "--clip demo --images 8 --side 64 --repeats 1",
     "startup": "--classes 4 --repeats 1",
     "simulation": "--clients 4 --rounds 2 --classes 4 --images 8",
     "one_liar": "--clients 3 --rounds 1 --aggregators fedavg",
