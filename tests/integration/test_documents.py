@@ -20,12 +20,15 @@ SNIPPETS = [pytest.param(text, id=page.name) for page in PAGES for text in block
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home directory with a run named first, and an image."""
+    """A home directory with a run named first, also published, an image and a scene."""
     folder = tmp_path_factory.mktemp("documents")
     run = Launched(folder, "run", "run.name=first", *SMALL)
     assert run.wait() == 0, run.output
     run.home.rename(run.user_home / ".fedrsclip")
     Image.new("RGB", (64, 64), (20, 90, 160)).save(run.user_home / "scene.jpg")
+    mosaic.write_mosaic(run.user_home / "scene.tif", 4, 0)
+    first = run.user_home / ".fedrsclip" / "runs" / "first"
+    assert main(["publish", str(first), f"out={run.user_home / 'published'}"]) == 0
     return run.user_home
 
 
