@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import chain, islice
 from pathlib import Path
@@ -39,11 +39,9 @@ def predict(arguments: Sequence[str]) -> int:
         If what is written to cannot be.
     """
     options = parser().parse_intermixed_args(arguments)
-    out = (
-        None
-        if options.out is None
-        else paths.outside_app(paths.place(options.out, "--out"), "--out")
-    )
+    out = paths.place(options.out, "--out") if options.out else None
+    if out is not None:
+        paths.outside_app(out, "--out")
     kind = _kind(options.format, out)
     check_given(options.images)
     items = items_of(options.images, sys.stdin.buffer, null=options.null)
@@ -114,7 +112,7 @@ def _classified(
     def missing() -> Iterator[Item]:
         for item in items:
             if sink.take(item.place if isinstance(item, Unlisted) else item):
-                watched.advance(1)
+                watched.advance(1, before=True)
             else:
                 yield item
 
@@ -171,8 +169,8 @@ def _about(classifier: "SceneClassifier", top: int) -> dict[str, object]:
     }
 
 
-def _count(given: Iterable[str]) -> int:
-    return sum(1 for _ in items_of(list(given), sys.stdin.buffer))
+def _count(given: Sequence[str]) -> int:
+    return sum(1 for _ in items_of(given, sys.stdin.buffer))
 
 
 class _Stdout:

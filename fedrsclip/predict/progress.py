@@ -34,7 +34,7 @@ class Watched:
     ) -> None:
         self._shown, self._count, self._unit = shown, count, unit
         self._started = time.monotonic()
-        self._done = 0
+        self._done = self._before = 0
         self._bar: Progress | None = None
 
     def __enter__(self) -> Self:
@@ -57,13 +57,18 @@ class Watched:
         else:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def advance(self, items: int) -> None:
-        """Say that so many more are done."""
+    def advance(self, items: int, *, before: bool = False) -> None:
+        """Say that so many more are done; ``before``: by an earlier process."""
         self._done += items
+        self._before += items * before
         if self._bar is None and self._shown and time.monotonic() - self._started > _LONG:
             self._bar = self._begun()
         if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self._done)
+            self._bar.update(self._bar.task_ids[0], completed=self._done, rate=self._rate())
+
+    def _rate(self) -> str:
+        seconds = time.monotonic() - self._started
+        return f"{(self._done - self._before) / seconds:.0f} {self._unit}/s" if seconds else ""
 
     def _begun(self) -> "Progress":
         from rich.console import Console
@@ -78,12 +83,12 @@ class Watched:
         bar = Progress(
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn(f"{{task.speed:.0f}} {self._unit}/s" if self._done else ""),
+            TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
         )
-        task = bar.add_task("", total=None, completed=self._done)
+        task = bar.add_task("", total=None, completed=self._done, rate=self._rate())
         bar.start()
         if self._count is not None:
             count = self._count
