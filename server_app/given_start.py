@@ -11,7 +11,8 @@ from fedrsclip_core.config.shared_tensors import (
     SharedTensors,
 )
 from fedrsclip_core.errors import ModelError, RunError
-from fedrsclip_core.runs.published import hub_prompt, imported_prompt, is_hub_id, is_imported
+from fedrsclip_core.runs.imported import imported_prompt, is_imported
+from fedrsclip_core.runs.published import hub_prompt, is_hub_id
 from fedrsclip_core.runs.run_folder import RunFolder
 from fedrsclip_core.runs.shared_prompt import NoSharedPromptError, SharedPrompt, read_shared_prompt
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from fedrsclip_core.config.overrides import key_of, unquoted
 from fedrsclip_core.errors import ModelError, RunError
 from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.imported import import_prompt
 from fedrsclip_core.runs.published import (
     PROMPT,
     check_published,
-    import_prompt,
     is_hub_id,
     is_published,
     pinned,

@@ -27,7 +27,8 @@ from fedrsclip_core.config.site_keys import DEVICE, SITE_KEYS
 from fedrsclip_core.config.texts import is_plain
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
-from fedrsclip_core.runs.published import is_hub_id, is_imported
+from fedrsclip_core.runs.imported import is_imported
+from fedrsclip_core.runs.published import is_hub_id
 
 STRATEGY_PARAMETERS: dict[str, tuple[str, ...]] = {
     "fedavg": (),

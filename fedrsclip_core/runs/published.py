@@ -13,7 +13,7 @@ from typing import Any
 from fedrsclip_core.config.texts import is_plain
 from fedrsclip_core.errors import ModelError
 from fedrsclip_core.runs import paths
-from fedrsclip_core.runs.fileio import sha256_of_file, write_bytes
+from fedrsclip_core.runs.fileio import sha256_of_file
 from fedrsclip_core.runs.shared_prompt import (
     NoSharedPromptError,
     SharedPrompt,
@@ -26,8 +26,6 @@ CONFIG, PROMPT = "config.json", "shared_prompt.safetensors"
 _HUB_ID = re.compile(
     r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(@(?P<revision>[A-Za-z0-9][\w./-]*))?"
 )
-_SHA256 = "sha256:"
-_IMPORTED = re.compile(f"{_SHA256}[0-9a-f]{{64}}")
 _SECONDS = 5.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -132,7 +130,7 @@ def check_published(folder: Path) -> SharedPrompt:
             f"{CONFIG} has the format {shown!r}, expected {FORMAT!r}"
         )
     file = folder / PROMPT
-    prompt = _read(file)
+    prompt = read_prompt(file)
     found = description(prompt, sha256_of_file(file))
     # What a later version adds to the description is not known of here, and the reverse.
     other = [key for key, value in found.items() if key in said and said[key] != value]
@@ -155,56 +153,14 @@ def hub_prompt(source: str) -> SharedPrompt:
     return check_published(fetch(source))
 
 
-def is_imported(source: str) -> bool:
-    """Whether a text names an imported file."""
-    return _IMPORTED.fullmatch(source) is not None
-
-
-def import_prompt(file: Path) -> str:
-    """Keep a shared prompt in this home and return the name by which a run starts from it.
-
-    The name says the content and nothing of where the file was.
+def read_prompt(file: Path) -> SharedPrompt:
+    """Return a shared prompt that a stranger may have written.
 
     Raises
     ------
     ModelError
-        If it is none, or damaged.
-    OSError
-        If it cannot be kept.
+        If it is none, damaged, or has names that cannot be shown.
     """
-    _read(file)
-    name = f"{_SHA256}{sha256_of_file(file)}"
-    kept = _kept(name)
-    if not kept.exists():
-        write_bytes(kept, file.read_bytes())
-    imported_prompt(name)  # the file may have changed meanwhile
-    return name
-
-
-def imported_prompt(name: str) -> SharedPrompt:
-    """Return an imported shared prompt.
-
-    Raises
-    ------
-    ModelError
-        If it is not here or no longer what was imported.
-    """
-    file = _kept(name)
-    if not file.is_file():
-        raise ModelError(
-            f"no such file was imported on this machine ({file}): start the run where the file is, "
-            "by its path"
-        )
-    if sha256_of_file(file) != name.removeprefix(_SHA256):
-        raise ModelError(f"{file} is damaged: remove it, and import the prompt again by its path")
-    return _read(file)
-
-
-def _kept(name: str) -> Path:
-    return paths.imports_dir() / f"{name.removeprefix(_SHA256)}.safetensors"
-
-
-def _read(file: Path) -> SharedPrompt:
     try:
         prompt = read_shared_prompt(file)
     except FileNotFoundError:

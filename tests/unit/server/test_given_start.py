@@ -15,7 +15,8 @@ from fedrsclip_core.config.shared_tensors import (
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.fileio import sha256_of, sha256_of_file, write_json
-from fedrsclip_core.runs.published import CONFIG, PROMPT, description, import_prompt
+from fedrsclip_core.runs.imported import import_prompt
+from fedrsclip_core.runs.published import CONFIG, PROMPT, description
 from fedrsclip_core.runs.shared_prompt import SharedPrompt, write_shared_prompt
 from server_app.given_start import fitting_start
 from tests.hub_endpoint import hub_endpoint
