@@ -1,6 +1,7 @@
 """The folder of a map: begun, resumed and finished, or refused."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,6 +82,8 @@ def working(out: Path, key: str) -> Iterator[Path]:
 def finish(out: Path, partial: Path, made: Path) -> None:
     """Move finished files to where they belong, the summary last, and forget the unfinished map."""
     for file in sorted(made.iterdir(), key=lambda file: file.name == SUMMARY):
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
         if file.name == SUMMARY:
             sync_directory(out)
         file.replace(out / file.name)

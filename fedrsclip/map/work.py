@@ -15,7 +15,7 @@ from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs.fileio import write_bytes
 
 _STATE = "state.npz"
-_SECONDS = 2.0
+_SECONDS = 1.0
 """Between two saved states at least."""
 _LISTED = 1000
 

@@ -15,6 +15,7 @@ from fedrsclip_core.config.reading import Reading
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.demo.scenes import CLASS_NAMES, render
 from fedrsclip_core.errors import DataError
+from tests.disks import full_disk
 from tests.unit.classifier.test_loading import write_prompt
 from tests.unit.map.scenes import (
     LEFT,
@@ -359,6 +360,19 @@ def test_a_resumed_map_is_the_same_in_all_bytes(
             assert (tmp_path / "once" / name).read_bytes() == (
                 tmp_path / "often" / name
             ).read_bytes()
+
+
+@pytest.mark.parametrize("full", ["state.npz", "classes.bin", "classes.tif", "map.json"])
+def test_a_full_disk_costs_nothing_that_was_done(tmp_path: Path, full: str) -> None:
+    scene = write_scene(tmp_path / "s.tif", patchwork(CLASSES))
+    with full_disk(lambda name: full in name), pytest.raises(OSError, match="No space left"):
+        mapped(Colours(), scene, tmp_path / "m")
+    assert not (tmp_path / "m" / "map.json").exists()
+    classifier = Colours()
+    found = mapped(classifier, scene, tmp_path / "m")
+    assert len(classifier.seen) == (0 if full.endswith(("tif", "json")) else 221)
+    assert np.array_equal(found.result.classes, predict_scene(Colours(), scene).classes)
+    assert not (tmp_path / "m" / ".partial").exists()
 
 
 def test_a_folder_belongs_to_one_map(tmp_path: Path) -> None:
