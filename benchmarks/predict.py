@@ -112,7 +112,7 @@ def _as_it_is(prepared: torch.Tensor) -> torch.Tensor:
 
 def clip_folder(clip: str, made: Path) -> Path:
     if clip == DEMO:
-        return assets.democlip_folder()
+        return assets.demo_clip_folder()
     return save_random_clip(made / "clip") if clip == RANDOM else Path(clip)
 
 
