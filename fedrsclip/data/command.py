@@ -14,7 +14,7 @@ Echo = Callable[[str], None]
 
 _HUB = "hub"
 _OVERRIDES = "[key=value ...]"
-_COUNTED = {"images": ("images", 40, 100_000), "mosaic": ("tiles", 24, 1_000)}
+_COUNTED = {"images": ("images", 40, 100_000), "mosaic": ("tiles", 24, 400)}
 """What is counted, how many there are by default and at most."""
 
 

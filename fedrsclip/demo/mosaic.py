@@ -29,7 +29,7 @@ _DOMAIN = 0
 """The client whose season, sensor, haze and resolution the scene shows."""
 _FIRST = 1_000_000
 """Number of a class's first scene: no federation trains on so many."""
-_TILES_PER_REGION = 12
+_TILES_PER_REGION, _MOST_REGIONS = 12, 480
 _TILED = {"tiled": True, "blockxsize": 256, "blockysize": 256, "photometric": "RGB"}
 _FINE = 16
 """Parts of a tile in which places are drawn: whole numbers, equal on every machine."""
@@ -85,18 +85,19 @@ def regions(tiles: int, seed: int) -> NDArray[np.int64]:
     A tile is of the region whose drawn place is nearest; regions take all classes in turn.
     """
     rng = named_generator("mosaic", seed, tiles)
-    count = max(1, tiles * tiles // _TILES_PER_REGION)
+    count = min(max(1, tiles * tiles // _TILES_PER_REGION), _MOST_REGIONS)
     places = rng.integers(tiles * _FINE, size=(count, 2))
     order = [rng.permutation(len(CLASS_NAMES)) for _ in range(-(-count // len(CLASS_NAMES)))]
     middles = np.arange(tiles) * _FINE + _FINE // 2
-    rows = (middles[:, None, None] - places[:, 0]) ** 2
-    columns = (middles[None, :, None] - places[:, 1]) ** 2
-    nearest = (rows + columns).argmin(axis=-1)  # (tiles, tiles)
-    return np.asarray(np.concatenate(order)[nearest])
+    columns = (middles[:, None] - places[:, 1]) ** 2  # (tiles, count)
+    nearest = [((row - places[:, 0]) ** 2 + columns).argmin(axis=-1) for row in middles]
+    return np.asarray(np.concatenate(order)[np.stack(nearest)])
 
 
 def accuracy(classes: Path, truth: Path) -> tuple[int, int]:
     """Return how many cells of a map lie in a tile of their class, and how many have a class.
+
+    Classes are the same if their names are, as both files tell them.
 
     Parameters
     ----------
@@ -114,8 +115,9 @@ def accuracy(classes: Path, truth: Path) -> tuple[int, int]:
         x, y = xy(mapped.transform, rows.ravel(), columns.ravel())
         row, column = (np.reshape(of, found.shape) for of in rowcol(known.transform, x, y))
         inside = (row < known.height) & (column < known.width) & (found != mapped.nodata)
-        right = known.read(1)[row[inside], column[inside]]
-        return int(np.count_nonzero(found[inside] == right)), int(np.count_nonzero(inside))
+        there = known.read(1)[row[inside], column[inside]]
+        named, truly = (_names(file)[of] for file, of in ((mapped, found[inside]), (known, there)))
+        return int(np.count_nonzero(named == truly)), int(np.count_nonzero(inside))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -132,6 +134,12 @@ def _paint(number: int, painted: dict[int, int], seed: int) -> NDArray[np.uint8]
     """Return the next scene of a class ``(64, 64, 3)``."""
     painted[number] += 1
     return render(number, painted[number] - 1, seed=seed, domain=_DOMAIN)
+
+
+def _names(raster: Any) -> NDArray[np.object_]:
+    """Return the class of each number of an 8-bit raster, ``None`` where it tells none."""
+    tags = raster.tags(1)
+    return np.array([tags.get(f"CLASS_{k}") for k in range(256)], dtype=object)
 
 
 def _colour_table() -> dict[int, tuple[int, int, int]]:

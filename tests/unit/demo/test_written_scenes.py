@@ -73,6 +73,7 @@ def test_regions_are_contiguous_and_have_all_classes() -> None:
     below = (classes[1:] == classes[:-1]).mean()
     assert min(beside, below) > 0.6
     assert mosaic.regions(1, 0).shape == (1, 1)
+    assert mosaic.regions(300, 0).shape == (300, 300)
 
 
 def test_the_accuracy_of_a_map_is_counted_by_where_its_cells_lie(
@@ -85,12 +86,13 @@ def test_the_accuracy_of_a_map_is_counted_by_where_its_cells_lie(
         half = rasterio.Affine(32, 0, left, 0, -32, top)
         profile = known.profile | {"transform": half}
     cells[0, 0] = (cells[0, 0] + 1) % len(CLASS_NAMES)
-    cells[5, 3] = 255
+    cells[5, 3] = 254  # no data
     cells = np.pad(cells, ((0, 0), (0, 1)))  # a column beyond the scene
     size = {"height": cells.shape[0], "width": cells.shape[1], "nodata": 255}
-    profile.update(size, blockxsize=None, blockysize=None)
+    profile.update(size, blockysize=1)
     with rasterio.open(tmp_path / "classes.tif", "w", **profile) as target:
-        target.write(cells, 1)
+        target.write(cells + np.uint8(1), 1)  # numbers of its own: names count
+        target.update_tags(1, **{f"CLASS_{k + 1}": name for k, name in enumerate(CLASS_NAMES)})
     number = (2 * TILES) ** 2 - 1
     assert mosaic.accuracy(tmp_path / "classes.tif", truth) == (number - 1, number)
     mosaic.main([str(tmp_path / "classes.tif"), str(truth)])
