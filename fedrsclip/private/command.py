@@ -1,9 +1,11 @@
 """`fedrsclip private list | export | delete`: what clients of this machine keep for themselves."""
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from client_app.personal_classifier import PersonalClassifier, write_personal
@@ -58,8 +60,8 @@ def _row(kept: Kept, echo: Echo) -> tuple[str, ...]:
     except PrivateStoreError as error:
         echo(f"note: {error}")
         about = ("?", "?")
-    stats = [path.stat() for path in kept.files]
-    changed = time.localtime(max(stat.st_mtime for stat in stats))
+    stats = list(_stats(kept))
+    changed = time.localtime(max((stat.st_mtime for stat in stats), default=0.0))
     return (
         kept.run,
         kept.federation,
@@ -69,6 +71,12 @@ def _row(kept: Kept, echo: Echo) -> tuple[str, ...]:
         time.strftime("%Y-%m-%d %H:%M", changed),
         *about,
     )
+
+
+def _stats(kept: Kept) -> Iterator[os.stat_result]:
+    for path in kept.files:
+        with suppress(FileNotFoundError):  # a round that a run has just dropped
+            yield path.stat()
 
 
 def _rounds(kept: Kept) -> Iterator[str]:
