@@ -77,10 +77,7 @@ def _free_folder(given: Sequence[str]) -> Path | None:
     value = given[-1].partition("=")[2]
     if not value:
         raise ConfigError("out is empty: out=DIR is a new folder for the page and the figures")
-    out = paths.outside_app(paths.place(value, _OUT).resolve(), _OUT)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"there is something at {out}: give out= a new or empty folder")
-    return out
+    return paths.free_folder(value, _OUT)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,7 +3,6 @@
 import argparse
 import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
@@ -27,7 +26,9 @@ def publish(arguments: Sequence[str], *, echo: Echo = print) -> int:
     """
     options = parser().parse_args(arguments)
     given = _given(options.given)
-    out = _free(given.pop("out", None))
+    if "out" not in given:
+        raise ConfigError("out is not set: out=DIR is a new folder for what is published")
+    out = paths.free_folder(given.pop("out"), "out")
     from fedrsclip.publish.card import Stated, complete, missing
     from fedrsclip.publish.finished import read_finished
     from fedrsclip.publish.folder import CARD, write_folder
@@ -69,15 +70,6 @@ def _given(words: Sequence[str]) -> dict[str, str]:
             "cc-by-4.0 or other"
         )
     return found
-
-
-def _free(given: str | None) -> Path:
-    if given is None:
-        raise ConfigError("out is not set: out=DIR is a new folder for what is published")
-    out = paths.outside_app(paths.place(given, "out").resolve(), "out")
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise ConfigError(f"there is something at {out}: give out= a new or empty folder")
-    return out
 
 
 def parser() -> argparse.ArgumentParser:

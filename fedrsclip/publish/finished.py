@@ -126,7 +126,9 @@ def read_finished(given: str) -> Finished:
 
 def _folder(given: str) -> RunFolder:
     place = paths.place(given, "the run")
-    folder = RunFolder(place.resolve()) if place.is_dir() else RunFolder.named(given)
+    folder = RunFolder(place.resolve())
+    if not folder.has_begun() and place.name == given:
+        folder = RunFolder.named(given)
     if not folder.has_begun():
         raise RunError(
             f"there is no run at {place}, nor one of that name in {paths.runs_dir()}: publish at "

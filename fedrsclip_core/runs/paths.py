@@ -46,6 +46,21 @@ def place(given: str | Path, what: str) -> Path:
         raise ConfigError(f"{what} is {given}: there is no such user here, or no home") from None
 
 
+def free_folder(given: str, what: str) -> Path:
+    """Return where a person wants a new folder.
+
+    Raises
+    ------
+    ConfigError
+        If something is there, or it would travel with the submitted app; ``what`` names the
+        setting.
+    """
+    folder = outside_app(place(given, what).resolve(), what)
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise ConfigError(f"there is something at {folder}: give {what}= a new or empty folder")
+    return folder
+
+
 def outside_app(path: Path, what: str) -> Path:
     """Return ``path`` if nothing that is written there can travel with the submitted app.
 

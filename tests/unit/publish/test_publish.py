@@ -153,6 +153,7 @@ def test_runs_that_cannot_be_published(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = f"out={tmp_path / 'published'}"
+    assert "there is no run at nobody, nor" in refused(capsys, "./nobody", out)
     assert "there is no run at nobody" in refused(capsys, "nobody", out)
     with run.hold():
         assert "run first is running: publish one" in refused(capsys, "first", out)
