@@ -192,7 +192,7 @@ class Scene:
         try:
             stored = read_numbers(self._source, self._reading, window=window)
             hidden = self._hidden(window)
-        except DataError:
+        except (DataError, MemoryError):
             raise
         except Exception:  # GDAL fed with broken bytes raises whatever comes to pass.
             # Some of it comes once more when the file is asked for something else.

@@ -1,21 +1,58 @@
 """One picture of a map: the scene, its classes beside it, and what the colours mean."""
 
+from dataclasses import dataclass
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedrsclip.map.result import NO_DATA, MapResult
 from fedrsclip.report.drawing import INK, MUTED, drawing
-from fedrsclip.report.labels import elided, show_all_signs, silent
+from fedrsclip.report.labels import elided, show_all_signs, silent, width_of
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DPI = 100
 _SIDE = 700
 """Pixels of the longer side of each half."""
-_GAP, _LINE, _TITLE, _COLUMN, _MARGIN = 16, 24, 60, 230, 14
+_GAP, _LINE, _TITLE, _NARROWEST, _MARGIN, _INDENT = 16, 24, 60, 460, 14, 22
+_LETTER, _TITLE_LETTER, _SWATCH = 6.2, 10, 14
 """Pixels."""
 _NAMED = 30
 """Classes in the legend at most, those of the largest areas."""
 _NOTHING = (222, 224, 227)
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """A figure whose places are pixels from its lower left corner."""
+
+    figure: "Figure"
+    width: int
+    height: int
+
+    def picture(self, pixels: NDArray[np.uint8], x: int, y: int, size: tuple[int, int]) -> None:
+        """Draw a picture of a size in pixels."""
+        box = (x / self.width, y / self.height, size[0] / self.width, size[1] / self.height)
+        axes = self.figure.add_axes(box)
+        axes.set_axis_off()
+        axes.imshow(pixels, interpolation="antialiased", aspect="auto")
+
+    def swatch(self, colour: str, x: int, y: float) -> None:
+        """Draw a square of a colour, its middle at the height ``y``."""
+        from matplotlib.patches import Rectangle
+
+        place = (x / self.width, (y - _SWATCH / 2) / self.height)
+        size = (_SWATCH / self.width, _SWATCH / self.height)
+        square = Rectangle(place, *size, color=colour, transform=self.figure.transFigure)
+        self.figure.add_artist(square)
+
+    def text(self, text: str, x: int, y: float, size: float, colour: str = INK) -> None:
+        """Write a line, its middle at the height ``y``."""
+        place = (x / self.width, y / self.height)
+        self.figure.text(*place, text, va="center", color=colour, fontsize=size)
 
 
 def quicklook(result: MapResult) -> bytes:
@@ -26,55 +63,36 @@ def quicklook(result: MapResult) -> bytes:
     height, width = result.scene.shape[:2]
     shrink = _SIDE / max(height, width)
     height, width = max(1, round(height * shrink)), max(1, round(width * shrink))
+    across = max(_NARROWEST, 2 * width + _GAP)
     names = _legend(result)
-    across = max(_COLUMN * 2, 2 * width + _GAP)
-    columns = max(1, across // _COLUMN)
+    longest = max(width_of(name) for _, name in names)
+    columns = max(1, across // round(_INDENT + _LETTER * longest + _GAP))
     below = _LINE * -(-len(names) // columns) + _MARGIN
     full = (across + 2 * _MARGIN, _TITLE + height + below + _MARGIN)
     with drawing(), silent():
-        figure = Figure(figsize=(full[0] / 100, full[1] / 100), dpi=100, facecolor="white")
+        figure = Figure(figsize=(full[0] / _DPI, full[1] / _DPI), dpi=_DPI, facecolor="white")
         FigureCanvasAgg(figure)
+        sheet = _Sheet(figure, *full)
         for number, pixels in enumerate((_scene(result), _classes(result))):
             left = _MARGIN + number * (width + _GAP)
-            box = (
-                left / full[0],
-                (below + _MARGIN) / full[1],
-                width / full[0],
-                height / full[1],
-            )
-            axes = figure.add_axes(box)
-            axes.set_axis_off()
-            axes.imshow(pixels, interpolation="antialiased", aspect="auto")
-        top = 1 - _MARGIN / full[1]
-        figure.text(_MARGIN / full[0], top, elided(result.title), va="top", color=INK, fontsize=11)
-        under = top - 20 / full[1]
-        figure.text(
-            _MARGIN / full[0], under, result.classifier[:120], va="top", color=MUTED, fontsize=7.5
-        )
+            sheet.picture(pixels, left, below + _MARGIN, (width, height))
+        top = full[1] - _MARGIN
+        sheet.text(_cut(result.title, across // _TITLE_LETTER), _MARGIN, top - 6, 11)
+        about = _cut(result.classifier, round(across / _LETTER))
+        sheet.text(about, _MARGIN, top - 26, 7.5, MUTED)
         for place, (colour, name) in enumerate(names):
             x = _MARGIN + (place % columns) * (across // columns)
             y = below - _LINE * (place // columns) - _LINE / 2
-            _swatch(figure, colour, x / full[0], y / full[1], full)
-            figure.text((x + 22) / full[0], y / full[1], name, va="center", color=INK, fontsize=7.5)
+            sheet.swatch(colour, x, y)
+            sheet.text(name, x + _INDENT, y, 7.5)
         show_all_signs(figure, escape=True)
         file = BytesIO()
         figure.savefig(file, format="png")
     return file.getvalue()
 
 
-def _swatch(figure: object, colour: str, x: float, y: float, full: tuple[int, int]) -> None:
-    from matplotlib.patches import Rectangle
-
-    size = 14
-    figure.patches.append(  # type: ignore[attr-defined]
-        Rectangle(
-            (x, y - size / 2 / full[1]),
-            size / full[0],
-            size / full[1],
-            facecolor=colour,
-            transform=figure.transFigure,  # type: ignore[attr-defined]
-        )
-    )
+def _cut(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
 def _legend(result: MapResult) -> list[tuple[str, str]]:

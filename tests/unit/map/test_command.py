@@ -1,6 +1,7 @@
 """`fedrsclip map`: what is wrong is said in a sentence, and nothing half written stays."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -172,6 +173,19 @@ def test_no_out_and_no_scene(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "there is no scene at" in error
     error = refused(tmp_path, tmp_path / "m", [], capsys)
     assert "there is no scene at" in error
+
+
+@pytest.mark.parametrize("package", ["rasterio", "pyproj"])
+def test_what_is_not_installed_is_named(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+) -> None:
+    scene = write_scene(tmp_path / "s.tif", patchwork(CLASSES))
+    monkeypatch.setitem(sys.modules, package, None)
+    error = refused(scene, tmp_path / "m", [], capsys)
+    assert "maps need rasterio and pyproj: pip install 'fedrsclip[geo]'" in error
 
 
 def test_too_many_cells(
