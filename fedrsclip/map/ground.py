@@ -83,6 +83,13 @@ class Ground:
             )
         return side
 
+    def metres_across(self, height: int, width: int) -> float:
+        """Return the length of the scene's middle row on the ground; not finite off the earth."""
+        columns = np.linspace(0, width, _NODES)
+        rows = np.full(_NODES, height / 2)
+        places = self._to_geodetic.transform(*self.coordinates(columns, rows))
+        return float(self._geod.line_length(*places))
+
     def cell_areas(self, grid: Grid) -> NDArray[np.float32]:
         """Return the km2 of each cell ``(rows, cols)``, in as far as it has pixels.
 

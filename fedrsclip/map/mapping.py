@@ -272,6 +272,7 @@ def _result(job: Job, work: Work, classes: NDArray[np.int32], areas: list[Area])
         classifier=job.classifier.describe(),
         settings=_settings(job),
         scene_cells=(grid.width / step, grid.height / step),
+        metres_across=ground.metres_across(grid.height, grid.width),
         transform=(step * t.a, step * t.b, t.c, step * t.d, step * t.e, t.f),
     )
 

@@ -82,6 +82,7 @@ def render(result: MapResult) -> str:
             "shape": (rows, columns),
             "reach": result.scene_cells,
             "transform": result.transform,
+            "metres": result.metres_across if math.isfinite(result.metres_across) else None,
             "digits": _digits(result.cell_size),
             "crs": _crs(result.crs),
             "names": list(result.class_names),

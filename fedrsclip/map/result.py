@@ -49,6 +49,9 @@ class MapResult:
     transform : tuple of float
         ``(a, b, c, d, e, f)``: a cell's corner in ``crs`` is ``a * column + b * row + c``,
         ``d * column + e * row + f``.
+    metres_across : float
+        Length of the scene's middle row on the ground, on the ellipsoid; NaN or infinite where it
+        leaves the earth.
     """
 
     title: str
@@ -66,3 +69,4 @@ class MapResult:
     settings: Mapping[str, str]
     scene_cells: tuple[float, float]
     transform: tuple[float, float, float, float, float, float]
+    metres_across: float

@@ -239,6 +239,20 @@ def test_zooming_keeps_what_is_under_the_pointer(
     assert box(visit, "#layers") == pytest.approx(box(visit, "#stage"), abs=0.05)
 
 
+def test_the_scale_is_that_of_the_scene(open_page: OpenPage, file: Path) -> None:
+    visit = opened(open_page, file)
+    scale = visit.page.locator("#scale")
+    for said, metres in [("200 m", 200), ("50 m", 50)]:
+        assert scale.inner_text() == said
+        pixels = box(visit, "#layers")[2] * metres / (50 * COLUMNS)
+        assert box(visit, "#scale")[2] == pytest.approx(pixels, abs=0.5)
+        for _ in range(3):
+            visit.page.get_by_role("button", name="Zoom in").click()
+    on_screen = box(visit, "#scale")[2] / box(visit, "#layers")[2]
+    visit.page.emulate_media(media="print")
+    assert box(visit, "#scale")[2] / box(visit, "#layers")[2] == pytest.approx(on_screen, rel=0.01)
+
+
 def test_the_wheel_alone_scrolls_the_page(open_page: OpenPage, file: Path) -> None:
     visit = opened(open_page, file)
     point(visit, 4.5, 5.5)

@@ -123,7 +123,7 @@ def _classes(result: MapResult) -> NDArray[np.uint8]:
     """Return the cells' colours at the scene's size, its last cells cut as it is."""
     table = np.array([_NOTHING, *(_rgb(colour) for colour in result.colours)], np.uint8)
     height, width = result.scene.shape[:2]
-    across, down = result.scene_cells or result.classes.shape[::-1]
+    across, down = result.scene_cells
     rows = ((np.arange(height) + 0.5) * down / height).astype(int)
     cols = ((np.arange(width) + 0.5) * across / width).astype(int)
     return np.asarray(table[result.classes[np.ix_(rows, cols)] + 1])

@@ -21,6 +21,7 @@ async function start() {
   canvas.style.height = `${(100 * rows) / down}%`;
   paint();
   fade();
+  look(0, 0, 1);
   document.body.dataset.ready = "true";
 }
 
@@ -81,9 +82,24 @@ function look(x, y, zoom) {
   const { clientWidth: width, clientHeight: height } = stage;
   const within = (value, least) => Math.min(0, Math.max(least, value));
   view = { x: within(x, width * (1 - zoom)), y: within(y, height * (1 - zoom)), zoom };
-  layers.style.transform = `translate(${view.x}px, ${view.y}px) scale(${zoom})`;
+  // In per cent, so that it also holds on paper, where the stage has another size.
+  const moved = `${(100 * view.x) / width}%, ${(100 * view.y) / height}%`;
+  layers.style.transform = `translate(${moved}) scale(${zoom})`;
   layers.style.setProperty("--zoom", zoom);
   stage.classList.toggle("zoomed", zoom > 1);
+  measure(zoom);
+}
+
+// Draw a bar of 1, 2 or 5 times a power of ten metres, at most a third of the stage long.
+function measure(zoom) {
+  if (!map.metres) return;
+  const most = map.metres / zoom / 3;
+  const power = 10 ** Math.floor(Math.log10(most));
+  const length = [5, 2, 1].find((times) => times * power <= most) * power;
+  const bar = find("scale");
+  bar.textContent = length >= 1000 ? `${length / 1000} km` : `${+length.toPrecision(1)} m`;
+  bar.style.width = `${(100 * zoom * length) / map.metres}%`;
+  bar.hidden = false;
 }
 
 function zoomBy(factor, x = stage.clientWidth / 2, y = stage.clientHeight / 2) {

@@ -47,6 +47,7 @@ def of_cells(classes: Any, probability: Any, names: tuple[str, ...], **other: An
             "classifier": "first, round 10, global, 2 classes, demo_clip",
             "settings": {"tile": "64 px", "overlap": "0.5"},
             "scene_cells": (columns, rows),
+            "metres_across": 50.0 * columns,
             "transform": (50.0, 0.0, 500_000.0, 0.0, -50.0, 5_400_000.0),
         }
         | other

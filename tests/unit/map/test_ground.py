@@ -72,3 +72,13 @@ def test_cells_beyond_the_scene_count_by_their_pixels() -> None:
     assert areas[2, 0] / areas[0, 0] == pytest.approx(0.5, rel=1e-4)
     assert areas[0, 3] / areas[0, 0] == pytest.approx(0.3, rel=1e-4)
     assert areas.sum() == pytest.approx(0.25 * 0.33 / 0.9996**2, rel=1e-4)
+
+
+def test_a_scene_is_as_wide_as_its_middle_row_on_the_ground() -> None:
+    utm = ground("EPSG:32632", Affine(10, 0, 499_500, 0, -10, 5_500_500))
+    assert utm.metres_across(100, 100) == pytest.approx(1000 / 0.9996, rel=1e-5)
+    # A degree at 60 degrees north, of the parallel and not of the shortest way.
+    degrees = ground("EPSG:4326", Affine(1, 0, -180, 0, -1, 70))
+    assert degrees.metres_across(20, 360) / 360 == pytest.approx(55_800, rel=1e-3)
+    beyond = ground("EPSG:32632", Affine(1e6, 0, 0, 0, -1e6, 1e9))
+    assert not np.isfinite(beyond.metres_across(100, 100))

@@ -103,6 +103,11 @@ def test_a_turned_scene_has_its_own_transform() -> None:
     assert said(render(made_up(transform=turned)))["transform"] == list(turned)
 
 
+def test_a_scene_that_leaves_the_earth_has_no_scale() -> None:
+    assert said(render(made_up(metres_across=800.0)))["metres"] == 800
+    assert said(render(made_up(metres_across=float("nan"))))["metres"] is None
+
+
 @pytest.mark.parametrize(("size", "digits"), [(50.0, 1), (0.3, 3), (0.0005, 6), (5000.0, 0)])
 def test_coordinates_tell_a_hundredth_of_a_cell(size: float, digits: int) -> None:
     assert said(render(made_up(cell_size=(size, size))))["digits"] == digits
