@@ -87,7 +87,9 @@ def _written(
             sink = stack.enter_context(closing(_sink(classifier, kind, out, top)))
             if sink.resumed:
                 watched.say(f"resumed: {sink.resumed} images are in {out} already")
-            return _classified(classifier, items, sink, watched, top, options.batch_size)
+            done, unreadable = _classified(
+                classifier, items, sink, watched, top, options.batch_size
+            )
         except BrokenPipeError:
             # What reads has seen enough; without this Python would complain at its end.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -96,6 +98,11 @@ def _written(
             more = f": {out} is whole, and the same command resumes it" if out else ""
             watched.say(f"fedrsclip: interrupted{more}")
             return _INTERRUPTED
+        if unreadable:
+            watched.say(f"{unreadable} of {done} images could not be read")
+        if out:
+            watched.say(f"{out}: {done} images")
+    return 1 if unreadable else 0
 
 
 def _classified(
@@ -105,8 +112,11 @@ def _classified(
     watched: Watched,
     top: int,
     batch_size: int,
-) -> int:
-    """Write a row for each item that has none, a batch at a time."""
+) -> tuple[int, int]:
+    """Write a row for each item that has none, a batch at a time.
+
+    Return how many rows there are then, and of images that could not be read.
+    """
     from fedrsclip.classifier.stream import classified
 
     def missing() -> Iterator[Item]:
@@ -126,9 +136,7 @@ def _classified(
         sink.write(rows)
         done, unreadable = done + len(rows), unreadable + sum(bool(row.error) for row in rows)
         watched.advance(len(rows))
-    if unreadable:
-        watched.say(f"{unreadable} of {done} images could not be read")
-    return 1 if unreadable else 0
+    return done, unreadable
 
 
 def _load(item: Item) -> Path:
