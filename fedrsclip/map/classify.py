@@ -179,13 +179,12 @@ def _windows(
     rows: Iterator[_Row], end: int, grid: Grid, blend: "_Blend", progress: Progress
 ) -> Iterator[Window]:
     """Yield the windows that are to be classified, of rows before ``end``."""
+    tile, columns = grid.tile, [grid.cells(left, grid.width) for left in grid.lefts]
     for row in rows:
         blend.count(row)
-        tile = grid.tile
         shares = _sums_beside(row.pixels.data, grid) / tile**2
         damaged = _sums_beside(row.pixels.damaged, grid)
-        for k, left in enumerate(grid.lefts):
-            cols = grid.cells(left, grid.width)
+        for k, (left, cols) in enumerate(zip(grid.lefts, columns, strict=True)):
             if damaged[k]:
                 progress.add_damaged(left, grid.tops[row.number])
             elif not shares[k] or not row.counted[:, cols].any():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 LONGEST = 1600
 """Pixels of the longer side at most."""
-_SAMPLES = 4
+_SAMPLES = 2
 """Pixels of the scene in each direction, at most, whose mean a pixel is."""
 
 
