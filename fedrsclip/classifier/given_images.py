@@ -91,8 +91,11 @@ def _from_file(given: "str | os.PathLike[str]", reading: Reading) -> "Image":
     if not isinstance(path, str):
         raise DataError(f"{path!r} is a path of bytes: give it as a text")
     file = paths.place(path, "the image")
-    if not file.is_file():
-        raise DataError(f"there is no image at {file}")
+    try:
+        if not file.is_file():
+            raise DataError(f"there is no image at {file}")
+    except OSError as error:  # its folder may not be looked into, or it is too long a name
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
     try:
         return decode(file, reading)
     except DataError as error:

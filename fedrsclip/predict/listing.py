@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from fedrsclip_core.data.folders.listing import list_folder
+from fedrsclip_core.data.folders.listing import is_true, list_folder
 from fedrsclip_core.data.imagery.names import looks_like_image
 from fedrsclip_core.errors import DataError
 from fedrsclip_core.runs import paths
@@ -52,7 +52,7 @@ def check_given(given: Sequence[str]) -> None:
         if one == STDIN or _is_file(place := _place(one)):
             continue
         if next(_below(place), None) is None:
-            if Path(place).is_dir():
+            if _is_folder(place):
                 raise DataError(f"the folder {one} has no image in it, nor have its sub-folders")
             what = "no image matches" if glob.has_magic(one) else "there is no image or folder at"
             raise DataError(f"{what} {one}")
@@ -78,7 +78,7 @@ def items_of(given: Sequence[str], stdin: IO[bytes], *, null: bool = False) -> I
             place = _place(name) if one != STDIN else name
             if _is_file(place):
                 yield place
-            elif one == STDIN and not Path(place).is_dir():
+            elif one == STDIN and not _is_folder(place):
                 # In a list a name is no pattern; reading it says what is wrong.
                 yield place
             else:
@@ -90,12 +90,16 @@ def _place(given: str) -> str:
 
 
 def _is_file(place: str) -> bool:
-    return Path(place).is_file()
+    return is_true(Path(place).is_file)
+
+
+def _is_folder(place: str) -> bool:
+    return is_true(Path(place).is_dir)
 
 
 def _below(place: str) -> Iterator[Item]:
     """Yield the images of a folder, or of what a pattern stands for."""
-    if Path(place).is_dir():
+    if _is_folder(place):
         yield from _walk(place, frozenset())
     elif glob.has_magic(place):
         matches = sorted(glob.iglob(place, recursive=True))  # noqa: PTH207  as it was given
@@ -129,4 +133,6 @@ def _names(stream: IO[bytes], end: bytes) -> Iterator[str]:
 
 
 def _name(line: bytes, end: bytes) -> str:
+    if b"\0" in line:
+        raise DataError("the names on stdin have NUL in them: say -0 if they end with it")
     return os.fsdecode(line.removesuffix(b"\r") if end == b"\n" else line)

@@ -104,6 +104,17 @@ def test_a_list_on_stdin(capfd: Captured, monkeypatch: pytest.MonkeyPatch) -> No
     assert rows[1]["error"].startswith("there is no image at")
 
 
+def test_a_name_too_long_is_an_unreadable_image(
+    capfd: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = b"x" * 5000 + b"\npics/0.png\n"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(names)))
+    assert predict("-") == 1
+    rows = list(csv.DictReader(io.StringIO(capfd.readouterr().out)))
+    assert rows[0]["error"] == "cannot be read (File name too long)"
+    assert rows[1]["class"]
+
+
 def test_a_file_is_resumed_and_grows(capfd: Captured) -> None:
     assert predict("pics", "--out", "whole.csv", "--batch-size", "2") == 1
     whole = Path("whole.csv").read_bytes()

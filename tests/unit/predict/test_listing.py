@@ -61,6 +61,17 @@ def test_a_list_with_nul_has_any_name() -> None:
     assert listed("-", stdin=b"\0".join(names), null=True) == [os.fsdecode(n) for n in names]
 
 
+def test_nul_in_a_list_of_lines_is_said() -> None:
+    with pytest.raises(DataError, match="say -0"):
+        listed("-", stdin=b"photos/b.jpg\0photos/a.TIF\0")
+
+
+def test_a_name_that_no_file_has_is_left_to_reading() -> None:
+    assert listed("-", stdin=b"x" * 5000) == ["x" * 5000]
+    with pytest.raises(DataError, match="there is no image or folder at xxx"):
+        check_given(["x" * 5000])
+
+
 def test_a_long_list_is_drawn_as_it_comes() -> None:
     """Never the whole: what is not drawn is not read."""
     stream = BytesIO(b"photos/b.jpg\n" * 100_000)
