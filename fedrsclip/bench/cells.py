@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrsclip.bench.description import Description
+from fedrsclip.bench.shard import Shard
 from fedrsclip.run.own_tuning import own_overrides
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.class_texts import with_class_file
@@ -153,6 +154,18 @@ def grid(description: Description) -> list[Cell]:
         for seed in bench.seeds
         for method in bench.methods
     ]
+
+
+def part_of(cells: Sequence[Cell], shard: Shard) -> list[Cell]:
+    """Return a shard's cells in the order of the grid.
+
+    Each shard has as many cells of a method as the others, since like cells take alike. What
+    builds on a cell is in the same one.
+    """
+    roots = [cell for cell in cells if not cell.after]
+    alike = sorted(roots, key=lambda cell: cell.label)
+    mine = {cell.name for cell in alike[shard.number - 1 :: shard.count]}
+    return [cell for cell in cells if (cell.after or cell.name) in mine]
 
 
 def merged(*lists: Iterable[str]) -> tuple[str, ...]:

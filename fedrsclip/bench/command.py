@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from fedrsclip.bench.base_to_new import base_to_new
 from fedrsclip.bench.cells import grid
 from fedrsclip.bench.description import describe
-from fedrsclip.bench.runner import Echo, Failures, Runner, locked
+from fedrsclip.bench.engines import Echo
+from fedrsclip.bench.runner import Failures, Runner, locked, refuse_others
 from fedrsclip.bench.traffic import traffic_extras, traffic_layout
 from fedrsclip.bench.tune import tune
 from fedrsclip.bench.unseen import unseen
@@ -23,9 +24,16 @@ def bench(arguments: Sequence[str], *, echo: Echo) -> int:
     """
     description = describe(arguments)
     protocol = PROTOCOLS[description.bench.protocol]
-    with locked(description.folder) as lock:
+    with locked(description.place) as lock:
+        refuse_others(description)
         failed = protocol(Runner(description, lock, echo))
-    echo(f"results: {description.folder}")
+    if description.shard is None:
+        echo(f"results: {description.folder}")
+    else:
+        echo(
+            f"part {description.shard} has ended: once all have, the same command without "
+            "bench.shard makes the tables"
+        )
     for name, error in failed.items():
         echo(f"{name} failed: {error}")
     return 1 if failed else 0
@@ -38,7 +46,8 @@ def standard(runner: Runner) -> Failures:
     description = runner.description
     layout = traffic_layout(description.bench.accuracies)
     failed = runner.run(grid(description), layout, traffic_extras(description))[1]
-    runner.echo(f"report: {write_report(description.folder)}")
+    if description.shard is None:
+        runner.echo(f"report: {write_report(description.folder)}")
     return failed
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from fedrsclip.bench import optional
 from fedrsclip.bench.baselines import names as baselines
 from fedrsclip.bench.optional import MIN_PAIRS
+from fedrsclip.bench.shard import Shard
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.overrides import key_of, split_site_overrides
 from fedrsclip_core.config.site_keys import SITE_KEYS
@@ -19,6 +20,7 @@ from fedrsclip_core.runs import paths
 
 GRIDS = Path(__file__).resolve().parent / "grids"
 PROTOCOLS = ("standard", "tune", "unseen", "base_to_new")
+LOCAL, RAY = ENGINES = ("local", "ray")
 
 _GRID_KEYS = {
     "seed": "bench.seeds",
@@ -41,6 +43,11 @@ class BenchConfig:
     overrides: list[str] = field(default_factory=list)
     reference: str | None = None
     jobs: int | None = None
+    engine: str = LOCAL
+    address: str | None = None
+    cell_cpus: float | None = None
+    cell_gpus: float | None = None
+    shard: str | None = None
     trials: dict[str, list[list[str]]] = field(default_factory=dict)
     based_on: dict[str, str] = field(default_factory=dict)
     again: bool = False
@@ -73,6 +80,16 @@ class Description:
     def folder(self) -> Path:
         """Where the results go."""
         return paths.bench_dir(self.bench.name)
+
+    @property
+    def shard(self) -> Shard | None:
+        """The part of the cells that is run; ``None`` for all."""
+        return None if self.bench.shard is None else Shard.parse(self.bench.shard)
+
+    @property
+    def place(self) -> Path:
+        """Where the lock and the logs are: those of a part are its own."""
+        return self.folder / self.shard.folder_name if self.shard else self.folder
 
     def images_of(self, setting: str) -> str:
         """Return the folder of a setting's own images; empty if it has none or no root is given."""
@@ -169,6 +186,7 @@ def _check(bench: BenchConfig) -> None:
         )
     if bench.jobs is not None and bench.jobs < 1:
         raise ConfigError(f"bench.jobs is {bench.jobs}: it must be at least 1")
+    _check_engine(bench)
     if bench.reference is not None and bench.reference not in bench.methods:
         raise ConfigError(
             f"bench.reference is {bench.reference}, which is not in bench.methods: add it, or "
@@ -176,6 +194,24 @@ def _check(bench: BenchConfig) -> None:
         )
     _check_baselines(bench)
     _check_pairs(bench)
+
+
+def _check_engine(bench: BenchConfig) -> None:
+    if bench.engine not in ENGINES:
+        raise ConfigError(f"bench.engine is {bench.engine}: choose one of {', '.join(ENGINES)}")
+    for key, least in (("address", None), ("cell_cpus", 0.0), ("cell_gpus", 0.0)):
+        value = getattr(bench, key)
+        if value is not None and bench.engine != RAY:
+            raise ConfigError(f"bench.{key} is read by bench.engine={RAY} alone: give that, too")
+        if value is not None and least is not None and value <= least:
+            raise ConfigError(f"bench.{key} is {value:g}: it must be more than {least:g}")
+    if bench.shard is not None:
+        Shard.parse(bench.shard)
+        if bench.protocol == "tune":
+            raise ConfigError(
+                "bench.shard does not go with bench.protocol=tune, whose later trials build on the "
+                f"best of all earlier ones: use bench.engine={RAY} to run it on several machines"
+            )
 
 
 def _check_baselines(bench: BenchConfig) -> None:

@@ -1,6 +1,7 @@
 """What is there of a cell already."""
 
 import json
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -34,6 +35,28 @@ def completed(cell: Cell) -> Results | None:
         return None
     _check_clients(cell, results)
     return results if results["status"] == COMPLETED else None
+
+
+def why_not_counted(cell: Cell, error: str, patience: float = 0.0) -> str:
+    """Say why a cell that has ended is not counted; empty if it is.
+
+    Parameters
+    ----------
+    cell : Cell
+        The cell.
+    error : str
+        Why it failed, as far as who ran it knows.
+    patience : float
+        Seconds for a shared folder to show here what another machine wrote.
+    """
+    if error:
+        return error
+    deadline = time.monotonic() + patience
+    while (results := completed(cell)) is None:
+        if time.monotonic() >= deadline:
+            return "it left no results"
+        time.sleep(1.0)
+    return lost_replies(cell, results)
 
 
 def lost_replies(cell: Cell, results: Results) -> str:

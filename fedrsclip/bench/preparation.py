@@ -9,13 +9,11 @@ from typing import Any
 from fedrsclip.bench.cells import Cell, merged
 from fedrsclip.bench.description import Description
 from fedrsclip.bench.schedule import Job
-from fedrsclip.bench.workers import gpu_environments
 from fedrsclip.run import preflight
 from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.config.overrides import quote
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
-from fedrsclip_core.machine import available_cpus
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,18 @@ class Prepared:
     ----------
     jobs : list[Job]
         In order.
-    environments : list[dict[str, str]]
-        One per worker.
+    site : dict[str, str]
+        The environment by which they learn this site's keys.
+    on_gpus : bool
+        Whether they compute on GPUs.
+    settings : list[list[str]]
+        The overrides of a cell of each setting, with its site keys.
     """
 
     jobs: list[Job]
-    environments: list[dict[str, str]]
+    site: dict[str, str]
+    on_gpus: bool
+    settings: list[list[str]]
 
 
 def with_classes(description: Description, cells: Sequence[Cell]) -> list[Cell]:
@@ -54,7 +58,7 @@ def with_classes(description: Description, cells: Sequence[Cell]) -> list[Cell]:
 def prepare(
     description: Description, missing: Sequence[Cell], done: Mapping[Cell, Mapping[str, Any]]
 ) -> Prepared:
-    """Check each setting's data and model, and share the machine out.
+    """Check each setting's data and model.
 
     Parameters
     ----------
@@ -70,15 +74,19 @@ def prepare(
     FedRSCLIPError
         If a cell could not run, or others were run with another CLIP.
     """
+    settings = []
     for setting in dict.fromkeys(cell.setting for cell in missing):
         first = next(cell for cell in missing if cell.setting == setting)
-        here = preflight.compose_here(first.at_site(description.site), given=())
+        settings.append(first.at_site(description.site))
+        here = preflight.compose_here(settings[-1], given=())
         preflight.check_for_simulation(here)
         _check_clip(here, {c: results for c, results in done.items() if c.setting == setting})
     jobs = [Job(cell, _images(cell)) for cell in missing]
     # Who encodes for all must have all images.
     jobs.sort(key=lambda job: -(job.cell.config.data.shots or math.inf))
-    return Prepared(jobs, _environments(description, here))
+    # A simulation without federation.client_gpus computes on the CPU, too.
+    device = here.federation.device = here.federation.device or "cpu"
+    return Prepared(jobs, preflight.site_environment(here), device.startswith("cuda"), settings)
 
 
 def _missing_classes(description: Description, cell: Cell) -> list[str]:
@@ -106,12 +114,3 @@ def _check_clip(here: Config, done: Mapping[Cell, Mapping[str, Any]]) -> None:
                 f"{cell.folder} was run with another CLIP than the one that is given now: give "
                 "the same, or another bench.name"
             )
-
-
-def _environments(description: Description, here: Config) -> list[dict[str, str]]:
-    # A simulation without federation.client_gpus computes on the CPU, too.
-    here.federation.device = here.federation.device or "cpu"
-    site = preflight.site_environment(here)
-    if not here.federation.device.startswith("cuda"):
-        return [site] * (description.bench.jobs or available_cpus())
-    return [site | own for own in gpu_environments(description.bench.jobs)]

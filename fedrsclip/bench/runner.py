@@ -1,28 +1,25 @@
-"""Runs the cells of a benchmark that are missing, in processes beside this one."""
+"""Runs the cells of a benchmark that are missing, and keeps its tables true."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import IO
 
-from fedrsclip.bench.cells import Cell, refuse_unread
+from fedrsclip.bench.cells import Cell, part_of, refuse_unread
 from fedrsclip.bench.description import Description
+from fedrsclip.bench.engines import Echo, Engine, engine_for
 from fedrsclip.bench.figures import Row
 from fedrsclip.bench.found import completed, lost_replies
-from fedrsclip.bench.preparation import Prepared, prepare, with_classes
+from fedrsclip.bench.preparation import prepare, with_classes
 from fedrsclip.bench.progress import Progress
 from fedrsclip.bench.results import Extras, ResultFiles
-from fedrsclip.bench.schedule import Done, Job, Schedule, carry_out
+from fedrsclip.bench.schedule import Schedule
 from fedrsclip.bench.tables import STANDARD, Layout, markdown
-from fedrsclip.bench.workers import Worker
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.runs import lock
 from fedrsclip_core.runs.records import Results
 
-Echo = Callable[[str], None]
 Failures = dict[str, str]
 """Why cells failed, by name."""
 
@@ -64,31 +61,56 @@ class Runner:
         """
         refuse_unread(self.description, cells)
         cells = with_classes(self.description, cells)
-        done = {cell: results for cell in cells if (results := completed(cell)) is not None}
-        missing = [cell for cell in cells if cell not in done]
-        prepared = prepare(self.description, missing, done) if missing else None
-        self._say_what_is_tuned(cells)
-        self.echo(f"{len(cells)} cells, {len(done)} of them are completed")
+        if self.description.shard is not None:
+            return [], self._run_part(part_of(cells, self.description.shard))
+        done = _completed(cells)
         files = ResultFiles(self.description, cells, layout, extras)
-        failed: Failures = {}
-        for cell, results in done.items():
-            if problem := lost_replies(cell, results):
-                failed[cell.name] = problem
-            else:
-                files.enter(cell, results)
-        files.write()
-        for cell, error in self._ended(prepared, set(failed)) if prepared else ():
-            found = None if error else completed(cell)
-            if found is None:
-                failed[cell.name] = error or "it left no results"
-            else:
-                files.enter(cell, found)
-                files.write()
+        failed = _with_lost_replies(done)
+        with self._running(cells, done) as ended:
+            for cell, results in done.items():
+                if cell.name not in failed:
+                    files.enter(cell, results)
+            files.write()
+            for cell, error in ended:
+                found = None if error else completed(cell)
+                if found is None:
+                    failed[cell.name] = error
+                else:
+                    files.enter(cell, found)
+                    files.write()
         if self.description.bench.baselines:
             self._compute_baselines(cells, files)
         self.echo("")
         self.echo(markdown(files.tables, files.caption))
         return files.rows, failed
+
+    def _run_part(self, cells: Sequence[Cell]) -> Failures:
+        """Run a shard's cells; the command without a shard finds them and makes the tables."""
+        done = _completed(cells)
+        failed = _with_lost_replies(done)
+        with self._running(cells, done) as ended:
+            failed |= {cell.name: error for cell, error in ended if error}
+        return failed
+
+    @contextmanager
+    def _running(
+        self, cells: Sequence[Cell], done: Mapping[Cell, Results]
+    ) -> Iterator[Iterator[tuple[Cell, str]]]:
+        """Prepare the cells that are missing; who reads what this gives has them run.
+
+        It gives each cell as it ends, with the reason if it failed.
+        """
+        missing = [cell for cell in cells if cell not in done]
+        with ExitStack() as stack:
+            ended: Iterator[tuple[Cell, str]] = iter(())
+            if missing:
+                prepared = prepare(self.description, missing, done)
+                engine = engine_for(self.description, prepared, self.lock, self.echo)
+                schedule = Schedule(prepared.jobs, set(_with_lost_replies(done)))
+                ended = self._ended(stack.enter_context(engine), schedule)
+            self._say_what_is_tuned(cells)
+            self.echo(f"{len(cells)} cells, {len(done)} of them are completed")
+            yield ended
 
     def _say_what_is_tuned(self, cells: Sequence[Cell]) -> None:
         for setting, label, own in dict.fromkeys((c.setting, c.label, c.own) for c in cells):
@@ -116,23 +138,13 @@ class Runner:
                 files.enter_row(row)
             files.write()
 
-    def _ended(self, prepared: Prepared, failed: set[str]) -> Iterator[tuple[Cell, str]]:
-        """Run jobs and yield each cell that ended, with the reason if it failed."""
-        count = min(len(prepared.environments), len(prepared.jobs))
-        workers = [
-            Worker(site, self.description.folder / f"worker-{number}.log", [self.lock.fileno()])
-            for number, site in enumerate(prepared.environments[:count])
-        ]
-        progress = Progress([job.cell for job in prepared.jobs], count)
-        schedule = Schedule(prepared.jobs, failed)
-        try:
-            for done in carry_out(schedule, [partial(_timed, worker) for worker in workers]):
-                outcome = f"FAILED ({done.error})" if done.error else "completed"
-                self.echo(progress.line(done.job.cell, done.seconds, outcome))
-                yield done.job.cell, done.error
-        finally:
-            for worker in workers:
-                worker.end()
+    def _ended(self, engine: Engine, schedule: Schedule) -> Iterator[tuple[Cell, str]]:
+        cells = [job.cell for job in schedule.jobs]
+        progress = Progress(cells, min(engine.at_once, len(cells)))
+        for done in engine.ended(schedule):
+            outcome = f"FAILED ({done.error})" if done.error else "completed"
+            self.echo(progress.line(done.job.cell, done.seconds, outcome))
+            yield done.job.cell, done.error
 
 
 @contextmanager
@@ -150,9 +162,28 @@ def locked(folder: Path) -> Iterator[IO[bytes]]:
         yield held
 
 
-def _timed(worker: Worker, job: Job) -> Done:
-    start = time.monotonic()
-    error = worker.run(job.cell.job)
-    if not error and (results := completed(job.cell)) is not None:
-        error = lost_replies(job.cell, results)
-    return Done(job, error, time.monotonic() - start)
+def refuse_others(description: Description) -> None:
+    """Refuse a part of a benchmark that is running as a whole, and the whole while parts run.
+
+    Raises
+    ------
+    RunError
+        Naming what is running.
+    """
+    folder = description.folder
+    others = [folder] if description.shard else sorted(folder.glob("shard-*"))
+    for other in filter(lock.is_held, others):
+        what = f"{other.name} of {folder.name}" if description.shard is None else folder.name
+        raise RunError(
+            f"the benchmark {what} is running in another process: wait for it, or give this one "
+            "another bench.name"
+        )
+
+
+def _completed(cells: Sequence[Cell]) -> dict[Cell, Results]:
+    return {cell: results for cell in cells if (results := completed(cell)) is not None}
+
+
+def _with_lost_replies(done: Mapping[Cell, Results]) -> Failures:
+    found = {cell.name: lost_replies(cell, results) for cell, results in done.items()}
+    return {name: problem for name, problem in found.items() if problem}

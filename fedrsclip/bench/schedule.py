@@ -1,4 +1,4 @@
-"""Which cell is next, and several workers that ask for it."""
+"""Which cell is next, for engines that ask for it; and workers in threads that do."""
 
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -35,7 +35,7 @@ class Done:
 
 @dataclass
 class Schedule:
-    """The jobs still to do, for workers in threads.
+    """The jobs still to do.
 
     A job waits while another one encodes its images, and for the cell that it builds on. ``failed``
     names the cells on which none can build; those of earlier calls are given.
@@ -56,14 +56,20 @@ class Schedule:
         """Return the next job, waiting for one; ``None`` when there is none left."""
         with self._changed:
             while self._left and not self._stopped:
-                job = next(filter(self._free, self._left), None)
-                if job is not None:
-                    self._left.remove(job)
-                    if job.images not in self._encoded:
-                        self._encoding.add(job.images)
+                if (job := self.next_free()) is not None:
                     return job
                 self._changed.wait()
             return None
+
+    def next_free(self) -> Job | None:
+        """Return the next job that has to wait for none, ``None`` if there is none now."""
+        with self._changed:
+            job = next(filter(self._free, self._left), None)
+            if job is not None:
+                self._left.remove(job)
+                if job.images not in self._encoded:
+                    self._encoding.add(job.images)
+            return job
 
     def obstacle(self, job: Job) -> str:
         """Say why a job cannot be done; empty if it can."""

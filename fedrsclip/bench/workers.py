@@ -4,15 +4,62 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from fedrsclip.bench.found import why_not_counted
+from fedrsclip.bench.schedule import Done, Job, Schedule, carry_out
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.wire.digests import package_folder
 
 _MODULE = "fedrsclip.bench.worker"
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+class LocalEngine:
+    """Runs cells in worker processes of this machine.
+
+    Parameters
+    ----------
+    environments : Sequence[Mapping[str, str]]
+        One per worker.
+    folder : Path
+        The benchmark's, for the logs.
+    lock : IO[bytes]
+        Held as long as a worker lives.
+    """
+
+    def __init__(
+        self, environments: Sequence[Mapping[str, str]], folder: Path, lock: IO[bytes]
+    ) -> None:
+        self._workers = [
+            Worker(site, folder / f"worker-{number}.log", [lock.fileno()])
+            for number, site in enumerate(environments)
+        ]
+
+    @property
+    def at_once(self) -> int:
+        """How many cells are run at a time."""
+        return len(self._workers)
+
+    def ended(self, schedule: Schedule) -> Iterator[Done]:
+        """Run the jobs and yield each as it ends."""
+        return carry_out(schedule, [partial(timed, worker) for worker in self._workers])
+
+    def end(self) -> None:
+        """End the workers at once."""
+        for worker in self._workers:
+            worker.end()
+
+
+def timed(worker: "Worker", job: Job) -> Done:
+    """Run a job to its end."""
+    start = time.monotonic()
+    error = why_not_counted(job.cell, worker.run(job.cell.job))
+    return Done(job, error, time.monotonic() - start)
 
 
 class Worker:
@@ -74,15 +121,19 @@ class Worker:
             )
 
 
+def one_thread(site: Mapping[str, str]) -> dict[str, str]:
+    """Return a site's environment for a cell: its libraries compute in one thread."""
+    return {**dict.fromkeys(_ONE_THREAD, "1"), **site}
+
+
 def worker_environment(site: Mapping[str, str]) -> dict[str, str]:
     """Return the whole environment of a worker."""
     own = str(package_folder("fedrsclip_core").parent)
     python_path = os.pathsep.join(filter(None, [own, os.environ.get("PYTHONPATH")]))
     return {
         **os.environ,
-        **dict.fromkeys(_ONE_THREAD, "1"),
         "PYTHONPATH": python_path,
-        **site,
+        **one_thread(site),
     }
 
 

@@ -1,0 +1,265 @@
+"""Cells as tasks of a Ray cluster, which `ray start` has made; all its nodes share one folder.
+
+A task whose process or node dies is given to another one, where the run is resumed from its last
+checkpoint. A run is held by one process at a time, so that none is carried out twice at once.
+"""
+
+import logging
+import secrets
+import socket
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedrsclip.bench.found import why_not_counted
+from fedrsclip.bench.ray_node import Expected, problem_here, run_cell_here, software
+from fedrsclip.bench.schedule import Done, Job, Schedule
+from fedrsclip_core.errors import ConfigError, RunError
+from fedrsclip_core.runs import fileio
+
+_REACHED_WITHIN = 10.0
+_ANSWERED_WITHIN = 180.0
+_LOOK_EVERY = 5.0
+_SHOWN_WITHIN = 60.0
+_MORE_TRIES = 5
+"""How often a cell is started again whose process or node died."""
+
+Node = Mapping[str, Any]
+"""A node as Ray describes it."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a cell takes of a node; several cells may share a GPU."""
+
+    cpus: float
+    gpus: float
+
+    def fits(self, node: Node) -> int:
+        """Return how many cells a node has room for."""
+        has = node["Resources"]
+        wanted = {"CPU": self.cpus, "GPU": self.gpus}
+        return int(min(has.get(name, 0.0) // one for name, one in wanted.items() if one > 0))
+
+    def __str__(self) -> str:
+        return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+
+
+class RayEngine:
+    """Runs cells on the nodes of the cluster that this process is connected with.
+
+    Parameters
+    ----------
+    share : Share
+        What each cell takes.
+    jobs : int or None
+        Cells at a time; ``None`` for as many as there is room for, also at nodes that come later.
+    environment : Mapping[str, str]
+        Added to that of the cells' processes.
+    folder : Path
+        The benchmark's, for the logs.
+    echo : Callable[[str], None]
+        Receives lines for a person.
+
+    Raises
+    ------
+    ConfigError
+        If no node has room for a cell.
+    """
+
+    def __init__(
+        self,
+        share: Share,
+        jobs: int | None,
+        environment: Mapping[str, str],
+        folder: Path,
+        echo: Callable[[str], None],
+    ) -> None:
+        import ray
+
+        self._share, self._jobs, self._folder, self._echo = share, jobs, folder, echo
+        self._environment = dict(environment)
+        self._nodes = self._usable()
+        room = sum(map(share.fits, self._nodes.values()))
+        self.at_once = min(room, jobs or room)
+        address = ray.get_runtime_context().gcs_address
+        if not self._nodes:
+            raise ConfigError(
+                f"no node of the Ray cluster at {address} has {share} for a cell: set "
+                "bench.cell_cpus and bench.cell_gpus to what its nodes have"
+            )
+        names = ", ".join(map(_name, self._nodes.values()))
+        echo(f"Ray at {address}: room for {room} cells at a time ({names})")
+
+    def check_nodes(self, settings: Sequence[Sequence[str]]) -> None:
+        """Look for code, packages, shared folder, images and CLIP at each node.
+
+        Parameters
+        ----------
+        settings : Sequence[Sequence[str]]
+            The overrides of a cell of each setting.
+
+        Raises
+        ------
+        RunError
+            Naming the node and what is wrong there.
+        """
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        token, file = secrets.token_hex(8), self._folder / ".shared"
+        fileio.write_text(file, token)
+        expected = Expected(software(), str(file), token, tuple(map(tuple, settings)))
+        task = ray.remote(problem_here)
+        asked = {
+            id: task.options(
+                num_cpus=0,
+                runtime_env=self._runtime,
+                scheduling_strategy=NodeAffinitySchedulingStrategy(id, soft=False),
+            ).remote(expected)
+            for id in self._nodes
+        }
+        try:
+            for id, answer in asked.items():
+                if problem := _answered(answer):
+                    raise RunError(f"the node {_name(self._nodes[id])} cannot run cells: {problem}")
+        finally:
+            file.unlink(missing_ok=True)
+
+    def ended(self, schedule: Schedule) -> Iterator[Done]:
+        """Run the jobs and yield each as it ends."""
+        import ray
+
+        code = software()["code"]
+        task = ray.remote(run_cell_here).options(
+            num_cpus=self._share.cpus,
+            num_gpus=self._share.gpus,
+            max_retries=_MORE_TRIES,
+            runtime_env=self._runtime,
+        )
+        running: dict[Any, Job] = {}
+        while True:
+            while self._jobs is None or len(running) < self._jobs:
+                job = schedule.next_free()
+                if job is None:
+                    break
+                if obstacle := schedule.obstacle(job):
+                    schedule.ended(job, obstacle)
+                    yield Done(job, obstacle, 0.0)
+                    continue
+                told = job.cell.job | {"code": code}
+                running[task.remote(told, str(self._folder))] = job
+            if not running:
+                return
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK_EVERY)
+            self._say_who_came_and_went()
+            for answer in ready:
+                job, (error, seconds) = running.pop(answer), self._outcome(answer)
+                error = why_not_counted(job.cell, error, _SHOWN_WITHIN)
+                schedule.ended(job, error)
+                yield Done(job, error, seconds)
+
+    @property
+    def _runtime(self) -> dict[str, dict[str, str]]:
+        return {"env_vars": self._environment}
+
+    def _outcome(self, answer: Any) -> tuple[str, float]:
+        import ray
+
+        try:
+            error, seconds = ray.get(answer)
+        except ray.exceptions.RayTaskError as failed:
+            return f"its task failed ({failed.cause!r}): see {self._folder}/worker-*.log", 0.0
+        except ray.exceptions.RayError as failed:
+            return (
+                f"its process died {_MORE_TRIES + 1} times ({type(failed).__name__}): see "
+                f"{self._folder}/worker-*.log"
+            ), 0.0
+        return str(error), float(seconds)
+
+    def _usable(self) -> dict[str, Node]:
+        import ray
+
+        listed: Callable[[], list[Node]] = ray.nodes
+        return {
+            node["NodeID"]: node
+            for node in listed()
+            if node["Alive"] and self._share.fits(node) > 0
+        }
+
+    def _say_who_came_and_went(self) -> None:
+        before, self._nodes = self._nodes, self._usable()
+        for id in before.keys() - self._nodes.keys():
+            others = "its cells are resumed elsewhere"
+            waits = "no node has room for a cell now, until one joins"
+            self._echo(f"the node {_name(before[id])} is gone: {others if self._nodes else waits}")
+        for id in self._nodes.keys() - before.keys():
+            self._echo(f"the node {_name(self._nodes[id])} has joined")
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Be connected with a Ray cluster; its processes for this benchmark end with the connection.
+
+    Parameters
+    ----------
+    address : str
+        ``host:port``, or ``auto`` for ``RAY_ADDRESS`` or a cluster of this machine.
+
+    Raises
+    ------
+    RunError
+        If there is none, or it cannot be joined.
+    """
+    import ray
+
+    if address != "auto":
+        _check_reached(address)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # on what a later Ray will do
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(
+            f"bench.address is {address}: no Ray cluster could be joined there ({reason}); make "
+            "one with `ray start --head`"
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reached(address: str) -> None:
+    """Ray itself waits for minutes for who does not answer."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ConfigError(f"bench.address is {address}: give auto, or host:port of a Ray cluster")
+    try:
+        socket.create_connection((host, int(port)), _REACHED_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        raise RunError(
+            f"bench.address is {address}: nobody answers there ({error}); make a cluster with "
+            "`ray start --head`, which says its address"
+        ) from error
+
+
+def _answered(answer: Any) -> str:
+    import ray
+
+    try:
+        return str(ray.get(answer, timeout=_ANSWERED_WITHIN))
+    except ray.exceptions.GetTimeoutError:
+        return f"it did not answer within {_ANSWERED_WITHIN:.0f} s"
+    except ray.exceptions.RayTaskError as failed:
+        return f"fedrsclip does not run there ({failed.cause!r})"
+    except ray.exceptions.RayError as failed:
+        return f"it does not carry out tasks ({type(failed).__name__})"
+
+
+def _name(node: Node) -> str:
+    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"

@@ -1,0 +1,56 @@
+"""``bench.engine=ray`` on a cluster of two nodes, one of which is killed; and a grid in parts."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests.integration.launched import Launch
+from tests.integration.test_bench import _wait_until, learned, rows
+
+pytestmark = pytest.mark.integration
+
+GRID = ["bench=demo", "bench.settings=[uniform]", "bench.methods=[promptfl]", "bench.seeds=[0,1]"]
+GRID += ["bench.reference=null", "bench.baselines=[]"]
+LONG = ["federation.num_clients=2", "federation.num_rounds=40", "data.images_per_class=10"]
+ONE_CPU = {"num_cpus": 1, "include_dashboard": False}
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Two nodes with a CPU each. Others on this machine, like simulations, do not find them."""
+    folder = tempfile.mkdtemp(prefix="ray-")  # pytest's own is too long for a socket
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    made = Cluster(initialize_head=True, head_node_args=ONE_CPU)
+    made.add_node(**ONE_CPU)
+    yield made
+    made.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_the_cells_of_a_killed_node_go_on_elsewhere_with_equal_bits(
+    launch: Launch, cluster: Cluster
+) -> None:
+    on_ray = launch("ray", "bench", *GRID, *LONG, "bench.engine=ray", _address(cluster))
+    cells = [on_ray.home / f"runs/bench-demo-uniform-promptfl-seed{seed}" for seed in (0, 1)]
+    _wait_until(lambda: all(any(cell.glob("checkpoint/round-*")) for cell in cells))
+    assert not any((cell / "results.json").exists() for cell in cells)
+    cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
+    assert on_ray.wait() == 0, on_ray.output
+    assert "room for 2 cells at a time" in on_ray.output
+    assert "Traceback" not in on_ray.output
+    logs = "".join(log.read_text() for log in on_ray.home.glob("bench/demo/worker-*.log"))
+    assert logs.count("is resumed after round") == 1
+
+    local = launch("local", "bench", *GRID, *LONG)
+    assert local.wait() == 0, local.output
+    for cell in cells:
+        assert learned(cell) == learned(local.home / "runs" / cell.name)
+    assert [row["seed"] for row in rows(on_ray.home) if row["code_digest"]] == ["0", "1"]
+
+
+def _address(cluster: Cluster) -> str:
+    return f"bench.address={cluster.address}"
