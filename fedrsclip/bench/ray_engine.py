@@ -45,7 +45,7 @@ class Share:
         return int(min(has.get(name, 0.0) // one for name, one in wanted.items() if one > 0))
 
     def __str__(self) -> str:
-        return f"{self.cpus:g} CPUs" + (f" and {self.gpus:g} GPUs" if self.gpus else "")
+        return f"CPU={self.cpus:g}" + (f" GPU={self.gpus:g}" if self.gpus else "")
 
 
 class RayEngine:

@@ -16,9 +16,11 @@ from safetensors import safe_open
 
 from fedrsclip.bench.new_classes import new_accuracies
 from fedrsclip.bench.workers import Worker
+from fedrsclip.cli import main
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.demo.scenes import CLASS_NAMES
+from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.digests import PACKAGES, package_folder
 from tests.integration.launched import PATIENCE, Launch
 
@@ -156,6 +158,20 @@ def test_a_cell_that_fails_is_named_and_the_others_are_run(launch: Launch) -> No
     assert other.wait() == 1
     assert "bench-demo-uniform-zero_shot-seed0 holds a run with prompt.n_ctx=4" in other.output
     assert other.output.count("\n") == 1
+
+
+def test_parts_of_a_grid_make_the_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    grid = ["bench", "bench=demo", "bench.settings=[uniform]", "bench.methods=[zero_shot,promptfl]"]
+    grid += ["bench.seeds=[0]", "bench.reference=null", "bench.baselines=[]", *SMALL]
+    for number in (1, 2):
+        assert main([*grid, f"bench.shard={number}/2"]) == 0
+        printed = capsys.readouterr().out
+        assert "1 cells, 0 of them are completed" in printed
+        assert f"part {number}/2 has ended" in printed
+        assert not (paths.bench_dir("demo") / "results.csv").exists()
+    assert main(grid) == 0
+    assert "2 cells, 2 of them are completed" in capsys.readouterr().out
+    assert all(row["code_digest"] for row in rows(paths.home()))
 
 
 def test_a_worker_runs_on_while_its_code_is_edited(tmp_path: Path) -> None:

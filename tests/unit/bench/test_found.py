@@ -10,9 +10,9 @@ import pytest
 from fedrsclip.bench.cells import Cell, grid
 from fedrsclip.bench.description import describe
 from fedrsclip.bench.figures import class_rows, row_of
-from fedrsclip.bench.found import completed, lost_replies
-from fedrsclip.bench.runner import _timed
+from fedrsclip.bench.found import completed, lost_replies, why_not_counted
 from fedrsclip.bench.schedule import Job
+from fedrsclip.bench.workers import timed
 from fedrsclip_core.config.overrides import join_overrides
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.config.validation import flattened
@@ -81,12 +81,28 @@ def test_a_cell_that_lost_replies_ends_as_one_that_failed(left: Callable[..., Ce
             return ""
 
     cell = left()
-    assert _timed(Finished(), Job(cell, "images")).error == ""  # type: ignore[arg-type]
+    assert timed(Finished(), Job(cell, "images")).error == ""  # type: ignore[arg-type]
     path = cell.folder / "results.json"
     lost = {"total": 1, "clients": {"a": {"late": 1}}}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"dropped": lost}))
-    done = _timed(Finished(), Job(cell, "images"))  # type: ignore[arg-type]
+    done = timed(Finished(), Job(cell, "images"))  # type: ignore[arg-type]
     assert done.error.startswith("it lacks 1 replies of a (late)")
+
+
+def test_what_another_machine_wrote_is_waited_for(
+    left: Callable[..., Cell], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert why_not_counted(demo(), "") == "it left no results"
+    assert why_not_counted(demo(), "it is broken", patience=60.0) == "it is broken"
+    naps: list[float] = []
+
+    def shown_now(seconds: float) -> None:
+        naps.append(seconds)
+        left()
+
+    monkeypatch.setattr("time.sleep", shown_now)
+    assert why_not_counted(demo(), "", patience=60.0) == ""
+    assert len(naps) == 1
 
 
 def test_another_configuration_under_the_name_is_a_sentence(left: Callable[..., Cell]) -> None:

@@ -1,0 +1,128 @@
+"""Without a cluster: what a node must have, how many cells fit, and addresses of no cluster."""
+
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedrsclip.bench import ray_engine
+from fedrsclip.bench.ray_engine import RayEngine, Share, connected
+from fedrsclip.bench.ray_node import Expected, problem_here, software
+from fedrsclip_core.errors import ConfigError, FedRSCLIPError, RunError
+
+pytestmark = pytest.mark.unit
+
+
+def node(name: str, **resources: float) -> dict[str, Any]:
+    shown = {"NodeManagerHostname": name, "NodeManagerAddress": "192.0.2.1"}
+    return {"NodeID": name, "Alive": True, "Resources": resources, **shown}
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> Expected:
+    (tmp_path / ".shared").write_text("token")
+    settings = (("method=promptfl", "data.images_per_class=10"),)
+    return Expected(software(), str(tmp_path / ".shared"), "token", settings)
+
+
+def test_a_node_like_this_one_has_no_problem(expected: Expected) -> None:
+    assert problem_here(expected) == ""
+
+
+def test_what_a_node_lacks_is_a_sentence(expected: Expected, tmp_path: Path) -> None:
+    folder = Path(expected.token_file).parent
+
+    def problem(**changed: Any) -> str:
+        return problem_here(replace(expected, **changed))
+
+    assert "another version of this code" in problem(software=expected.software | {"code": "x"})
+    found = problem(software=expected.software | {"torch": "1.0"})
+    assert found.startswith("it has torch ") and "here it is 1.0" in found
+    assert f"it does not see {folder}: FEDRSCLIP_HOME" in problem(token="of another folder")
+    assert "it does not see /nowhere" in problem(token_file="/nowhere/.shared")
+    path = tmp_path / "no-clip"
+    assert str(path) in problem(settings=(("model=local", f"model.path={path}"),))
+    images = [("data=folder", "partition=uniform", "model=demo_clip", f"data.path={path}")]
+    assert problem(settings=tuple(images)) == f"there are no images at {path}"
+
+
+@pytest.mark.parametrize(
+    ("share", "cells"),
+    [
+        (Share(1, 0), 8),
+        (Share(3, 0), 2),
+        (Share(1, 1), 2),
+        (Share(1, 0.25), 8),
+        (Share(0.5, 0.25), 8),
+        (Share(1, 3), 0),
+        (Share(9, 0), 0),
+    ],
+)
+def test_cpus_and_gpus_bound_the_cells_of_a_node(share: Share, cells: int) -> None:
+    assert share.fits(node("a", CPU=8.0, GPU=2.0)) == cells
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Nodes that Ray is said to have."""
+    nodes = [node("a", CPU=2.0), node("b", CPU=4.0), node("head")]
+    context = types.SimpleNamespace(gcs_address="192.0.2.1:6379")
+    ray = types.SimpleNamespace(nodes=lambda: nodes, get_runtime_context=lambda: context)
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    return nodes
+
+
+def test_nodes_that_come_and_go_are_named(cluster: list[dict[str, Any]], tmp_path: Path) -> None:
+    lines: list[str] = []
+    engine = RayEngine(Share(2, 0), None, {}, tmp_path, lines.append)
+    assert engine.at_once == 3
+    assert RayEngine(Share(1, 0), 2, {}, tmp_path, print).at_once == 2
+    assert lines.pop() == (
+        "Ray at 192.0.2.1:6379: room for 3 cells at a time (a (192.0.2.1), b (192.0.2.1))"
+    )
+    cluster[0]["Alive"] = False
+    engine._say_who_came_and_went()
+    assert lines.pop() == "the node a (192.0.2.1) is gone: its cells are resumed elsewhere"
+    cluster[1]["Alive"] = False
+    cluster.append(node("c", CPU=2.0))
+    engine._say_who_came_and_went()
+    assert lines[-1] == "the node c (192.0.2.1) has joined"
+    cluster[-1]["Alive"] = False
+    engine._say_who_came_and_went()
+    assert lines[-1].endswith("is gone: no node has room for a cell now, until one joins")
+
+
+def test_a_cluster_without_room_is_a_sentence(
+    cluster: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="has CPU=1 GPU=1 for a cell: set bench"):
+        RayEngine(Share(1, 1), None, {}, tmp_path, print)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("somewhere", "give auto, or host:port"),
+        ("host:port", "give auto, or host:port"),
+        ("127.0.0.1:1", "nobody answers there"),
+        ("127.0.0.1:99999", "nobody answers there"),
+    ],
+)
+def test_an_address_of_no_cluster_is_a_sentence(address: str, words: str) -> None:
+    with pytest.raises(FedRSCLIPError, match=words) as caught, connected(address):
+        raise AssertionError
+    assert str(caught.value).startswith(f"bench.address is {address}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_no_cluster_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise RuntimeError("Version mismatch:\n    Ray: 1 and 2")
+
+    monkeypatch.setattr(ray_engine, "_check_reached", lambda _: None)
+    monkeypatch.setattr("ray.init", refuse)
+    with pytest.raises(RunError, match=r"\(Version mismatch: Ray: 1 and 2\)"), connected("a:1"):
+        raise AssertionError
