@@ -24,10 +24,20 @@ from numpy.typing import NDArray
 
 from benchmarks.gemm import gflop, gflops_of_product, multiplier, seconds_of
 from benchmarks.inputs import save_images, save_random_clip
-from benchmarks.measuring import Cell, Report, arguments, in_turns, medians, publish, settings_of
+from benchmarks.measuring import (
+    Cell,
+    Report,
+    add_dtypes,
+    arguments,
+    chosen_dtypes,
+    in_turns,
+    medians,
+    publish,
+    settings_of,
+)
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.clip.image_encoder import ImageEncoder
-from fedrsclip_core.config.schema import DTYPES, ModelConfig
+from fedrsclip_core.config.schema import ModelConfig
 from fedrsclip_core.data.features.cache import FeatureCache
 from fedrsclip_core.data.features.encoding import Encoding
 from fedrsclip_core.data.folders.source import FolderSource
@@ -125,16 +135,17 @@ def main(arguments_: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__)
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--side", type=int, nargs="+", default=[256], help="pixels of a side")
-    parser.add_argument("--dtype", nargs="+", choices=DTYPES, default=list(DTYPES), help="of ours")
+    add_dtypes(parser)
     parser.add_argument("--device", default="cpu", help="cpu, or e.g. cuda")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args(arguments_)
+    options.dtypes = chosen_dtypes(options)
     torch.set_num_threads(options.threads)
     report = Report("features", settings_of(options))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = find_clip(ModelConfig(), save_random_clip(folder / "clip"))
-        for side, dtype in product(options.side, options.dtype):
+        for side, dtype in product(options.side, options.dtypes):
             images = folder / f"{side}"
             if not images.exists():
                 save_images(images, ["scene"], options.images, side)

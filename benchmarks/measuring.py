@@ -9,7 +9,9 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
+from fedrsclip.machine import cpu_flags, cpu_line, has_bfloat16
 from fedrsclip_core import machine
+from fedrsclip_core.config.schema import DTYPES
 from fedrsclip_core.runs.fileio import write_json
 
 Cell = float | int | str | None
@@ -46,6 +48,22 @@ def arguments(description: str | None, *, threads: int | None = None) -> argpars
     return parser
 
 
+def add_dtypes(parser: argparse.ArgumentParser) -> None:
+    """Let a benchmark take what to measure ours with; see :func:`chosen_dtypes`."""
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        choices=DTYPES,
+        help="of ours; by default float32, and bfloat16 where the device computes in it",
+    )
+
+
+def chosen_dtypes(options: argparse.Namespace) -> list[str]:
+    """Return what is measured: without bfloat16 where it would be many times slower."""
+    has = options.device != "cpu" or has_bfloat16()
+    return options.dtypes or [dtype for dtype in DTYPES if dtype == "float32" or has]
+
+
 def settings_of(options: argparse.Namespace) -> dict[str, object]:
     """Return the options as a report has them; the output file is none of its settings."""
     return {name: value for name, value in vars(options).items() if name != "json"}
@@ -55,7 +73,7 @@ def facts() -> dict[str, object]:
     """Return what a figure depends on besides the settings; the load says if others ran, too."""
     return {
         "cpu": _cpu_model(),
-        "cpu_flags": [flag for flag in _FLAGS if flag in _cpu_flags()],
+        "cpu_flags": [flag for flag in _FLAGS if flag in cpu_flags()],
         "cpus": machine.available_cpus(),
         "gpus": _gpus(),
         "load_1min": round(os.getloadavg()[0], 2),
@@ -137,17 +155,4 @@ def _text(value: Cell) -> str:
 
 
 def _cpu_model() -> str:
-    return _cpu_line("model name") or platform.processor() or platform.machine()
-
-
-def _cpu_flags() -> list[str]:
-    return _cpu_line("flags").split()
-
-
-def _cpu_line(key: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ""
-    found = (line.partition(":")[2].strip() for line in lines if line.startswith(key))
-    return next(found, "")
+    return cpu_line("model name") or platform.processor() or platform.machine()

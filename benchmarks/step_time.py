@@ -28,14 +28,23 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.gemm import gflop, gflops_of_product, multiplier, seconds_of
 from benchmarks.inputs import class_names, save_random_clip
-from benchmarks.measuring import Report, arguments, in_turns, medians, publish, settings_of
+from benchmarks.measuring import (
+    Report,
+    add_dtypes,
+    arguments,
+    chosen_dtypes,
+    in_turns,
+    medians,
+    publish,
+    settings_of,
+)
 from benchmarks.plain import PlainLoop
 from fedrsclip_core.clip.files import ClipFiles, find_clip
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder, unit
 from fedrsclip_core.clip.text_tower import load_text_tower
 from fedrsclip_core.clip.tokens import PromptTokens, tokenize_prompts
 from fedrsclip_core.config.compose import compose
-from fedrsclip_core.config.schema import DTYPES, Config, ModelConfig
+from fedrsclip_core.config.schema import Config, ModelConfig
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.data.features.feature_set import FeatureSet
 from fedrsclip_core.data.names import words_for
@@ -118,16 +127,17 @@ class Task:
 
 
 def make_encoders(
-    files: ClipFiles, tokens: PromptTokens, modes: Sequence[str], device: str
+    files: ClipFiles, tokens: PromptTokens, options: argparse.Namespace
 ) -> dict[Kind, PackedTextEncoder]:
+    device = options.device
     encoders: dict[Kind, PackedTextEncoder] = {}
-    for dtype in DTYPES:
+    for dtype in options.dtypes:
         tower = load_text_tower(replace(files, dtype=dtype), tokens.ids, device=device)
         encoder = PackedTextEncoder(tower, tokens)
         encoders[dtype, EAGER] = OtherEncoder(encoder, encoder.encode)
         if device.startswith("cuda"):
             encoders[dtype, GRAPHS] = encoder
-        for mode in modes:
+        for mode in options.compile:
             compiled = torch.compile(encoder.encode, mode=mode)
             encoders[dtype, mode] = OtherEncoder(encoder, compiled)
     return encoders
@@ -151,7 +161,7 @@ def make_task(
         features = unit(plain.model.get_image_features(pixel_values=pixels).pooler_output)
     return Task(
         plain,
-        make_encoders(files, tokens, options.compile, device),
+        make_encoders(files, tokens, options),
         config,
         starts[0],
         state,
@@ -192,7 +202,7 @@ def add_rows(report: Report, task: Task, repeats: int, times: int) -> None:
     variants: dict[str, Measure] = {"plain": task.plain_step}
     for dtype, how in steps:
         variants[f"{dtype} {how}"] = several(steps[dtype, how], times)
-    for dtype in DTYPES:
+    for dtype in {dtype for dtype, _ in steps}:
         variants[f"gemm {dtype}"] = several(multiplier(dtype, task.device), times)
     seconds = medians(in_turns(variants, repeats))
     for dtype, how in steps:
@@ -237,10 +247,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--n-ctx", type=int, nargs="+", default=[16])
     parser.add_argument("--device", default="cpu", help="cpu, or e.g. cuda")
     parser.add_argument("--compile", nargs="+", choices=COMPILED, default=[], help="torch's modes")
+    add_dtypes(parser)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5, help="plain steps per row")
     parser.add_argument("--ours-per-plain", type=int, default=5, help="our steps in each turn")
     options = parser.parse_args(argv)
+    options.dtypes = chosen_dtypes(options)
     torch.set_num_threads(options.threads)
     report = Report("step", settings_of(options))
     with tempfile.TemporaryDirectory() as folder:

@@ -64,7 +64,7 @@ def _inspections(
         if not site:
             yield "start", lambda: _start(config)
             yield "resources", lambda: _resources(config)
-        yield "model", lambda: _model(config)
+        yield "model", lambda: _model(config, site)
         opened: list[str] = []
         yield "data", lambda: _data(config, site, opened)
         if opened:  # what cannot be opened may have taken a minute to say so
@@ -201,12 +201,15 @@ def _resources(config: Config) -> str:
     return f"{shown}; {memory}" if memory else shown
 
 
-def _model(config: Config) -> str:
+def _model(config: Config, site: bool) -> str:
+    from fedrsclip import machine
     from fedrsclip.run.preflight import check_model, found_model_revision
 
     files = check_model(config)
     found = f"{files.folder}, text width {files.width}, context {files.max_positions}"
-    return found + _unpinned("model.revision", found_model_revision(config))
+    slow = machine.slow_bfloat16(config, site=site)
+    note = f"; {slow}" if slow else ""
+    return found + _unpinned("model.revision", found_model_revision(config)) + note
 
 
 def _data(config: Config, site: bool, opened: list[str]) -> str:

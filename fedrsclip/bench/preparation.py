@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from fedrsclip import machine
 from fedrsclip.bench.cells import Cell, merged
 from fedrsclip.bench.description import Description
 from fedrsclip.bench.schedule import Job
@@ -30,12 +31,15 @@ class Prepared:
         Whether they compute on GPUs.
     settings : list[list[str]]
         The overrides of a cell of each setting, with its site keys.
+    notes : list[str]
+        What to know before they start.
     """
 
     jobs: list[Job]
     site: dict[str, str]
     on_gpus: bool
     settings: list[list[str]]
+    notes: list[str]
 
 
 def with_classes(description: Description, cells: Sequence[Cell]) -> list[Cell]:
@@ -74,19 +78,27 @@ def prepare(
     FedRSCLIPError
         If a cell could not run, or others were run with another CLIP.
     """
-    settings = []
+    settings, notes = [], dict[str, None]()
     for setting in dict.fromkeys(cell.setting for cell in missing):
         first = next(cell for cell in missing if cell.setting == setting)
         settings.append(first.at_site(description.site))
         here = preflight.compose_here(settings[-1], given=())
         preflight.check_for_simulation(here)
+        if slow := machine.slow_bfloat16(here):
+            notes[slow] = None
         _check_clip(here, {c: results for c, results in done.items() if c.setting == setting})
     jobs = [Job(cell, _images(cell)) for cell in missing]
     # Who encodes for all must have all images.
     jobs.sort(key=lambda job: -(job.cell.config.data.shots or math.inf))
     # A simulation without federation.client_gpus computes on the CPU, too.
     device = here.federation.device = here.federation.device or "cpu"
-    return Prepared(jobs, preflight.site_environment(here), device.startswith("cuda"), settings)
+    return Prepared(
+        jobs,
+        preflight.site_environment(here),
+        device.startswith("cuda"),
+        settings,
+        list(notes),
+    )
 
 
 def _missing_classes(description: Description, cell: Cell) -> list[str]:

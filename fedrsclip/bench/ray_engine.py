@@ -81,7 +81,8 @@ class RayEngine:
         import ray
 
         self._share, self._jobs, self._folder, self._echo = share, jobs, folder, echo
-        self._environment = dict(environment)
+        self._runtime = {"env_vars": dict(environment)}
+        self._expected = Expected(software(), str(folder / ".shared"), secrets.token_hex(8))
         self._nodes = self._usable()
         room = sum(map(share.fits, self._nodes.values()))
         self.at_once = min(room, jobs or room)
@@ -110,36 +111,32 @@ class RayEngine:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        token, file = secrets.token_hex(8), self._folder / ".shared"
-        fileio.write_text(file, token)
-        expected = Expected(software(), str(file), token, tuple(map(tuple, settings)))
-        task = ray.remote(problem_here)
+        fileio.write_text(Path(self._expected.token_file), self._expected.token)
+        task: Any = ray.remote(problem_here)
         asked = {
             id: task.options(
                 num_cpus=0,
                 runtime_env=self._runtime,
                 scheduling_strategy=NodeAffinitySchedulingStrategy(id, soft=False),
-            ).remote(expected)
+            ).remote(self._expected, settings)
             for id in self._nodes
         }
-        try:
-            for id, answer in asked.items():
-                if problem := _answered(answer):
-                    raise RunError(f"the node {_name(self._nodes[id])} cannot run cells: {problem}")
-        finally:
-            file.unlink(missing_ok=True)
+        for id, answer in asked.items():
+            if problem := _answered(answer):
+                raise RunError(f"the node {_name(self._nodes[id])} cannot run cells: {problem}")
 
     def ended(self, schedule: Schedule) -> Iterator[Done]:
         """Run the jobs and yield each as it ends."""
         import ray
 
-        code = software()["code"]
-        task = ray.remote(run_cell_here).options(
+        task = ray.remote(
             num_cpus=self._share.cpus,
             num_gpus=self._share.gpus,
             max_retries=_MORE_TRIES,
+            # A process that has begun with one GPU cannot be given another.
+            max_calls=1 if self._share.gpus else 0,
             runtime_env=self._runtime,
-        )
+        )(run_cell_here)
         running: dict[Any, Job] = {}
         while True:
             while self._jobs is None or len(running) < self._jobs:
@@ -150,8 +147,7 @@ class RayEngine:
                     schedule.ended(job, obstacle)
                     yield Done(job, obstacle, 0.0)
                     continue
-                told = job.cell.job | {"code": code}
-                running[task.remote(told, str(self._folder))] = job
+                running[task.remote(job.cell.job, self._expected)] = job
             if not running:
                 return
             ready, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK_EVERY)
@@ -161,10 +157,6 @@ class RayEngine:
                 error = why_not_counted(job.cell, error, _SHOWN_WITHIN)
                 schedule.ended(job, error)
                 yield Done(job, error, seconds)
-
-    @property
-    def _runtime(self) -> dict[str, dict[str, str]]:
-        return {"env_vars": self._environment}
 
     def _outcome(self, answer: Any) -> tuple[str, float]:
         import ray

@@ -28,14 +28,11 @@ class Expected:
         Versions, and the digest of the code.
     token_file, token : str
         A file in the benchmark's folder and what it says.
-    settings : tuple of tuple of str
-        The overrides of a cell of each setting, with its site keys.
     """
 
     software: dict[str, str]
     token_file: str
     token: str
-    settings: tuple[tuple[str, ...], ...]
 
 
 def software() -> dict[str, str]:
@@ -46,8 +43,16 @@ def software() -> dict[str, str]:
     return {"python": python, **{name: version(name) for name in _COMPARED}, "code": code_digest()}
 
 
-def problem_here(expected: Expected) -> str:
-    """Say why this node cannot run cells; empty if it can."""
+def problem_here(expected: Expected, settings: Sequence[Sequence[str]] = ()) -> str:
+    """Say why this node cannot run cells; empty if it can.
+
+    Parameters
+    ----------
+    expected : Expected
+        What it must have.
+    settings : Sequence[Sequence[str]]
+        The overrides of cells, with their site keys, whose CLIP and images are looked for.
+    """
     found = software()
     for name, wanted in expected.software.items():
         if found[name] != wanted and name == "code":
@@ -60,36 +65,35 @@ def problem_here(expected: Expected) -> str:
             "that all nodes share, under the same path"
         )
     try:
-        for overrides in expected.settings:
+        for overrides in settings:
             _check_files(overrides)
     except FedRSCLIPError as error:
         return str(error)
     return ""
 
 
-def run_cell_here(job: Mapping[str, Any], logs: str) -> tuple[str, float]:
+def run_cell_here(job: Mapping[str, Any], expected: Expected) -> tuple[str, float]:
     """Run one cell, or what is left of it.
 
     Parameters
     ----------
     job : Mapping[str, Any]
-        As for :func:`fedrsclip.bench.worker.run_cell`, and the ``code`` that it is for.
-    logs : str
-        The folder for what the cells of this process print.
+        As for :func:`fedrsclip.bench.worker.run_cell`.
+    expected : Expected
+        What this node must have; it may have joined after the others were asked.
 
     Returns
     -------
     tuple[str, float]
         Why it failed, empty if it is completed, and the seconds that it took.
     """
-    _print_to(Path(logs) / f"worker-{socket.gethostname()}-{os.getpid()}.log")
+    start, node = time.monotonic(), socket.gethostname()
+    if problem := problem_here(expected):
+        return f"the node {node} cannot run cells: {problem}", 0.0
+    _print_to(Path(expected.token_file).with_name(f"worker-{node}-{os.getpid()}.log"))
     from fedrsclip.bench.worker import run_cell
     from fedrsclip_core.runs import paths
-    from fedrsclip_core.wire.digests import code_digest
 
-    start = time.monotonic()
-    if code_digest() != job["code"]:
-        return f"the node {socket.gethostname()} has another version of this code", 0.0
     _wait_for(paths.runs_dir() / job["name"])
     return run_cell(job)["error"], time.monotonic() - start
 

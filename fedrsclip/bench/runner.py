@@ -105,6 +105,8 @@ class Runner:
             ended: Iterator[tuple[Cell, str]] = iter(())
             if missing:
                 prepared = prepare(self.description, missing, done)
+                for note in prepared.notes:
+                    self.echo(note)
                 engine = engine_for(self.description, prepared, self.lock, self.echo)
                 schedule = Schedule(prepared.jobs, set(_with_lost_replies(done)))
                 ended = self._ended(stack.enter_context(engine), schedule)

@@ -90,7 +90,9 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     machine.check_resources(config.federation)
     check_tensorboard(config.run)
     preflight.check_starts(config)
-    for line in [*preflight.unread_variables(config), *preflight.unread_readings()]:
+    slow = machine.slow_bfloat16(config)
+    unread = [*preflight.unread_variables(config), *preflight.unread_readings()]
+    for line in [*unread, *([slow] if slow else [])]:
         echo(line)
     unasked = preflight.refresh_data(config)
     classes = preflight.check_for_simulation(config)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.integration
 
 GRID = ["bench=demo", "bench.settings=[uniform]", "bench.methods=[promptfl]", "bench.seeds=[0,1]"]
 GRID += ["bench.reference=null", "bench.baselines=[]"]
-LONG = ["federation.num_clients=2", "federation.num_rounds=40", "data.images_per_class=10"]
+LONG = ["federation.num_clients=2", "federation.num_rounds=60", "data.images_per_class=10"]
 ONE_CPU = {"num_cpus": 1, "include_dashboard": False}
 
 

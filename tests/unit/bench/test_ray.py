@@ -10,7 +10,7 @@ import pytest
 
 from fedrsclip.bench import ray_engine
 from fedrsclip.bench.ray_engine import RayEngine, Share, connected
-from fedrsclip.bench.ray_node import Expected, problem_here, software
+from fedrsclip.bench.ray_node import Expected, problem_here, run_cell_here, software
 from fedrsclip_core.errors import ConfigError, FedRSCLIPError, RunError
 
 pytestmark = pytest.mark.unit
@@ -24,12 +24,12 @@ def node(name: str, **resources: float) -> dict[str, Any]:
 @pytest.fixture
 def expected(tmp_path: Path) -> Expected:
     (tmp_path / ".shared").write_text("token")
-    settings = (("method=promptfl", "data.images_per_class=10"),)
-    return Expected(software(), str(tmp_path / ".shared"), "token", settings)
+    return Expected(software(), str(tmp_path / ".shared"), "token")
 
 
 def test_a_node_like_this_one_has_no_problem(expected: Expected) -> None:
     assert problem_here(expected) == ""
+    assert problem_here(expected, [["method=promptfl", "data.images_per_class=10"]]) == ""
 
 
 def test_what_a_node_lacks_is_a_sentence(expected: Expected, tmp_path: Path) -> None:
@@ -44,9 +44,14 @@ def test_what_a_node_lacks_is_a_sentence(expected: Expected, tmp_path: Path) -> 
     assert f"it does not see {folder}: FEDRSCLIP_HOME" in problem(token="of another folder")
     assert "it does not see /nowhere" in problem(token_file="/nowhere/.shared")
     path = tmp_path / "no-clip"
-    assert str(path) in problem(settings=(("model=local", f"model.path={path}"),))
-    images = [("data=folder", "partition=uniform", "model=demo_clip", f"data.path={path}")]
-    assert problem(settings=tuple(images)) == f"there are no images at {path}"
+    assert str(path) in problem_here(expected, [["model=local", f"model.path={path}"]])
+    images = ["data=folder", "partition=uniform", "model=demo_clip", f"data.path={path}"]
+    assert problem_here(expected, [images]) == f"there are no images at {path}"
+
+
+def test_a_cell_is_not_run_on_a_node_that_lacks_something(expected: Expected) -> None:
+    error, seconds = run_cell_here({}, replace(expected, token="of another folder"))
+    assert error.startswith("the node ") and "FEDRSCLIP_HOME must be" in error and not seconds
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ from benchmarks.growth import extrapolated
 from benchmarks.inputs import class_names
 from benchmarks.measuring import (
     Report,
+    add_dtypes,
     arguments,
+    chosen_dtypes,
     in_turns,
     markdown,
     medians,
@@ -15,6 +17,7 @@ from benchmarks.measuring import (
     settings_of,
 )
 from benchmarks.site_steps import Steps, steps_in
+from fedrsclip import machine
 
 pytestmark = pytest.mark.unit
 
@@ -53,6 +56,26 @@ def test_a_report_is_one_table_and_one_file(
     written = json.loads(file.read_text())
     assert (written["name"], written["rows"]) == ("step", rows)
     assert {"cpu", "cpus", "load_1min", "torch"} <= written["machine"].keys()
+
+
+@pytest.mark.parametrize(
+    ("flags", "given", "dtypes"),
+    [
+        ({"avx2"}, "", ["float32"]),
+        ({"avx512_bf16"}, "", ["float32", "bfloat16"]),
+        ({"avx2"}, "--device cuda", ["float32", "bfloat16"]),
+        ({"avx2"}, "--dtypes bfloat16", ["bfloat16"]),
+        ({"avx512_bf16"}, "--dtypes float32", ["float32"]),
+    ],
+)
+def test_bfloat16_is_measured_where_there_is_any(
+    flags: set[str], given: str, dtypes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
+    parser = arguments("One sentence.")
+    add_dtypes(parser)
+    parser.add_argument("--device", default="cpu")
+    assert chosen_dtypes(parser.parse_args(given.split())) == dtypes
 
 
 def test_where_the_file_goes_is_no_setting() -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from fedrsclip import machine
+from fedrsclip.bench.cells import grid
+from fedrsclip.bench.description import describe
+from fedrsclip.bench.preparation import prepare as prepare_bench
 from fedrsclip.check import check
 from fedrsclip.run import home, preflight
 from fedrsclip.run.connection import connect, is_here
@@ -264,6 +267,54 @@ def test_memory_for_clients_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> Non
         machine.check_memory(federation, weights)
     monkeypatch.setattr(machine, "available_memory", lambda: None)
     assert machine.check_memory(federation, weights) == ""
+
+
+X86 = {"avx2", "sse4_2"}
+CPUS = {
+    "AVX2": (X86, "many times slower than float32"),
+    "AVX-512": (X86 | {"avx512f", "avx512bw"}, "no faster than float32"),
+    "AVX-512 with bfloat16": (X86 | {"avx512bw", "avx512_bf16"}, ""),
+    "AMX": (X86 | {"avx512bw", "amx_bf16"}, ""),
+    "ARM": ({"asimd", "sve"}, "many times slower than float32"),
+    "ARM with bfloat16": ({"asimd", "bf16"}, ""),
+    "not known": (set[str](), ""),
+}
+
+
+@pytest.mark.parametrize("name", CPUS)
+def test_bfloat16_on_a_cpu_without_it_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags, words = CPUS[name]
+    monkeypatch.setattr(machine, "cpu_flags", lambda: flags)
+    config = compose(["model.dtype=bfloat16"])
+    told = machine.slow_bfloat16(config)
+    assert bool(told) == bool(words) and words in told and "\n" not in told
+    assert machine.slow_bfloat16(compose([])) == ""
+    config.federation.device = "cuda"
+    assert machine.slow_bfloat16(config) == ""
+
+
+def test_where_a_gpu_computes_the_cpu_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_flags", lambda: X86)
+    monkeypatch.setattr(machine, "available_gpus", lambda: 1)
+    config = compose(["model.dtype=bfloat16"])
+    assert machine.slow_bfloat16(config)  # a simulation hides the GPU
+    assert not machine.slow_bfloat16(config, site=True)
+    config.federation.client_gpus = 0.25
+    assert not machine.slow_bfloat16(config)
+
+
+def test_check_run_and_bench_say_that_bfloat16_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "cpu_flags", lambda: X86)
+    given, lines = ["model.dtype=bfloat16", "data.images_per_class=10"], list[str]()
+    check(given, echo=lines.append)
+    assert next(line for line in lines if "model.dtype is bfloat16" in line).startswith("ok")
+    prepare(given, echo=(said := list[str]()).append)
+    assert any(line.startswith("model.dtype is bfloat16 but") for line in said)
+    description = describe(
+        ["bench=demo", "bench.methods=[promptfl]", "bench.reference=null", *given]
+    )
+    notes = prepare_bench(description, grid(description), {}).notes
+    assert len(notes) == 1 and notes[0].startswith("model.dtype is bfloat16 but")
 
 
 def test_an_odd_home_of_flower_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
