@@ -1,5 +1,8 @@
 """An SQLite file for one cache: safe for several processes, replaced when it is unusable.
 
+Its write-ahead log is shared by memory, which only processes of one machine have in common: on a
+file system of a network there is none, and the whole file is locked for each change.
+
 A replaced file gets a new name, ``<stem>-<generation>.sqlite``: a process that still has the old
 one open deletes, when it closes it, the write-ahead log *of that name*.
 """
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedrsclip_core.errors import DataError
+from fedrsclip_core.mounts import is_shared
 
 _T = TypeVar("_T")
 
@@ -25,7 +29,7 @@ class _ForeignFileError(Exception):
 
 
 class CacheDatabase:
-    """Opens at the first operation, with write-ahead logging.
+    """Opens at the first operation.
 
     Parameters
     ----------
@@ -102,13 +106,18 @@ class CacheDatabase:
         return self._connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        # Loses at most the last commits in a power cut, never the file's integrity.
-        connection.execute("PRAGMA synchronous = NORMAL")
+        if shared := is_shared(self._folder):
+            # Also of a file that a version without this has begun.
+            connection.execute("PRAGMA journal_mode = DELETE")
+        else:
+            # Loses at most the last commits in a power cut, never the file's integrity.
+            connection.execute("PRAGMA synchronous = NORMAL")
         if pragma(connection, "application_id") != _APPLICATION_ID:
             if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                 raise _ForeignFileError
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-            connection.execute("PRAGMA journal_mode = WAL")
+            if not shared:
+                connection.execute("PRAGMA journal_mode = WAL")
             with transaction(connection):
                 for statement in self._schema.split(";")[:-1]:
                     connection.execute(statement)
@@ -127,7 +136,7 @@ class CacheDatabase:
             if self._generation_file(generation) != self._file:
                 return
             self._generation_file(generation + 1).touch()
-            for suffix in ("", "-wal", "-shm"):
+            for suffix in ("", "-wal", "-shm", "-journal"):
                 Path(f"{self._file}{suffix}").unlink(missing_ok=True)
         self._on_event(f"the cache {self._file} {why}: it is rebuilt")
 

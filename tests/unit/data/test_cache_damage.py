@@ -240,8 +240,12 @@ def _damage(cache: Path, repeat: int) -> None:
         time.sleep(0.3)  # a call replaces a damaged file once
 
 
+@pytest.mark.parametrize("shared", [False, True], ids=["local", "shared"])
 @pytest.mark.parametrize("damage", [False, True])
-def test_several_processes_at_once(root: Path, cache: Path, damage: bool) -> None:
+def test_several_processes_at_once(
+    root: Path, cache: Path, damage: bool, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache_database, "is_shared", lambda _: shared)
     context = multiprocessing.get_context("fork")
     jobs = [context.Process(target=_work, args=(cache, root, 8)) for _ in range(4)]
     if damage:
@@ -253,3 +257,22 @@ def test_several_processes_at_once(root: Path, cache: Path, damage: bool) -> Non
     assert [job.exitcode for job in jobs] == [0] * len(jobs)
     Run(cache, root).assert_right()
     assert Run(cache, root).work == (0, 0, 0)
+    assert _logs_ahead(cache) != shared
+
+
+def test_a_log_of_one_machine_is_given_up_on_a_shared_disk(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Run(cache, root)
+    assert _logs_ahead(cache)
+    monkeypatch.setattr(cache_database, "is_shared", lambda _: True)
+    assert Run(cache, root).work == (0, 0, 0)
+    assert not _logs_ahead(cache)
+
+
+def _logs_ahead(cache: Path) -> bool:
+    connection = sqlite3.connect(file_of(cache))
+    try:
+        return bool(connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal")
+    finally:
+        connection.close()
