@@ -156,10 +156,7 @@ def locked(folder: Path) -> Iterator[IO[bytes]]:
     try:
         held = lock.hold(folder, patience=_LOCK_PATIENCE)
     except BlockingIOError:
-        raise RunError(
-            f"the benchmark {folder.name} is running in another process: wait for it, or give "
-            "this one another bench.name"
-        ) from None
+        raise _is_running(folder) from None
     with held:
         yield held
 
@@ -175,11 +172,16 @@ def refuse_others(description: Description) -> None:
     folder = description.folder
     others = [folder] if description.shard else sorted(folder.glob("shard-*"))
     for other in filter(lock.is_held, others):
-        what = f"{other.name} of {folder.name}" if description.shard is None else folder.name
-        raise RunError(
-            f"the benchmark {what} is running in another process: wait for it, or give this one "
-            "another bench.name"
-        )
+        raise _is_running(other)
+
+
+def _is_running(folder: Path) -> RunError:
+    part = folder.name.startswith("shard-") and folder.parent.parent.name == "bench"
+    what = f"{folder.name} of {folder.parent.name}" if part else folder.name
+    return RunError(
+        f"the benchmark {what} is running in another process: wait for it, or give this one "
+        "another bench.name"
+    )
 
 
 def _completed(cells: Sequence[Cell]) -> dict[Cell, Results]:
