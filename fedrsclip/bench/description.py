@@ -3,6 +3,7 @@
 A description is no part of any run's configuration: it does not travel and enters no digest.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -199,12 +200,15 @@ def _check(bench: BenchConfig) -> None:
 def _check_engine(bench: BenchConfig) -> None:
     if bench.engine not in ENGINES:
         raise ConfigError(f"bench.engine is {bench.engine}: choose one of {', '.join(ENGINES)}")
-    for key, least in (("address", None), ("cell_cpus", 0.0), ("cell_gpus", 0.0)):
-        value = getattr(bench, key)
+    values = {key: getattr(bench, key) for key in ("address", "cell_cpus", "cell_gpus")}
+    for key, value in values.items():
         if value is not None and bench.engine != RAY:
             raise ConfigError(f"bench.{key} is read by bench.engine={RAY} alone: give that, too")
-        if value is not None and least is not None and value <= least:
-            raise ConfigError(f"bench.{key} is {value:g}: it must be more than {least:g}")
+        if isinstance(value, float) and not 0 < value < math.inf:
+            raise ConfigError(f"bench.{key} is {value:g}: it must be more than 0")
+    gpus = bench.cell_gpus or 0.0
+    if gpus > 1 and not gpus.is_integer():
+        raise ConfigError(f"bench.cell_gpus is {gpus:g}: give whole GPUs, or a part of one")
     if bench.shard is not None:
         Shard.parse(bench.shard)
         if bench.protocol == "tune":

@@ -41,8 +41,12 @@ class Share:
     def fits(self, node: Node) -> int:
         """Return how many cells a node has room for."""
         has = node["Resources"]
-        wanted = {"CPU": self.cpus, "GPU": self.gpus}
-        return int(min(has.get(name, 0.0) // one for name, one in wanted.items() if one > 0))
+        cells = _times(self.cpus, has.get("CPU", 0.0))
+        if self.gpus >= 1:
+            return min(cells, _times(self.gpus, has.get("GPU", 0.0)))
+        if self.gpus > 0:  # no cell has parts of two GPUs
+            return min(cells, int(has.get("GPU", 0.0)) * _times(self.gpus, 1.0))
+        return cells
 
     def __str__(self) -> str:
         return f"CPU={self.cpus:g}" + (f" GPU={self.gpus:g}" if self.gpus else "")
@@ -238,6 +242,11 @@ def _check_reached(address: str) -> None:
             f"bench.address is {address}: nobody answers there ({error}); make a cluster with "
             "`ray start --head`, which says its address"
         ) from error
+
+
+def _times(part: float, whole: float) -> int:
+    """Return how often a part fits, counted in ten-thousandths as Ray does: 0.1 in 1 ten times."""
+    return round(1e4 * whole) // max(1, round(1e4 * part))
 
 
 def _answered(answer: Any) -> str:

@@ -101,6 +101,10 @@ def test_the_command_line_changes_the_grid(tiny: str) -> None:
             ["bench=demo", "bench.engine=ray", "bench.cell_cpus=0"],
             ["bench.cell_cpus is 0", "more than 0"],
         ),
+        (
+            ["bench=demo", "bench.engine=ray", "bench.cell_gpus=1.5"],
+            ["bench.cell_gpus is 1.5", "whole GPUs"],
+        ),
         (["bench=demo", "bench.shard=3"], ["bench.shard is 3", "3/10"]),
         (["bench=demo", "bench.shard=0/2"], ["bench.shard is 0/2", "from 1/10"]),
         (["bench=demo", "bench.shard=3/2"], ["bench.shard is 3/2"]),

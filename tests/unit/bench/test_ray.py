@@ -2,15 +2,20 @@
 
 import sys
 import types
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import ray.exceptions
 
 from fedrsclip.bench import ray_engine
+from fedrsclip.bench.cells import Cell
 from fedrsclip.bench.ray_engine import RayEngine, Share, connected
 from fedrsclip.bench.ray_node import Expected, problem_here, run_cell_here, software
+from fedrsclip.bench.schedule import Job, Schedule
 from fedrsclip_core.errors import ConfigError, FedRSCLIPError, RunError
 
 pytestmark = pytest.mark.unit
@@ -62,6 +67,9 @@ def test_a_cell_is_not_run_on_a_node_that_lacks_something(expected: Expected) ->
         (Share(1, 1), 2),
         (Share(1, 0.25), 8),
         (Share(0.5, 0.25), 8),
+        (Share(0.1, 0.1), 20),
+        (Share(1, 0.4), 4),  # two on each; a fifth would have parts of both
+        (Share(1, 2), 1),
         (Share(1, 3), 0),
         (Share(9, 0), 0),
     ],
@@ -75,9 +83,34 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Nodes that Ray is said to have."""
     nodes = [node("a", CPU=2.0), node("b", CPU=4.0), node("head")]
     context = types.SimpleNamespace(gcs_address="192.0.2.1:6379")
-    ray = types.SimpleNamespace(nodes=lambda: nodes, get_runtime_context=lambda: context)
-    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray", FakeRay(nodes, context))
     return nodes
+
+
+class FakeRay:
+    """Runs a task when it is asked whether one has ended."""
+
+    exceptions = ray.exceptions
+
+    def __init__(self, nodes: list[dict[str, Any]], context: object) -> None:
+        self.nodes, self.get_runtime_context = lambda: nodes, lambda: context
+        self.most = 0
+        self.options: dict[str, Any] = {}
+
+    def remote(self, **options: Any) -> Callable[..., Any]:
+        self.options = options
+
+        def decorate(function: Callable[..., Any]) -> Any:
+            return types.SimpleNamespace(remote=lambda *given: partial(function, *given))
+
+        return decorate
+
+    def wait(self, running: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        self.most = max(self.most, len(running))
+        return running[:1], running[1:]
+
+    def get(self, answer: Callable[[], Any]) -> Any:
+        return answer()
 
 
 def test_nodes_that_come_and_go_are_named(cluster: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -98,6 +131,35 @@ def test_nodes_that_come_and_go_are_named(cluster: list[dict[str, Any]], tmp_pat
     cluster[-1]["Alive"] = False
     engine._say_who_came_and_went()
     assert lines[-1].endswith("is gone: no node has room for a cell now, until one joins")
+
+
+def test_jobs_are_submitted_as_they_become_free(
+    cluster: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One encodes first, no more run than are wanted, and what builds on a failed one is not."""
+
+    def run(job: dict[str, Any], expected: Expected) -> tuple[str, float]:
+        order.append(job["name"])
+        if job["name"] == "first":
+            raise ray.exceptions.WorkerCrashedError
+        return "", 2.0
+
+    order: list[str] = []
+    monkeypatch.setattr(ray_engine, "run_cell_here", run)
+    monkeypatch.setattr(Cell, "job", property(lambda cell: {"name": cell.name}))
+    monkeypatch.setattr(ray_engine, "why_not_counted", lambda cell, error, patience: error)
+    cells = [Cell(name, "uniform", "promptfl", 0, ()) for name in ("first", "a", "b", "c")]
+    cells.append(Cell("second", "uniform", "promptfl", 0, (), after="first"))
+    schedule = Schedule([Job(cell, "images") for cell in cells])
+    engine = RayEngine(Share(1, 0), 2, {"A": "b"}, tmp_path, lambda line: None)
+    found = {done.job.cell.name: done for done in engine.ended(schedule)}
+    assert order == ["first", "a", "b", "c"]
+    fake = sys.modules["ray"]
+    assert isinstance(fake, FakeRay) and fake.most == 2
+    assert fake.options["runtime_env"] == {"env_vars": {"A": "b"}}
+    assert found["first"].error.startswith("its process died 6 times (WorkerCrashedError): see ")
+    assert found["second"].error == "it needs first, which failed"
+    assert [(found[name].error, found[name].seconds) for name in "abc"] == [("", 2.0)] * 3
 
 
 def test_a_cluster_without_room_is_a_sentence(
