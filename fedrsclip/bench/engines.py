@@ -6,7 +6,7 @@ from typing import IO, Protocol
 
 from fedrsclip.bench.description import RAY, Description
 from fedrsclip.bench.preparation import Prepared
-from fedrsclip.bench.ray_engine import RayEngine, Share, connected
+from fedrsclip.bench.ray_engine import AUTO, RayEngine, Share, connected
 from fedrsclip.bench.schedule import Done, Schedule
 from fedrsclip.bench.workers import LocalEngine, gpu_environments, one_thread
 from fedrsclip_core.errors import ConfigError
@@ -49,7 +49,7 @@ def engine_for(
     bench = description.bench
     if bench.engine == RAY:
         share = _share(description, prepared)
-        with connected(bench.address or "auto"):
+        with connected(bench.address or AUTO):
             cluster = RayEngine(
                 share, bench.jobs, one_thread(prepared.site), description.place, echo
             )

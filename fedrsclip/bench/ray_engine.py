@@ -5,6 +5,7 @@ checkpoint. A run is held by one process at a time, so that none is carried out 
 """
 
 import logging
+import os
 import secrets
 import socket
 import warnings
@@ -19,6 +20,8 @@ from fedrsclip.bench.ray_node import Expected, problem_here, run_cell_here, soft
 from fedrsclip.bench.schedule import Done, Job, Schedule
 from fedrsclip_core.errors import ConfigError, RunError
 from fedrsclip_core.runs import fileio
+
+AUTO = "auto"
 
 _REACHED_WITHIN = 10.0
 _ANSWERED_WITHIN = 180.0
@@ -197,13 +200,13 @@ class RayEngine:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(given: str) -> Iterator[None]:
     """Be connected with a Ray cluster; its processes for this benchmark end with the connection.
 
     Parameters
     ----------
-    address : str
-        ``host:port``, or ``auto`` for ``RAY_ADDRESS`` or a cluster of this machine.
+    given : str
+        ``host:port``, or ``auto`` for ``RAY_ADDRESS`` or the cluster that `ray start` made here.
 
     Raises
     ------
@@ -212,8 +215,8 @@ def connected(address: str) -> Iterator[None]:
     """
     import ray
 
-    if address != "auto":
-        _check_reached(address)
+    address = _started_here() if given == AUTO else given
+    _check_reached(address)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # on what a later Ray will do
@@ -228,6 +231,20 @@ def connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _started_here() -> str:
+    """Find a cluster as Ray does, but for those of simulations, which are nobody else's."""
+    if (named := os.environ.get("RAY_ADDRESS")) and named != AUTO:
+        return named
+    try:
+        left = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", "ray_current_cluster")
+        return left.read_text(encoding="utf-8").strip()
+    except OSError:
+        raise RunError(
+            "no Ray cluster was started on this machine: make one with `ray start --head`, or "
+            "name another by bench.address=<host>:<port>"
+        ) from None
 
 
 def _check_reached(address: str) -> None:

@@ -111,13 +111,13 @@ def test_a_killed_benchmark_goes_on_with_equal_bits(launch: Launch) -> None:
         killed.home / f"runs/bench-demo-uniform-{method}-seed0"
         for method in ("promptfl", "fedrsclip")
     )
-    _wait_until(lambda: any(second.glob("checkpoint/round-*")))
+    wait_until(lambda: any(second.glob("checkpoint/round-*")))
     assert killed.running  # notes the workers
     assert killed.groups
     os.kill(killed.process.pid, signal.SIGKILL)
     killed.process.wait(timeout=10)
     assert not (second / "results.json").exists()
-    _wait_until(lambda: killed.left_behind() == [])
+    wait_until(lambda: killed.left_behind() == [])
     before = (first / "results.json").stat().st_mtime_ns
 
     again = launch("killed", "bench", *grid)
@@ -207,7 +207,7 @@ def _figures(row: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _wait_until(there: Callable[[], bool]) -> None:
+def wait_until(there: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not there():
         assert time.monotonic() < deadline

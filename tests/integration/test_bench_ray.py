@@ -8,7 +8,7 @@ import pytest
 from ray.cluster_utils import Cluster
 
 from tests.integration.launched import Launch
-from tests.integration.test_bench import _wait_until, learned, rows
+from tests.integration.test_bench import learned, rows, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -23,6 +23,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """Two nodes with a CPU each. Others on this machine, like simulations, do not find them."""
     folder = tempfile.mkdtemp(prefix="ray-")  # pytest's own is too long for a socket
     monkeypatch.setenv("RAY_TMPDIR", folder)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     made = Cluster(initialize_head=True, head_node_args=ONE_CPU)
     made.add_node(**ONE_CPU)
     yield made
@@ -33,9 +34,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
 def test_the_cells_of_a_killed_node_go_on_elsewhere_with_equal_bits(
     launch: Launch, cluster: Cluster
 ) -> None:
-    on_ray = launch("ray", "bench", *GRID, *LONG, "bench.engine=ray", _address(cluster))
+    on_ray = launch("ray", "bench", *GRID, *LONG, "bench.engine=ray")
     cells = [on_ray.home / f"runs/bench-demo-uniform-promptfl-seed{seed}" for seed in (0, 1)]
-    _wait_until(lambda: all(any(cell.glob("checkpoint/round-*")) for cell in cells))
+    wait_until(lambda: all(any(cell.glob("checkpoint/round-*")) for cell in cells))
     assert not any((cell / "results.json").exists() for cell in cells)
     cluster.remove_node(cluster.list_all_nodes()[-1], allow_graceful=False)
     assert on_ray.wait() == 0, on_ray.output
@@ -49,7 +50,3 @@ def test_the_cells_of_a_killed_node_go_on_elsewhere_with_equal_bits(
     for cell in cells:
         assert learned(cell) == learned(local.home / "runs" / cell.name)
     assert [row["seed"] for row in rows(on_ray.home) if row["code_digest"]] == ["0", "1"]
-
-
-def _address(cluster: Cluster) -> str:
-    return f"bench.address={cluster.address}"

@@ -185,6 +185,25 @@ def test_an_address_of_no_cluster_is_a_sentence(address: str, words: str) -> Non
     assert "\n" not in str(caught.value)
 
 
+def test_the_cluster_of_this_machine_is_found_where_ray_start_left_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with (
+        pytest.raises(RunError, match="no Ray cluster was started on this machine"),
+        connected("auto"),
+    ):
+        raise AssertionError
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1")
+    with pytest.raises(RunError, match=r"127\.0\.0\.1:1: nobody answers there"), connected("auto"):
+        raise AssertionError
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:2")
+    with pytest.raises(RunError, match=r"127\.0\.0\.1:2: nobody answers there"), connected("auto"):
+        raise AssertionError
+
+
 def test_what_is_no_cluster_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> None:
         raise RuntimeError("Version mismatch:\n    Ray: 1 and 2")
