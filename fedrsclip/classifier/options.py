@@ -1,11 +1,16 @@
 """The words in which every command that classifies says by what, where, how many at once."""
 
 import argparse
+from collections.abc import Mapping
 
 from client_app.encoders import pick_device
 from fedrsclip.classifier.loading import load_classifier
 from fedrsclip.classifier.personal import is_export, load_personal_classifier
 from fedrsclip.classifier.scene_classifier import BATCH_SIZE, SceneClassifier
+from fedrsclip_core.config.reading import Reading, reading_of, with_own_reading
+from fedrsclip_core.config.schema import DataConfig
+
+READING_KEYS = ("data.bands", "data.stretch", "data.nodata")
 
 
 def add_to(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +82,28 @@ def open_classifier(options: argparse.Namespace) -> SceneClassifier:
         classes=options.classes,
         calibrated=options.calibrated,
     )
+
+
+def own_reading(reading: Reading, given: Mapping[str, str]) -> Reading:
+    """Return how images of another sensor become RGB: as before, but for the keys that are given.
+
+    Parameters
+    ----------
+    reading : Reading
+        The classifier's.
+    given : Mapping[str, str]
+        Texts of some of :data:`READING_KEYS`, as overrides have them.
+
+    Raises
+    ------
+    ConfigError
+        If one means nothing.
+    """
+    data = DataConfig(
+        bands=list(reading.bands), stretch=list(reading.stretch), nodata=reading.nodata
+    )
+    own = {key.removeprefix("data."): value for key, value in given.items()}
+    return reading_of(with_own_reading(data, own))
 
 
 def _positive(text: str) -> int:

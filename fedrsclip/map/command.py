@@ -7,21 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedrsclip.map import folder
-from fedrsclip_core.config.reading import Reading, reading_of, with_own_reading
-from fedrsclip_core.config.schema import DataConfig
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.printable import printable
 
 if TYPE_CHECKING:
-    from fedrsclip.classifier.scene_classifier import SceneClassifier
     from fedrsclip.map.mapping import Job, Mapped
 
 Echo = Callable[[str], None]
 
 _INTERRUPTED = 130
 _OWN = ("out", "tile", "overlap")
-_READING = ("bands", "stretch", "nodata")
-_KEYS = (*_OWN, *(f"data.{name}" for name in _READING))
 _LISTED = 5
 
 
@@ -40,20 +35,21 @@ def map_scene(arguments: Sequence[str], *, echo: Echo = print) -> int:
     if "out" not in given:
         raise ConfigError("out is not set: out=<folder> is where the map goes")
     out = folder.checked_out(given["out"])
-    from fedrsclip.classifier.options import open_classifier
+    from fedrsclip.classifier.options import open_classifier, own_reading
     from fedrsclip.map.mapping import open_job
     from fedrsclip.map.scene import find_scene
     from fedrsclip.map.settings import OVERLAP
 
     find_scene(options.scene)
     classifier = open_classifier(options)
+    reading = {key: value for key, value in given.items() if key not in _OWN}
     with open_job(
         classifier,
         options.scene,
         tile=given.get("tile"),
         overlap=given.get("overlap", OVERLAP),
         all_probabilities=options.all_probabilities,
-        reading=_reading(classifier, given),
+        reading=own_reading(classifier.reading, reading),
     ) as job:
         if folder.is_complete(out, job.key):
             echo(f"{out} is complete: it holds this map already")
@@ -139,22 +135,14 @@ def _warn(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
 
 
-def _reading(classifier: "SceneClassifier", given: dict[str, str]) -> Reading | None:
-    """Return the classifier's reading with the scene's own words in it; ``None`` without any."""
-    own = {name: given[f"data.{name}"] for name in _READING if f"data.{name}" in given}
-    if not own:
-        return None
-    usual = classifier.reading
-    data = DataConfig(bands=list(usual.bands), stretch=list(usual.stretch), nodata=usual.nodata)
-    return reading_of(with_own_reading(data, own))
-
-
 def _given(words: Sequence[str]) -> dict[str, str]:
+    from fedrsclip.classifier.options import READING_KEYS
+
     found = {}
     for word in words:
         key, separator, value = word.partition("=")
-        if not separator or key not in _KEYS or not value:
-            keys = ", ".join(f"{known}=" for known in _KEYS)
+        if not separator or key not in (*_OWN, *READING_KEYS) or not value:
+            keys = ", ".join(f"{known}=" for known in (*_OWN, *READING_KEYS))
             raise ConfigError(f"{printable(word, 60)!r} is not understood: give {keys}")
         found[key] = value
     return found

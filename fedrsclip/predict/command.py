@@ -43,15 +43,31 @@ def predict(arguments: Sequence[str]) -> int:
     if out is not None:
         paths.outside_app(out, "--out")
     kind = _kind(options.format, out)
+    from fedrsclip.classifier.options import open_classifier, own_reading
+
+    options.images, keys = _apart(options.images)
     check_given(options.images)
     items = items_of(options.images, sys.stdin.buffer, null=options.null)
     first = next(items, None)
     if first is None:
         raise DataError("the list on stdin is empty: give the names of images, one a line")
-    from fedrsclip.classifier.options import open_classifier
-
     classifier = open_classifier(options)
+    classifier.reading = own_reading(classifier.reading, keys)
     return _written(classifier, chain([first], items), kind, out, options)
+
+
+def _apart(words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """Tell images from the keys that say how they are read."""
+    from fedrsclip.classifier.options import READING_KEYS
+
+    images, keys = [], {}
+    for word in words:
+        key, _, value = word.partition("=")
+        if key in READING_KEYS:
+            keys[key] = value
+        else:
+            images.append(word)
+    return images, keys
 
 
 def _kind(wanted: str | None, out: Path | None) -> str:
@@ -219,7 +235,8 @@ def parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="IMAGES",
         help="files, folders with all below them, patterns in quotes; - reads names from stdin, "
-        "one a line",
+        "one a line; data.bands=, data.stretch=, data.nodata=: how they are read, if not as the "
+        "run's images were",
     )
     made.add_argument(
         "--out",

@@ -74,6 +74,26 @@ def test_a_table(capfd: Captured) -> None:
     assert lines[5].split() == ["unreadable", "pics/4.png"]
 
 
+def test_images_of_another_sensor(capfd: Captured) -> None:
+    """Deeper than 8 bits, and stretched to what was an 8-bit picture."""
+    rasterio = pytest.importorskip("rasterio")
+    pixels = np.asarray(Image.open("pics/0.png"))
+    with rasterio.open(
+        "deep.tif", "w", width=64, height=64, count=3, dtype="uint16", photometric="RGB"
+    ) as file:
+        file.write(np.moveaxis(pixels.astype(np.uint16) * 10, 2, 0))
+    assert predict("deep.tif") == 1
+    assert "set data.stretch" in capfd.readouterr().err
+    assert predict("deep.tif", "data.stretch=[0,2550]", "pics/0.png", "--format", "jsonl") == 1
+    deep, plain = map(json.loads, capfd.readouterr().out.splitlines())
+    assert "data.stretch goes up to 2550" in plain["error"]
+    scores = load_classifier("prompt.safetensors").scores("pics/0.png")[0]
+    assert deep["class"] == CLASS_NAMES[scores.argmax()]
+    assert deep["probability"] == pytest.approx(scores.max(), abs=2e-6)
+    assert predict("deep.tif", "data.stretch=[0]") == 1
+    assert "data.stretch" in capfd.readouterr().err
+
+
 def test_new_classes_are_said_to_be_untrained(capfd: Captured) -> None:
     assert predict("pics/0.png", "--classes", "volcano, harbor", "--out", "out.jsonl") == 0
     assert "nobody trained: volcano" in capfd.readouterr().err
