@@ -32,25 +32,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(overrides: Sequence[str]) -> int:
     from fedrsclip.run.launch import run
 
-    # A closed terminal or a `kill` must not leave a federation behind either.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _end_by_signals()
     return run(overrides, echo=_say)
 
 
 def _submit(arguments: Sequence[str]) -> int:
     from fedrsclip.run.submit import submit
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _end_by_signals()
     return submit(arguments, echo=_say)
 
 
 def _bench(arguments: Sequence[str]) -> int:
     from fedrsclip.bench.command import bench
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _end_by_signals()
     return bench(arguments, echo=_say)
 
 
@@ -82,9 +78,7 @@ def _clock(overrides: Sequence[str]) -> int:
 def _watch(arguments: Sequence[str]) -> int:
     from fedrsclip.watch.command import watch
 
-    # A `kill` must leave the terminal as it was.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _end_by_signals()
     return watch(arguments, echo=_say)
 
 
@@ -97,36 +91,28 @@ def _report(arguments: Sequence[str]) -> int:
 def _map(arguments: Sequence[str]) -> int:
     from fedrsclip.map.command import map_scene
 
-    # What is done is saved, and the bar is taken away.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _end_by_signals()
     return map_scene(arguments, echo=_say)
 
 
 def _predict(arguments: Sequence[str]) -> int:
     from fedrsclip.predict.command import predict
 
-    # What is written is whole, and is said to be.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _end_by_signals()
     return predict(arguments)
 
 
 def _evaluate(arguments: Sequence[str]) -> int:
     from fedrsclip.evaluate.command import evaluate
 
-    # Nothing half written is left behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _end_by_signals()
     return evaluate(arguments, echo=_say)
 
 
 def _publish(arguments: Sequence[str]) -> int:
     from fedrsclip.publish.command import publish
 
-    # Nothing half written is left behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _end_by_signals()
     return publish(arguments, echo=_say)
 
 
@@ -139,9 +125,7 @@ def _data(arguments: Sequence[str]) -> int:
 def _model(arguments: Sequence[str]) -> int:
     from fedrsclip.model.command import model
 
-    # Nothing half written is left behind.
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
+    _end_by_signals()
     return model(arguments, echo=_say)
 
 
@@ -165,6 +149,12 @@ def _private(arguments: Sequence[str]) -> int:
 
 def _say(line: str) -> None:
     print(printable_lines(line), flush=True)
+
+
+def _end_by_signals() -> None:
+    """Let a `kill` end a command as Ctrl-C does: nothing is half written or left running."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedrsclip.data.specs import SPEC_NAMES, find_spec
+from fedrsclip.key_values import key_values
 from fedrsclip_core.errors import ConfigError, DataError
 from fedrsclip_core.runs import paths
 
@@ -184,13 +185,8 @@ def _mosaic(demo: _Demo, echo: Echo) -> int:
 def _given(words: Sequence[str], counted: tuple[str, int, int]) -> _Demo:
     """Read ``out=PLACE``, how many, and ``seed=N``."""
     name, count, most = counted
-    found = {"out": "", name: str(count), "seed": "0"}
-    for word in words:
-        key, separator, value = word.partition("=")
-        if not separator or key not in found or not value:
-            raise ConfigError(f"{word!r} is not understood: give out=, {name}= or seed=")
-        found[key] = value
-    if not found["out"]:
+    found = {name: str(count), "seed": "0", **key_values(words, ("out", name, "seed"))}
+    if "out" not in found:
         raise ConfigError("out is not set: give out=PLACE, which is not there yet")
     numbers = {}
     for key, least, largest in ((name, 1, most), ("seed", 0, 2**63 - 1)):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedrsclip.key_values import key_values
 from fedrsclip.map import folder
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.printable import printable
@@ -31,11 +32,12 @@ def map_scene(arguments: Sequence[str], *, echo: Echo = print) -> int:
         If what is written to cannot be; the same command then resumes.
     """
     options = parser().parse_intermixed_args(arguments)
-    given = _given(options.given)
+    from fedrsclip.classifier.options import READING_KEYS, open_classifier, own_reading
+
+    given = key_values(options.given, (*_OWN, *READING_KEYS))
     if "out" not in given:
         raise ConfigError("out is not set: out=<folder> is where the map goes")
     out = folder.checked_out(given["out"])
-    from fedrsclip.classifier.options import open_classifier, own_reading
     from fedrsclip.map.mapping import open_job
     from fedrsclip.map.scene import find_scene
     from fedrsclip.map.settings import OVERLAP
@@ -133,19 +135,6 @@ def _said(job: "Job", mapped: "Mapped") -> int:
 
 def _warn(line: str) -> None:
     print(printable(line), file=sys.stderr, flush=True)
-
-
-def _given(words: Sequence[str]) -> dict[str, str]:
-    from fedrsclip.classifier.options import READING_KEYS
-
-    found = {}
-    for word in words:
-        key, separator, value = word.partition("=")
-        if not separator or key not in (*_OWN, *READING_KEYS) or not value:
-            keys = ", ".join(f"{known}=" for known in (*_OWN, *READING_KEYS))
-            raise ConfigError(f"{printable(word, 60)!r} is not understood: give {keys}")
-        found[key] = value
-    return found
 
 
 def parser() -> argparse.ArgumentParser:

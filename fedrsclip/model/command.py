@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fedrsclip.key_values import key_values
 from fedrsclip.model.architecture import ACTIVATIONS, ARCHITECTURES
 from fedrsclip_core.errors import ConfigError, ModelError
 from fedrsclip_core.runs import paths
@@ -23,7 +24,7 @@ def model(arguments: Sequence[str], *, echo: Echo = print) -> int:
         With the sentence to show.
     """
     options = parsers()[0].parse_args(arguments)
-    return _convert(options.source, _given(options.given), echo)
+    return _convert(options.source, key_values(options.given, _KEYS), echo)
 
 
 def _convert(place: str, given: dict[str, str], echo: Echo) -> int:
@@ -50,18 +51,6 @@ def _convert(place: str, given: dict[str, str], echo: Echo) -> int:
     echo(f"digest: {made.files.digest}")
     echo(f"next: model={_label(place)} model.path={out}")
     return 0
-
-
-def _given(words: Sequence[str]) -> dict[str, str]:
-    found = {}
-    for word in words:
-        key, separator, value = word.partition("=")
-        if not separator or key not in _KEYS or not value:
-            raise ConfigError(
-                f"{word!r} is not understood: give {', '.join(f'{k}=' for k in _KEYS)}"
-            )
-        found[key] = value
-    return found
 
 
 def _place(name: str) -> Path:

@@ -4,6 +4,7 @@ import argparse
 import re
 from collections.abc import Callable, Sequence
 
+from fedrsclip.key_values import key_values
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.units import size
@@ -51,17 +52,10 @@ def _given(words: Sequence[str]) -> dict[str, str]:
     from fedrsclip_core.config.texts import is_plain
     from fedrsclip_core.runs.published import is_hub_id
 
-    found = {}
-    for word in words:
-        key, separator, value = word.partition("=")
-        value = value.strip()
-        if not separator or key not in _KEYS or not value:
-            raise ConfigError(
-                f"{word!r} is not understood: give {', '.join(f'{k}=' for k in _KEYS)}"
-            )
+    found = key_values(words, _KEYS)
+    for key, value in found.items():
         if key != "out" and not is_plain(value):
             raise ConfigError(f"{key} has control characters: write it on one line")
-        found[key] = value
     if "name" in found and ("@" in found["name"] or not is_hub_id(found["name"])):
         raise ConfigError(f"name is {found['name']!r}: give owner/name as on the hub")
     if "license" in found and not _LICENSE.fullmatch(found["license"]):
