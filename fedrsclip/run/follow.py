@@ -81,16 +81,23 @@ class Rounds:
         Reads the run's folder.
     split : SplitRecord
         The division of the images, to be kept beside them.
+
+    Attributes
+    ----------
+    last_round : int or None
+        Of the newest line.
     """
 
     def __init__(self, follower: Follower, split: SplitRecord) -> None:
         self._follower = follower
         self._split = split
+        self.last_round: int | None = None
 
     def lines(self) -> Iterator[str]:
         """Yield a line per new round."""
         for record in self._follower.new_rounds():
             self._follower.folder.keep_split(self._split)
+            self.last_round = record["round"]
             yield round_line(record)
 
     def rest(self) -> Iterator[str]:

@@ -22,6 +22,7 @@ from fedrsclip.run.site_logs import SiteLogs
 from fedrsclip.run.staging import scratch_folder, stage_app
 from fedrsclip.run.submission import Submission, submission
 from fedrsclip.run.superlink import SuperLink
+from fedrsclip.run.waiting import Waiting, awaited
 from fedrsclip_core.config import compose as configuration
 from fedrsclip_core.config.class_texts import with_class_file
 from fedrsclip_core.config.overrides import for_simulation, quote, split_site_overrides
@@ -149,7 +150,9 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
     KeyboardInterrupt
         After everything was stopped.
     """
-    simulation = prepare(overrides, echo=echo)
+    with Waiting.on_terminal(echo) as waiting:
+        waiting.waits_for("a look at images and CLIP")
+        simulation = prepare(overrides, echo=waiting.echo)
     folder = RunFolder(paths.runs_dir().resolve() / simulation.submission.name)
     logs = SiteLogs(paths.logs_dir().resolve())
     echo(_headline(simulation.submission.config))
@@ -182,23 +185,33 @@ def _simulate(
     simulation: Simulation, folder: RunFolder, echo: Callable[[str], None]
 ) -> Failure | None:
     """Run it on a SuperLink of its own and leave no process; ``None`` if it completed."""
-    follower = Follower(folder)
-    with scratch_folder() as scratch:
+    follower, resumed = Follower(folder), folder.has_begun()
+    rounds = Rounds(follower, simulation.split)
+    federation = simulation.submission.config.federation
+    with scratch_folder() as scratch, Waiting.on_terminal(echo) as waiting:
         link = SuperLink(scratch, simulation.environment)
         run_id, status = "", None
+
+        def look() -> None:
+            link.check()
+            what = awaited(follower, federation.num_rounds, rounds.last_round, resumed=resumed)
+            waiting.waits_for(what)
+
         try:
+            waiting.waits_for("Flower's SuperLink")
             app = stage_app(scratch / "app")
             connection = link.start()
-            submission = simulation.submission
-            settings = simulation_settings(submission.config.federation)
-            run_id = connection.submit(app, submission.run_config(), settings)
-            rounds = Rounds(follower, simulation.split)
-            status = follow(connection, run_id, rounds, echo, check=link.check)
-            if status.completed and _show_results(follower, echo):
+            waiting.waits_for("Flower, which takes the run")
+            settings = simulation_settings(federation)
+            run_id = connection.submit(app, simulation.submission.run_config(), settings)
+            status = follow(connection, run_id, rounds, waiting.echo, check=look)
+            waiting.waits_for("the pictures")
+            if status.completed and _show_results(follower, waiting.echo):
                 return None
             log = _keep_log(folder, link.log, connection.log(run_id))
             return failure_of(status, follower, log)
         finally:
+            waiting.ends()
             with undisturbed():
                 # Nobody else will ask this SuperLink for the run: it need not be told of a stop,
                 # during which rounds would go on. What a run has written is whole at any moment.
