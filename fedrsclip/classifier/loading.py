@@ -44,6 +44,9 @@ from fedrsclip_core.runs.shared_prompt import (
 if TYPE_CHECKING:
     import torch
 
+    from fedrsclip_core.clip.text_model import TextModel
+    from fedrsclip_core.learning.dual_prompt import Given
+
 _SUFFIX = ".safetensors"
 """No name of a run or on the hub ends with it."""
 
@@ -235,23 +238,51 @@ def _text_features(
 
     And the inverse temperature.
     """
-    from fedrsclip_core.clip.offset_basis import offset_basis
-    from fedrsclip_core.clip.text_model import load_text_model
-    from fedrsclip_core.learning.dual_prompt import Given
     from fedrsclip_core.learning.evaluation import shared_features
 
     check_sizes(saved.shared, files)
-    shared = of_classes(saved.shared, classes)
-    prompt = shared.get(SHARED_PROMPT)  # (n_ctx, width)
-    coefficients = shared.get(SHARED_COEFFICIENTS)  # (n_cls, size)
+    prompt = saved.shared.get(SHARED_PROMPT)  # (n_ctx, width)
     n_ctx = 0 if prompt is None else len(prompt)
+    model, given = text_side(saved, classes.words, n_ctx, files, device)
+    learned = shared_features(model.encoder, of_classes(saved.shared, classes), given)
+    return learned, model.zero_shot, model.encoder.logit_scale
+
+
+def text_side(
+    saved: SharedPrompt,
+    words: Sequence[str],
+    n_ctx: int,
+    files: ClipFiles,
+    device: str,
+    log_prior: NDArray[np.float32] | None = None,
+) -> "tuple[TextModel, Given]":
+    """Return the text tower for some words, and what text features are made of and is not learned.
+
+    Parameters
+    ----------
+    saved : SharedPrompt
+        Its templates and the size of its basis count.
+    words : Sequence[str]
+        What is read for each class.
+    n_ctx : int
+        Context vectors of the prompts; 0 without one.
+    files : ClipFiles
+        The CLIP.
+    device : str
+        Where it runs.
+    log_prior : NDArray[np.float32] or None
+        Added to the logits ``(n_cls,)``.
+    """
+    from fedrsclip_core.clip.offset_basis import offset_basis
+    from fedrsclip_core.clip.text_model import load_text_model
+    from fedrsclip_core.learning.dual_prompt import Given
+
     # Files that do not say the templates hold a prompt, which needs none.
     templates = saved.templates or PromptConfig().templates
-    model = load_text_model(files, classes.words, n_ctx, templates, device)
+    model = load_text_model(files, words, n_ctx, templates, device)
+    coefficients = saved.shared.get(SHARED_COEFFICIENTS)  # (n_cls, size)
     basis = None if coefficients is None else offset_basis(files, coefficients.shape[1])
-    given = Given(model.zero_shot, basis=basis)
-    learned = shared_features(model.encoder, shared, given)
-    return learned, model.zero_shot, model.encoder.logit_scale
+    return model, Given(model.zero_shot, log_prior, basis)
 
 
 def check_sizes(shared: SharedTensors, files: ClipFiles) -> None:

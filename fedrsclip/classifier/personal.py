@@ -20,13 +20,19 @@ from client_app.personal_classifier import (
     read_personal,
 )
 from client_app.private_store import newest
-from fedrsclip.classifier.loading import calibrated_scale, check_sizes, checked_device, clip_of
+from fedrsclip.classifier.loading import (
+    calibrated_scale,
+    check_sizes,
+    checked_device,
+    clip_of,
+    text_side,
+)
 from fedrsclip.classifier.named_classes import NamedClasses, all_classes, find_classes
 from fedrsclip.classifier.scene_classifier import Origin, SceneClassifier
 from fedrsclip.private.kept import find_kept
 from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.config.reading import Reading
-from fedrsclip_core.config.shared_tensors import OFFSETS, SHARED_COEFFICIENTS
+from fedrsclip_core.config.shared_tensors import OFFSETS
 from fedrsclip_core.config.site_keys import SITE_KEYS
 from fedrsclip_core.errors import ConfigError, ModelError, PrivateStoreError
 from fedrsclip_core.learning.classifier import Classifier
@@ -174,17 +180,11 @@ def _encoded(
 
     The features ``(n_cls, dim)`` are those of the templates; the scale is an inverse temperature.
     """
-    from fedrsclip_core.clip.offset_basis import offset_basis
-    from fedrsclip_core.clip.text_model import load_text_model
-    from fedrsclip_core.learning.dual_prompt import Given
     from fedrsclip_core.learning.evaluation import classifiers, tuned_classifier
 
     prompt = found.prompt
     _check(found, files)
-    model = load_text_model(files, classes.words, found.n_ctx, prompt.templates, device)
-    coefficients = prompt.shared.get(SHARED_COEFFICIENTS)  # (n_cls, size)
-    basis = None if coefficients is None else offset_basis(files, coefficients.shape[1])
-    given = Given(model.zero_shot, found.log_prior, basis)
+    model, given = text_side(prompt, classes.words, found.n_ctx, files, device, found.log_prior)
     scale = model.encoder.logit_scale
     if found.tuned is not None and found.tuned_bias is not None:
         tuned = tuned_classifier(model.encoder, found.tuned, found.tuned_bias, given)

@@ -194,7 +194,7 @@ def make(
     batch_size: int = BATCH_SIZE,
     on_windows: OnWindows = lambda count: None,
 ) -> Mapped:
-    """Make a map in a folder, or go on with it; files appear there when all of them are written.
+    """Make a map in a folder, or resume it; files appear there when all of them are written.
 
     Parameters
     ----------

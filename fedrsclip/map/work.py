@@ -154,10 +154,14 @@ class Work:
                 cell_rows = int(saved["cell_rows"])
         except (OSError, ValueError, KeyError, EOFError) as error:
             raise DataError(
-                f"what was done of this map is damaged ({file.name}): the same command begins anew"
+                f"what was done of this map is damaged ({file.name}) and removed: the same command "
+                "starts again"
             ) from error
         if min(self.classes.rows, self.probability.rows) < cell_rows:
-            raise DataError("what was done of this map has lost rows: the same command begins anew")
+            raise DataError(
+                "what was done of this map has lost rows and is removed: the same command starts "
+                "again"
+            )
         self._cut(cell_rows)
         return found
 

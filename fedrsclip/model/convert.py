@@ -2,8 +2,6 @@
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from fedrsclip_core.clip.files import ClipFiles, identify
 from fedrsclip_core.clip.preprocessing import read_preprocessing
 from fedrsclip_core.clip.tokens import special_ids
 from fedrsclip_core.errors import ModelError
-from fedrsclip_core.runs.fileio import sync_directory, write_json
+from fedrsclip_core.runs.fileio import whole_folder, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -88,21 +86,16 @@ def convert(
         for section in ("vision_config", "text_config"):
             config[section]["hidden_act"] = architecture.ACTIVATIONS[act]
         chosen = f"{act}: {how}"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp"))
-    try:
-        _write_weights(temporary, tensors, config)
-        images = _write_preprocessing(temporary, source)
-        text = _text_config(temporary)
+    with whole_folder(out) as staged:
+        _write_weights(staged, tensors, config)
+        images = _write_preprocessing(staged, source)
+        text = _text_config(staged)
         words = write_tokenizer(
-            temporary, text["vocab_size"], tokenizer, source.folder, own=_names_tokenizer(source)
+            staged, text["vocab_size"], tokenizer, source.folder, own=_names_tokenizer(source)
         )
-        found = identify(temporary)
+        found = identify(staged)
         special_ids(found)
-        _publish(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        _synced(staged)
     files = ClipFiles(out, found.fingerprint, found.preprocessing)
     name = architecture.architecture_name(
         {"vision_config": found.vision_config, "text_config": text}
@@ -173,13 +166,9 @@ def _names_tokenizer(source: Source) -> bool:
     return bool((model.get("text_cfg") or {}).get("hf_tokenizer_name"))
 
 
-def _publish(temporary: Path, out: Path) -> None:
-    for file in temporary.iterdir():
+def _synced(folder: Path) -> None:
+    """Let the files that libraries wrote be readable for all, and survive a power cut."""
+    for file in folder.iterdir():
         file.chmod(0o644)
         with file.open("rb") as opened:
             os.fsync(opened.fileno())
-    temporary.chmod(0o755)
-    if out.is_dir():
-        out.rmdir()
-    temporary.rename(out)
-    sync_directory(out.parent)
