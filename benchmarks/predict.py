@@ -49,6 +49,11 @@ def classifier_of(files: ClipFiles, device: str) -> SceneClassifier:
 class Prepared(SceneClassifier):
     """Takes what is prepared already."""
 
+    @classmethod
+    def of(cls, other: SceneClassifier) -> "Prepared":
+        """Return one with the same encoder and classes."""
+        return cls(other.class_names, other.classifier, other.logit_scale, other.encoder)
+
     def prepare(self, image: Any) -> torch.Tensor:
         return cast("torch.Tensor", image)
 
@@ -75,9 +80,7 @@ def measure(
 ) -> dict[str, Cell]:
     """Return a row: rates of one CLIP on these files."""
     classifier = classifier_of(files, options.device)
-    alone = Prepared(
-        classifier.class_names, classifier.classifier, classifier.logit_scale, classifier.encoder
-    )
+    alone = Prepared.of(classifier)
     prepared = [classifier.prepare(path) for path in paths]
     batches = [prepared[k : k + BATCH] for k in range(0, len(paths), BATCH)]
 
@@ -89,7 +92,7 @@ def measure(
         actions: dict[str, Callable[[], object]] = {
             "read": read,
             "one by one": lambda: [classifier.probabilities(batch) for batch in batches],
-            "encoder": lambda: list(classified(alone, prepared, _as_it_is, batch_size=BATCH)),
+            "encoder": lambda: list(classified(alone, prepared, as_it_is, batch_size=BATCH)),
             "predict": lambda: predicted(classifier, paths, Path(folder) / "out.csv"),
         }
         used: dict[str, list[float]] = {name: [] for name in actions}
@@ -114,7 +117,8 @@ def measure(
     }
 
 
-def _as_it_is(prepared: torch.Tensor) -> torch.Tensor:
+def as_it_is(prepared: torch.Tensor) -> torch.Tensor:
+    """Load what needs no loading."""
     return prepared
 
 
