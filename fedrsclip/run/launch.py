@@ -20,7 +20,7 @@ from fedrsclip.run.own_tuning import as_started_here
 from fedrsclip.run.processes import undisturbed
 from fedrsclip.run.site_logs import SiteLogs
 from fedrsclip.run.staging import scratch_folder, stage_app
-from fedrsclip.run.submission import Submission, submission
+from fedrsclip.run.submission import ENGINE_KEYS, Submission, submission, without_hosts
 from fedrsclip.run.superlink import SuperLink
 from fedrsclip.run.waiting import Waiting, awaited
 from fedrsclip_core.config import compose as configuration
@@ -112,7 +112,7 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
     if config.run.name is None:
         data = configuration.choices(overrides)["data"]
         travelling.append(f"run.name={_new_name(config.method, data)}")
-    submitted = submission(travelling)
+    submitted = submission(without_hosts(config, travelling, ENGINE_KEYS))
     check_start(submitted.config)
     files = preflight.check_model(config)
     cache = FeatureCache.of_images(paths.features_dir(), files, reading_of(config.data))

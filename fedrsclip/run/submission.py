@@ -1,5 +1,6 @@
 """What is handed to Flower: the one place that knows how a run's configuration travels."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from fedrsclip_core.config.overrides import key_of, split_site_overrides
 from fedrsclip_core.config.schema import Config, FederationConfig
 from fedrsclip_core.errors import ConfigError
 
+ENGINE_KEYS = ("engine", "ray_address")
 DEPLOY_KEYS = (
+    *ENGINE_KEYS,
     "address",
     "port",
     "superlink_port",
@@ -108,14 +111,19 @@ def compose_for_sites(overrides: Sequence[str], *, given: Sequence[str] | None =
     return configuration.compose(overrides, given=given)
 
 
-def without_hosts(config: Config, overrides: Sequence[str]) -> list[str]:
-    """Return the overrides of a run, in which each of :data:`DEPLOY_KEYS` is at its default."""
+def without_hosts(
+    config: Config, overrides: Sequence[str], keys: Sequence[str] = DEPLOY_KEYS
+) -> list[str]:
+    """Return the overrides of a run, in which each of ``keys`` of ``federation`` is at its default.
+
+    Of a simulation these are :data:`ENGINE_KEYS`: it is the same run, whatever carries it out.
+    """
     default = FederationConfig()
-    names = {f"federation.{key}": key for key in DEPLOY_KEYS}
+    names = {f"federation.{key}": key for key in keys}
     given = {names[key_of(text)] for text in overrides if key_of(text) in names}
     reset = [
         key
-        for key in DEPLOY_KEYS
+        for key in keys
         if key in given or getattr(config.federation, key) != getattr(default, key)
     ]
     kept = [text for text in overrides if key_of(text) not in names]
@@ -123,4 +131,4 @@ def without_hosts(config: Config, overrides: Sequence[str]) -> list[str]:
 
 
 def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

@@ -18,6 +18,9 @@ DTYPES = ("float32", "bfloat16")
 WIRE_DTYPES = ("float32", "float16", "int8")
 """Precisions in which shared class offsets travel."""
 
+LOCAL, FLOWER = ENGINES = "local", "flower"
+"""What carries out a simulation: ``federation.engine``."""
+
 EXAMPLES, EQUAL = "examples", "equal"
 """What a client weighs in the average: ``strategy.weights``."""
 
@@ -196,6 +199,8 @@ class FederationConfig:
     max_failed_rounds: int = 3
     max_prompt_norm: float = 1000.0
     eval_every: int = 5
+    engine: str | None = None
+    ray_address: str | None = None
     client_cpus: int = 1
     client_gpus: float = 0.0
     device: str | None = None
@@ -209,6 +214,10 @@ class FederationConfig:
     clients: list[str] = field(default_factory=list)
     insecure: bool = False
     insecure_remote: bool = False
+
+    def chosen_engine(self) -> str:
+        """Return what carries out a simulation."""
+        return self.engine or (LOCAL if self.ray_address is None else FLOWER)
 
 
 @dataclass

@@ -10,10 +10,13 @@ from fedrsclip_core.config.reading import reading_of
 from fedrsclip_core.config.schema import (
     BASIS,
     DTYPES,
+    ENGINES,
     EQUAL,
     EXAMPLES,
+    FLOWER,
     FULL,
     IGNORE,
+    LOCAL,
     PUBLISHED,
     RANDOM_INIT,
     RANK,
@@ -59,6 +62,7 @@ _NAMES = {
     "data.split": (SEEDED, PUBLISHED),
     "data.name": ("demo_scenes", "folder", "hub"),
     "data.other_classes": ("refuse", IGNORE),
+    "federation.engine": ENGINES,
     "partition.name": ("uniform", "heterogeneous", "dirichlet", "by_dataset", "given", "site"),
     "strategy.name": tuple(STRATEGY_PARAMETERS),
     "strategy.weights": (EXAMPLES, EQUAL),
@@ -162,7 +166,7 @@ def validate(config: Config) -> None:
     values = dict(flattened(config))
     _check_numbers(values)
     for key, names in _NAMES.items():
-        if values[key] not in names:
+        if values[key] is not None and values[key] not in names:
             raise ConfigError(f"{key} is {values[key]!r}: choose one of {', '.join(names)}")
     _check_texts(config, values)
     _check_prompts(config)
@@ -499,6 +503,11 @@ def _check_federation(config: Config) -> None:
                 f"federation.{name} is {value} but federation.num_clients "
                 f"is {federation.num_clients}"
             )
+    if federation.ray_address is not None and federation.engine == LOCAL:
+        raise ConfigError(
+            f"federation.ray_address is {federation.ray_address} but federation.engine is {LOCAL}, "
+            f"which stays on this machine: set federation.engine={FLOWER}, or leave it out"
+        )
     if federation.client_gpus > 1 and federation.client_gpus != int(federation.client_gpus):
         raise ConfigError(
             f"federation.client_gpus is {federation.client_gpus:g}: above 1 it must be whole"
