@@ -22,7 +22,7 @@ from flwr.app import Message
 
 from benchmarks.measuring import Report, arguments, publish, settings_of
 from client_app.app import app as client_app
-from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip.simulation.in_process import InProcessGrid
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.overrides import for_simulation
 from fedrsclip_core.config.schema import Config

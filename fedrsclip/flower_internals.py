@@ -1,4 +1,4 @@
-"""What the workbench takes from inside Flower to run a federation in one process.
+"""What the workbench takes from inside Flower to run a federation without Flower's processes.
 
 Another Flower is this file's work, beside ``server_app/flower_internals.py``. Each thing assumed
 here has a test in ``tests/unit/bench/test_flower_internals.py``.
@@ -9,12 +9,13 @@ from uuid import uuid4
 from flwr.app import Message
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.supercore.constant import TaskType
 from flwr.supercore.task_identity import TaskIdentity
 
 from server_app.flower_internals import Run
 
-__all__ = ["as_sent", "become_server", "give_id", "simulated_run"]
+__all__ = ["as_sent", "become_server", "from_bytes", "give_id", "simulated_run", "to_bytes"]
 
 
 def become_server(run_id: int) -> None:
@@ -39,3 +40,13 @@ def give_id(message: Message) -> str:
 def as_sent(message: Message) -> Message:
     """Return what arrives of a message: the receiver must own what it holds."""
     return message_from_proto(message_to_proto(message))
+
+
+def to_bytes(message: Message) -> bytes:
+    """Return a message as bytes, for another process."""
+    return message_to_proto(message).SerializeToString()
+
+
+def from_bytes(data: bytes) -> Message:
+    """Return the message that :func:`to_bytes` has written."""
+    return message_from_proto(MessageProto.FromString(data))

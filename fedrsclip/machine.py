@@ -26,6 +26,12 @@ def available_gpus() -> int:
     return torch.cuda.device_count()
 
 
+def visible_gpus() -> list[str]:
+    """Return the names in ``CUDA_VISIBLE_DEVICES`` of the CUDA devices that torch sees."""
+    count, given = available_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",")[:count] if given else [str(number) for number in range(count)]
+
+
 def check_resources(federation: FederationConfig) -> None:
     """Refuse a simulation whose clients would never get what they ask for.
 
@@ -68,6 +74,19 @@ def clients_at_once(federation: FederationConfig) -> int:
     elif federation.client_gpus > 0:
         bounds.append(available_gpus() * int(1 / federation.client_gpus))
     return max(1, min(bounds))
+
+
+def client_devices(federation: FederationConfig) -> list[str]:
+    """Return ``CUDA_VISIBLE_DEVICES`` of each client process that computes at the same time.
+
+    Empty hides all GPUs, as Ray does from clients that have no share of one.
+    """
+    count, share = clients_at_once(federation), max(1, int(federation.client_gpus))
+    if not federation.client_gpus:
+        return [""] * count
+    devices = visible_gpus()
+    groups = [",".join(devices[k : k + share]) for k in range(0, len(devices) - share + 1, share)]
+    return [groups[k % len(groups)] for k in range(count)]
 
 
 def check_memory(federation: FederationConfig, weights: int) -> str:

@@ -2,6 +2,7 @@
 
 import errno
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,10 +68,13 @@ def main(grid: Grid, context: Context) -> None:
         raise error.with_traceback(None) from None
 
 
-def exchange_of(grid: Grid) -> Exchange:
-    """Send to all sites at once; to simulated clients as many as keep their processes busy."""
+def exchange_of(grid: Grid, wait: Callable[[float], None] = time.sleep) -> Exchange:
+    """Send to all sites at once; to simulated clients as many as keep their processes busy.
+
+    ``wait`` takes seconds and may come back earlier when there is a reply.
+    """
     busy = max(_LEAST_AT_ONCE, _AT_ONCE_PER_CPU * machine.available_cpus())
-    return Exchange(grid, at_once=busy if is_simulation(grid) else None)
+    return Exchange(grid, sleep=wait, at_once=busy if is_simulation(grid) else None)
 
 
 def run(

@@ -14,7 +14,7 @@ from queue import Queue
 from typing import IO, Any
 
 from client_app.app import app as client_app
-from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip.simulation.in_process import InProcessGrid
 from fedrsclip_core.config.overrides import join_overrides
 from fedrsclip_core.config.resolved import from_json
 from fedrsclip_core.errors import FedRSCLIPError

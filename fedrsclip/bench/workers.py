@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from fedrsclip.bench.found import why_not_counted
 from fedrsclip.bench.schedule import Done, Job, Schedule, carry_out
+from fedrsclip.machine import visible_gpus
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.wire.digests import package_folder
 
@@ -139,11 +140,8 @@ def worker_environment(site: Mapping[str, str]) -> dict[str, str]:
 
 def gpu_environments(jobs: int | None) -> list[dict[str, str]]:
     """Share this machine's GPUs out among ``jobs`` workers, by default one per GPU."""
-    from fedrsclip.machine import available_gpus
-
-    count = available_gpus()
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    devices = given.split(",")[:count] if given else [str(number) for number in range(count)]
+    devices = visible_gpus()
     if not devices:
         raise ConfigError("federation.device is cuda but this machine has no CUDA device")
+    count = len(devices)
     return [{"CUDA_VISIBLE_DEVICES": devices[i % count]} for i in range(jobs or count)]

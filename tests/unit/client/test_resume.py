@@ -7,7 +7,7 @@ import pytest
 from flwr.app import Message
 
 from client_app.app import app as client_app
-from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip.simulation.in_process import InProcessGrid
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.runs import paths
 from fedrsclip_core.wire.messages import TRAIN

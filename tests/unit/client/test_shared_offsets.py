@@ -9,7 +9,7 @@ import pytest
 
 from client_app.app import app as client_app
 from fedrsclip import load_classifier
-from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip.simulation.in_process import InProcessGrid
 from fedrsclip_core.clip.files import find_clip
 from fedrsclip_core.clip.image_encoder import ImageEncoder
 from fedrsclip_core.clip.text_model import load_text_model

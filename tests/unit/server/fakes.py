@@ -9,7 +9,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from flwr.supercore.constant import TaskType
 
-from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip.simulation.in_process import InProcessGrid
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import SharedTensors, shared_shapes
 from fedrsclip_core.runs.fileio import sha256_of

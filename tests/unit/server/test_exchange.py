@@ -6,7 +6,7 @@ import httpx
 import pytest
 from flwr.app import ConfigRecord, Error, Message, RecordDict
 
-from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip.simulation.in_process import InProcessGrid
 from fedrsclip_core.wire.messages import QUERY_IDENTITY, ClientFailure, FailureCode
 from fedrsclip_core.wire.records import CONFIG, pack_query
 from server_app.exchange import (

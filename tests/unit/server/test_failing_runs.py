@@ -11,7 +11,7 @@ from flwr.app import Message
 from flwr.supercore.exit import exit_handler
 from safetensors import safe_open
 
-from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip.simulation.in_process import InProcessGrid
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.errors import RunError

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip.simulation.in_process import InProcessGrid
 from fedrsclip_core.runs.fileio import sha256_of
 from fedrsclip_core.wire.messages import QUERY_IDENTITY, QUERY_PREPARE
 from server_app.admission import Client, Standard

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flwr.app import Error, Message, RecordDict
 
-from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip.simulation.in_process import InProcessGrid
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT
 from fedrsclip_core.errors import RunError

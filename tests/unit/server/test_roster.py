@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import pytest
 from flwr.app import Error, Message
 
-from fedrsclip.bench.inprocess import InProcessGrid
+from fedrsclip.simulation.in_process import InProcessGrid
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import RunError
 from fedrsclip_core.wire.messages import QUERY_IDENTITY, ClientFailure, FailureCode

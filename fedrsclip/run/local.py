@@ -1,0 +1,100 @@
+"""A simulation by this command itself: the server here, clients in processes forked for them."""
+
+import shutil
+import tempfile
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+from fedrsclip import machine
+from fedrsclip.run.follow import Rounds
+from fedrsclip.run.preparation import Failure, Simulation
+from fedrsclip.run.processes import undisturbed
+from fedrsclip.run.waiting import Waiting
+from fedrsclip.simulation.client_processes import Place, warm_up
+from fedrsclip.simulation.parallel import ParallelGrid
+from fedrsclip_core.config.overrides import join_overrides
+from fedrsclip_core.config.schema import FederationConfig
+from fedrsclip_core.errors import FedRSCLIPError
+from fedrsclip_core.runs import paths
+from fedrsclip_core.runs.run_folder import Follower, RunFolder
+from server_app.app import exchange_of, run
+
+__all__ = ["described", "simulate", "warm_up"]
+
+_RUN_ID = 1
+"""The same in each attempt, so that an interrupted run is resumed under its name."""
+
+
+def described(federation: FederationConfig) -> str:
+    """Say what carries out the run."""
+    count = machine.clients_at_once(federation)
+    processes = "one client process" if count == 1 else f"{count} client processes"
+    return f"this command and {processes} (federation.engine=flower: Flower's own, on Ray)"
+
+
+def simulate(
+    simulation: Simulation, folder: RunFolder, echo: Callable[[str], None]
+) -> Failure | None:
+    """Run it and leave no process; ``None`` if it completed."""
+    federation = simulation.federation
+    rounds = Rounds(Follower(folder), simulation.split)
+    with (
+        tempfile.TemporaryDirectory(prefix="fedrsclip-") as scratch,
+        Waiting.on_terminal(echo) as waiting,
+    ):
+        log = Path(scratch) / "log"
+
+        def say(line: str) -> None:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
+            for shown in rounds.lines():
+                waiting.echo(shown)
+            waiting.waits_for(_next(rounds.last_round, federation.num_rounds))
+
+        waiting.waits_for(_next(None, federation.num_rounds))
+        grid = ParallelGrid(
+            [
+                {"partition-id": k, "num-partitions": federation.num_clients}
+                for k in range(federation.num_clients)
+            ],
+            [
+                Place(simulation.environment | {"CUDA_VISIBLE_DEVICES": devices}, log)
+                for devices in machine.client_devices(federation)
+            ],
+            run_id=_RUN_ID,
+            echo=say,
+        )
+        try:
+            run(
+                exchange_of(grid, wait=grid.wait),
+                simulation.submission.config,
+                run_id=_RUN_ID,
+                overrides=join_overrides(simulation.submission.overrides),
+                echo=say,
+            )
+            return None
+        except FedRSCLIPError as error:
+            return Failure(str(error), _kept(log, folder))
+        except Exception as error:
+            say(traceback.format_exc())
+            reason = f"an internal error of the server ({type(error).__name__})"
+            return Failure(reason, _kept(log, folder))
+        finally:
+            waiting.ends()
+            with undisturbed():
+                grid.end()
+
+
+def _next(last_round: int | None, num_rounds: int) -> str:
+    if last_round is None:
+        return "the clients, which load images and CLIP"
+    return f"round {last_round + 1} of {num_rounds}" if last_round < num_rounds else "the results"
+
+
+def _kept(log: Path, folder: RunFolder) -> Path:
+    """Save what server and clients have printed; the folder it lies in is about to go."""
+    target = paths.logs_dir() / f"{folder.name}.local.log"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(log, target)
+    return target

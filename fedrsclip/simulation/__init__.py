@@ -1,0 +1,1 @@
+"""A simulated federation without Ray and SuperLink: Flower's grid over handlers on this machine."""
