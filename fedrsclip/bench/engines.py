@@ -6,9 +6,11 @@ from typing import IO, Protocol
 
 from fedrsclip.bench.description import RAY, Description
 from fedrsclip.bench.preparation import Prepared
-from fedrsclip.bench.ray_engine import AUTO, RayEngine, Share, connected
+from fedrsclip.bench.ray_engine import ADDRESS, RayEngine
 from fedrsclip.bench.schedule import Done, Schedule
 from fedrsclip.bench.workers import LocalEngine, gpu_environments, one_thread
+from fedrsclip.ray_cluster.connection import AUTO, connected
+from fedrsclip.ray_cluster.nodes import Share
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.machine import available_cpus
 
@@ -49,11 +51,11 @@ def engine_for(
     bench = description.bench
     if bench.engine == RAY:
         share = _share(description, prepared)
-        with connected(bench.address or AUTO):
+        with connected(bench.address or AUTO, ADDRESS):
             cluster = RayEngine(
                 share, bench.jobs, one_thread(prepared.site), description.place, echo
             )
-            cluster.check_nodes(prepared.settings)
+            cluster.check_nodes(prepared.configurations)
             yield cluster
         return
     if prepared.on_gpus:

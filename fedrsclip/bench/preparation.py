@@ -13,6 +13,7 @@ from fedrsclip.bench.schedule import Job
 from fedrsclip.run import preflight
 from fedrsclip_core.clip.earlier import same_clip
 from fedrsclip_core.config.overrides import quote
+from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
 
@@ -29,8 +30,8 @@ class Prepared:
         The environment by which they learn this site's keys.
     on_gpus : bool
         Whether they compute on GPUs.
-    settings : list[list[str]]
-        The overrides of a cell of each setting, with its site keys.
+    configurations : list[str]
+        The resolved configuration of a cell of each setting.
     notes : list[str]
         What to know before they start.
     """
@@ -38,7 +39,7 @@ class Prepared:
     jobs: list[Job]
     site: dict[str, str]
     on_gpus: bool
-    settings: list[list[str]]
+    configurations: list[str]
     notes: list[str]
 
 
@@ -78,12 +79,12 @@ def prepare(
     FedRSCLIPError
         If a cell could not run, or others were run with another CLIP.
     """
-    settings, notes = [], dict[str, None]()
+    configurations, notes = [], dict[str, None]()
     for setting in dict.fromkeys(cell.setting for cell in missing):
         first = next(cell for cell in missing if cell.setting == setting)
-        settings.append(first.at_site(description.site))
-        here = preflight.compose_here(settings[-1], given=())
+        here = preflight.compose_here(first.at_site(description.site), given=())
         preflight.check_for_simulation(here)
+        configurations.append(to_json(here))
         if slow := machine.slow_bfloat16(here):
             notes[slow] = None
         _check_clip(here, {c: results for c, results in done.items() if c.setting == setting})
@@ -96,7 +97,7 @@ def prepare(
         jobs,
         preflight.site_environment(here),
         device.startswith("cuda"),
-        settings,
+        configurations,
         list(notes),
     )
 

@@ -1,58 +1,34 @@
-"""Cells as tasks of a Ray cluster, which `ray start` has made; all its nodes share one folder.
+"""Cells as tasks of a Ray cluster, all of whose nodes share one folder.
 
 A task whose process or node dies is given to another one, where the run is resumed from its last
 checkpoint. A run is held by one process at a time, so that none is carried out twice at once.
 """
 
-import logging
 import os
-import secrets
 import socket
-import warnings
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fedrsclip.bench.found import why_not_counted
-from fedrsclip.bench.ray_node import Expected, problem_here, run_cell_here, software
 from fedrsclip.bench.schedule import Done, Job, Schedule
-from fedrsclip_core.errors import ConfigError, RunError
-from fedrsclip_core.runs import fileio
+from fedrsclip.ray_cluster.at_node import Expected, problem_here
+from fedrsclip.ray_cluster.nodes import Nodes, Share, cluster_address
+from fedrsclip_core.errors import ConfigError
 
-AUTO = "auto"
+ADDRESS = "bench.address"
+"""The key that names the cluster."""
 
-_REACHED_WITHIN = 10.0
-_ANSWERED_WITHIN = 180.0
 _LOOK_EVERY = 5.0
 _SHOWN_WITHIN = 60.0
 _MORE_TRIES = 5
 """How often a cell is started again whose process or node died."""
-
-Node = Mapping[str, Any]
-"""A node as Ray describes it."""
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a cell takes of a node; several cells may share a GPU."""
-
-    cpus: float
-    gpus: float
-
-    def fits(self, node: Node) -> int:
-        """Return how many cells a node has room for."""
-        has = node["Resources"]
-        cells = _times(self.cpus, has.get("CPU", 0.0))
-        if self.gpus >= 1:
-            return min(cells, _times(self.gpus, has.get("GPU", 0.0)))
-        if self.gpus > 0:  # no cell has parts of two GPUs
-            return min(cells, int(has.get("GPU", 0.0)) * _times(self.gpus, 1.0))
-        return cells
-
-    def __str__(self) -> str:
-        return f"CPU={self.cpus:g}" + (f" GPU={self.gpus:g}" if self.gpus else "")
+_LOCK_PATIENCE = 60.0
+"""Seconds for an earlier attempt at a cell to end, whose node may be only half dead."""
+_OTHERS = "its cells are resumed elsewhere"
+_NONE_LEFT = "no node has room for a cell now, until one joins"
 
 
 class RayEngine:
@@ -67,7 +43,7 @@ class RayEngine:
     environment : Mapping[str, str]
         Added to that of the cells' processes.
     folder : Path
-        The benchmark's, for the logs.
+        The benchmark's, on which this process has the lock.
     echo : Callable[[str], None]
         Receives lines for a person.
 
@@ -85,52 +61,28 @@ class RayEngine:
         folder: Path,
         echo: Callable[[str], None],
     ) -> None:
-        import ray
-
         self._share, self._jobs, self._folder, self._echo = share, jobs, folder, echo
-        self._runtime = {"env_vars": dict(environment)}
-        self._expected = Expected(software(), str(folder / ".shared"), secrets.token_hex(8))
-        self._nodes = self._usable()
-        room = sum(map(share.fits, self._nodes.values()))
+        self._environment = dict(environment)
+        self._expected = Expected.in_held(folder)
+        self._nodes = Nodes(share)
+        room = self._nodes.room
         self.at_once = min(room, jobs or room)
-        address = ray.get_runtime_context().gcs_address
-        if not self._nodes:
+        if not room:
             raise ConfigError(
-                f"no node of the Ray cluster at {address} has {share} for a cell: set "
+                f"no node of the Ray cluster at {cluster_address()} has {share} for a cell: set "
                 "bench.cell_cpus and bench.cell_gpus to what its nodes have"
             )
-        names = ", ".join(map(_name, self._nodes.values()))
-        echo(f"Ray at {address}: room for {room} cells at a time ({names})")
+        echo(f"Ray at {cluster_address()}: room for {room} cells at a time ({self._nodes.names})")
 
-    def check_nodes(self, settings: Sequence[Sequence[str]]) -> None:
-        """Look for code, packages, shared folder, images and CLIP at each node.
-
-        Parameters
-        ----------
-        settings : Sequence[Sequence[str]]
-            The overrides of a cell of each setting.
+    def check_nodes(self, configurations: Sequence[str]) -> None:
+        """Ask each node for what cells of these resolved configurations need.
 
         Raises
         ------
         RunError
             Naming the node and what is wrong there.
         """
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        fileio.write_text(Path(self._expected.token_file), self._expected.token)
-        task: Any = ray.remote(problem_here)
-        asked = {
-            id: task.options(
-                num_cpus=0,
-                runtime_env=self._runtime,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(id, soft=False),
-            ).remote(self._expected, settings)
-            for id in self._nodes
-        }
-        for id, answer in asked.items():
-            if problem := _answered(answer):
-                raise RunError(f"the node {_name(self._nodes[id])} cannot run cells: {problem}")
+        self._nodes.check("run cells", self._expected, configurations, self._environment)
 
     def ended(self, schedule: Schedule) -> Iterator[Done]:
         """Run the jobs and yield each as it ends."""
@@ -142,7 +94,7 @@ class RayEngine:
             max_retries=_MORE_TRIES,
             # A process that has begun with one GPU cannot be given another.
             max_calls=1 if self._share.gpus else 0,
-            runtime_env=self._runtime,
+            runtime_env={"env_vars": self._environment},
         )(run_cell_here)
         running: dict[Any, Job] = {}
         while True:
@@ -158,7 +110,8 @@ class RayEngine:
             if not running:
                 return
             ready, _ = ray.wait(list(running), num_returns=1, timeout=_LOOK_EVERY)
-            self._say_who_came_and_went()
+            for line in self._nodes.changes(_OTHERS, _NONE_LEFT):
+                self._echo(line)
             for answer in ready:
                 job, (error, seconds) = running.pop(answer), self._outcome(answer)
                 error = why_not_counted(job.cell, error, _SHOWN_WITHIN)
@@ -179,105 +132,45 @@ class RayEngine:
             ), 0.0
         return str(error), float(seconds)
 
-    def _usable(self) -> dict[str, Node]:
-        import ray
 
-        listed: Callable[[], list[Node]] = ray.nodes
-        return {
-            node["NodeID"]: node
-            for node in listed()
-            if node["Alive"] and self._share.fits(node) > 0
-        }
-
-    def _say_who_came_and_went(self) -> None:
-        before, self._nodes = self._nodes, self._usable()
-        for id in before.keys() - self._nodes.keys():
-            others = "its cells are resumed elsewhere"
-            waits = "no node has room for a cell now, until one joins"
-            self._echo(f"the node {_name(before[id])} is gone: {others if self._nodes else waits}")
-        for id in self._nodes.keys() - before.keys():
-            self._echo(f"the node {_name(self._nodes[id])} has joined")
-
-
-@contextmanager
-def connected(given: str) -> Iterator[None]:
-    """Be connected with a Ray cluster; its processes for this benchmark end with the connection.
+def run_cell_here(job: Mapping[str, Any], expected: Expected) -> tuple[str, float]:
+    """Run one cell, or what is left of it, at a node.
 
     Parameters
     ----------
-    given : str
-        ``host:port``, or ``auto`` for ``RAY_ADDRESS`` or the cluster that `ray start` made here.
+    job : Mapping[str, Any]
+        As for :func:`fedrsclip.bench.worker.run_cell`.
+    expected : Expected
+        What this node must have; it may have joined after the others were asked.
 
-    Raises
-    ------
-    RunError
-        If there is none, or it cannot be joined.
+    Returns
+    -------
+    tuple[str, float]
+        Why it failed, empty if it is completed, and the seconds that it took.
     """
-    import ray
+    start, node = time.monotonic(), socket.gethostname()
+    if problem := problem_here(expected):
+        return f"the node {node} cannot run cells: {problem}", 0.0
+    _print_to(Path(expected.token_file).with_name(f"worker-{node}-{os.getpid()}.log"))
+    from fedrsclip.bench.worker import run_cell
+    from fedrsclip_core.runs import paths
 
-    address = _started_here() if given == AUTO else given
-    _check_reached(address)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # on what a later Ray will do
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(
-            f"bench.address is {address}: no Ray cluster could be joined there ({reason}); make "
-            "one with `ray start --head`"
-        ) from error
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    _wait_for(paths.runs_dir() / job["name"])
+    return run_cell(job)["error"], time.monotonic() - start
 
 
-def _started_here() -> str:
-    """Find a cluster as Ray does, but for those of simulations, which are nobody else's."""
-    if (named := os.environ.get("RAY_ADDRESS")) and named != AUTO:
-        return named
-    try:
-        left = Path(os.environ.get("RAY_TMPDIR") or "/tmp", "ray", "ray_current_cluster")
-        return left.read_text(encoding="utf-8").strip()
-    except OSError:
-        raise RunError(
-            "no Ray cluster was started on this machine: make one with `ray start --head`, or "
-            "name another by bench.address=<host>:<port>"
-        ) from None
+def _wait_for(folder: Path) -> None:
+    from fedrsclip_core.runs import lock
+
+    deadline = time.monotonic() + _LOCK_PATIENCE
+    while lock.is_held(folder) and time.monotonic() < deadline:
+        time.sleep(0.5)
 
 
-def _check_reached(address: str) -> None:
-    """Ray itself waits for minutes for who does not answer."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ConfigError(f"bench.address is {address}: give auto, or host:port of a Ray cluster")
-    try:
-        socket.create_connection((host, int(port)), _REACHED_WITHIN).close()
-    except (OSError, OverflowError) as error:
-        raise RunError(
-            f"bench.address is {address}: nobody answers there ({error}); make a cluster with "
-            "`ray start --head`, which says its address"
-        ) from error
-
-
-def _times(part: float, whole: float) -> int:
-    """Return how often a part fits, counted in ten-thousandths as Ray does: 0.1 in 1 ten times."""
-    return round(1e4 * whole) // max(1, round(1e4 * part))
-
-
-def _answered(answer: Any) -> str:
-    import ray
-
-    try:
-        return str(ray.get(answer, timeout=_ANSWERED_WITHIN))
-    except ray.exceptions.GetTimeoutError:
-        return f"it did not answer within {_ANSWERED_WITHIN:.0f} s"
-    except ray.exceptions.RayTaskError as failed:
-        return f"fedrsclip does not run there ({failed.cause!r})"
-    except ray.exceptions.RayError as failed:
-        return f"it does not carry out tasks ({type(failed).__name__})"
-
-
-def _name(node: Node) -> str:
-    return f"{node['NodeManagerHostname']} ({node['NodeManagerAddress']})"
+def _print_to(log: Path) -> None:
+    """Append all that this process prints to a file; a worker of Ray serves one benchmark."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with log.open("ab") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
