@@ -35,11 +35,24 @@ def visible_gpus() -> list[str]:
 def check_resources(federation: FederationConfig) -> None:
     """Refuse a simulation whose clients would never get what they ask for.
 
+    What a Ray cluster has is asked there.
+
     Raises
     ------
     ConfigError
         Naming the key and what the machine has.
     """
+    if federation.ray_address is None:
+        _check_this_machine(federation)
+    device = federation.device or ""
+    if device.startswith("cuda") and federation.client_gpus == 0:
+        raise ConfigError(
+            f"federation.device is {device} but federation.client_gpus is 0, which hides the GPU "
+            "from simulated clients: set federation.client_gpus, e.g. to 0.25"
+        )
+
+
+def _check_this_machine(federation: FederationConfig) -> None:
     cpus = available_cpus()
     if federation.client_cpus > cpus:
         raise ConfigError(
@@ -54,12 +67,6 @@ def check_resources(federation: FederationConfig) -> None:
                 f"federation.client_gpus is {federation.client_gpus:g} but this machine has "
                 f"{has}: set it to {'less' if gpus else '0'}"
             )
-    device = federation.device or ""
-    if device.startswith("cuda") and federation.client_gpus == 0:
-        raise ConfigError(
-            f"federation.device is {device} but federation.client_gpus is 0, which hides the GPU "
-            "from simulated clients: set federation.client_gpus, e.g. to 0.25"
-        )
 
 
 def clients_at_once(federation: FederationConfig) -> int:

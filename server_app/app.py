@@ -1,6 +1,7 @@
 """The server's part of a run: configuration, clients, rounds, results."""
 
 import errno
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -42,7 +43,10 @@ from server_app.tensorboard import event_writer
 
 app = ServerApp()
 
-_LEAST_AT_ONCE, _AT_ONCE_PER_CPU = 16, 4
+AT_ONCE_VARIABLE = "FEDRSCLIP_CLIENTS_AT_ONCE"
+"""The environment's: how many client processes a simulation has that uses other machines, too."""
+
+_LEAST_AT_ONCE, _AT_ONCE_PER_CPU, _AT_ONCE_PER_PROCESS = 16, 4, 2
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
@@ -73,7 +77,8 @@ def exchange_of(grid: Grid, wait: Callable[[float], None] = time.sleep) -> Excha
 
     ``wait`` takes seconds and may come back earlier when there is a reply.
     """
-    busy = max(_LEAST_AT_ONCE, _AT_ONCE_PER_CPU * machine.available_cpus())
+    elsewhere = _AT_ONCE_PER_PROCESS * int(os.environ.get(AT_ONCE_VARIABLE, 0))
+    busy = max(_LEAST_AT_ONCE, _AT_ONCE_PER_CPU * machine.available_cpus(), elsewhere)
     return Exchange(grid, sleep=wait, at_once=busy if is_simulation(grid) else None)
 
 

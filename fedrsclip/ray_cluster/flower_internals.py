@@ -6,9 +6,8 @@ machine dies, it gives message after message to the processes that died with it,
 loses clients whom others could have computed. Flower has a class for backends and no option for
 another one. Each thing assumed here has a test in ``tests/unit/ray_cluster``.
 
-It is a program: ``python -m fedrsclip.ray_cluster.flower_internals FILE ...`` is Flower's
-``flwr-simulation`` with the backend below and what :class:`~fedrsclip.ray_cluster.spread.Spread`
-wrote into the file.
+``python -m fedrsclip.ray_cluster FILE ...`` is Flower's ``flwr-simulation`` with the backend below
+and what :class:`~fedrsclip.ray_cluster.spread.Spread` wrote into the file.
 """
 
 import sys
@@ -28,7 +27,7 @@ from flwr.server.superlink.fleet.vce.backend import backend as backends
 from flwr.server.superlink.fleet.vce.backend import raybackend
 from flwr.simulation.ray_transport.ray_actor import ClientAppActor
 
-from fedrsclip.ray_cluster.crew import Crew
+from fedrsclip.ray_cluster.crew import Crew, NobodyLeftError
 from fedrsclip.ray_cluster.nodes import Nodes
 from fedrsclip.ray_cluster.spread import PROGRAM, Spread, read_spread, say
 
@@ -89,32 +88,42 @@ class ClusterBackend(backends.Backend):
             num_cpus=share.cpus, num_gpus=share.gpus, scheduling_strategy="SPREAD"
         )
         self._crew = Crew(started.remote, self.num_workers, _PATIENCE)
-        self._crew.give_back(self._crew.take())
+        try:
+            self._crew.give_back(self._crew.take())
+        except NobodyLeftError as error:
+            self._echo(str(error))  # Flower hides it behind a general sentence
+            raise
 
     def process_message(self, message: Message, context: Context) -> tuple[Message, Context]:
         """Let a process answer a message; raises what the ClientApp raises."""
-        assert self._crew is not None
-        partition = str(context.node_config[PARTITION_ID_KEY])
-        for tries_left in reversed(range(_TRIES)):
-            self._say_who_came_and_went()
-            one = self._crew.take()
+        partition, lost = str(context.node_config[PARTITION_ID_KEY]), 0
+        while True:
+            crew, one = self._one()
             try:
                 _, reply, context = ray.get(one.run.remote(installed, message, partition, context))
             except ray.exceptions.RayTaskError:
-                self._crew.give_back(one)
+                crew.give_back(one)
                 raise
             except ray.exceptions.RayError:
-                self._crew.replace(one)
-                if not tries_left:
+                crew.replace(one)
+                lost += 1
+                if lost == _TRIES:
                     raise
             else:
-                self._crew.give_back(one)
+                crew.give_back(one)
                 return reply, context
-        raise AssertionError
 
     def terminate(self) -> None:
         """End all processes."""
         ray.shutdown()
+
+    def _one(self) -> tuple[Crew, Any]:
+        assert self._crew is not None
+        self._say_who_came_and_went()
+        try:
+            return self._crew, self._crew.take()
+        except NobodyLeftError as error:
+            raise ray.exceptions.ActorDiedError from error  # which the server knows
 
     def _say_who_came_and_went(self) -> None:
         with self._lock:
@@ -140,7 +149,3 @@ def main() -> None:
     raybackend.RayBackend = backend  # type: ignore[misc,assignment]
     (program,) = metadata.entry_points(group="console_scripts", name=PROGRAM)
     program.load()()
-
-
-if __name__ == "__main__":
-    main()

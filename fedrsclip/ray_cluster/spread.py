@@ -4,19 +4,19 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fedrsclip import machine
 from fedrsclip.ray_cluster.at_node import expected_in
-from fedrsclip.ray_cluster.connection import connected
+from fedrsclip.ray_cluster.connection import AUTO, connected
 from fedrsclip.ray_cluster.nodes import Nodes, Share, cluster_address
-from fedrsclip_core.config.resolved import to_json
-from fedrsclip_core.config.schema import Config
+from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
+from server_app.app import AT_ONCE_VARIABLE
 
 ADDRESS = "federation.ray_address"
 """The key that names the cluster."""
@@ -35,6 +35,8 @@ class Spread:
     ----------
     address : str
         ``host:port`` of the cluster.
+    nodes : str
+        The names of those that have room.
     share : Share
         What each client's process takes of a node.
     at_once : int
@@ -44,9 +46,14 @@ class Spread:
     """
 
     address: str
+    nodes: str
     share: Share
     at_once: int
     environment: dict[str, str]
+
+    def __str__(self) -> str:
+        at_once = "1 client computes" if self.at_once == 1 else f"{self.at_once} clients compute"
+        return f"Ray at {self.address}: {at_once} at a time ({self.nodes})"
 
     def write(self, folder: Path) -> dict[str, str]:
         """Have the SuperLink start this package's program in place of Flower's own.
@@ -65,16 +72,19 @@ class Spread:
         given.write_text(json.dumps(asdict(self)), encoding="utf-8")
         programs = folder / "programs"
         programs.mkdir()
-        start = [sys.executable, "-m", "fedrsclip.ray_cluster.flower_internals", str(given)]
+        start = [sys.executable, "-m", "fedrsclip.ray_cluster", str(given)]
         program = programs / PROGRAM
         program.write_text(f'#!/bin/sh\nexec {shlex.join(start)} "$@"\n', encoding="utf-8")
         program.chmod(0o755)
-        return {"PATH": os.pathsep.join([str(programs), machine.script_folders()])}
+        return {
+            "PATH": os.pathsep.join([str(programs), machine.script_folders()]),
+            AT_ONCE_VARIABLE: str(self.at_once),
+        }
 
 
-def read_spread(file: Path) -> Spread:
+def read_spread(given: Path) -> Spread:
     """Read what :meth:`Spread.write` has written."""
-    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    values: dict[str, Any] = json.loads(given.read_text(encoding="utf-8"))
     return Spread(**{**values, "share": Share(**values["share"])})
 
 
@@ -101,28 +111,26 @@ class Said:
 
 
 def find_spread(
-    config: Config, environment: Mapping[str, str], echo: Callable[[str], None]
+    federation: FederationConfig, configuration: str, environment: Mapping[str, str]
 ) -> Spread:
     """Look for room for the clients on ``federation.ray_address``, and ask each node.
 
     Parameters
     ----------
-    config : Config
-        The run's, with this machine's site keys.
+    federation : FederationConfig
+        The clients.
+    configuration : str
+        The run's, resolved.
     environment : Mapping[str, str]
-        By which clients learn these.
-    echo : Callable[[str], None]
-        Receives lines for a person.
+        By which clients learn this machine's site keys.
 
     Raises
     ------
     ConfigError, RunError
         If there is no cluster or no room, or a node lacks something.
     """
-    federation = config.federation
-    assert federation.ray_address is not None
     share = Share(federation.client_cpus, federation.client_gpus)
-    with connected(federation.ray_address, ADDRESS):
+    with connected(federation.ray_address or AUTO, ADDRESS):
         address, nodes = cluster_address(), Nodes(share)
         if not nodes.room:
             raise ConfigError(
@@ -130,7 +138,6 @@ def find_spread(
                 "federation.client_cpus and federation.client_gpus to what its nodes have"
             )
         with expected_in(paths.home()) as expected:
-            nodes.check("simulate clients", expected, [to_json(config)], environment)
+            nodes.check("simulate clients", expected, [configuration], environment)
         at_once = min(nodes.room, federation.num_clients)
-        echo(f"Ray at {address}: {at_once} clients compute at a time ({nodes.names})")
-    return Spread(address, share, at_once, dict(environment))
+        return Spread(address, nodes.names, share, at_once, dict(environment))
