@@ -5,7 +5,14 @@ import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.superlink.grid.http_grid import HttpGrid
 
-from fedrsclip.flower_internals import as_sent, become_server, give_id, simulated_run
+from fedrsclip.flower_internals import (
+    as_sent,
+    become_server,
+    from_bytes,
+    give_id,
+    simulated_run,
+    to_bytes,
+)
 from server_app.flower_internals import is_simulation
 
 pytestmark = [pytest.mark.unit, pytest.mark.flower]
@@ -43,3 +50,11 @@ def test_what_arrives_is_equal_and_the_receivers_own() -> None:
     assert arrived.content == message.content
     del arrived.content["arrays"]
     assert "arrays" in message.content
+
+
+def test_bytes_are_the_message() -> None:
+    message = a_message()
+    give_id(message)
+    arrived = from_bytes(to_bytes(message))
+    assert arrived.content == message.content
+    assert vars(arrived.metadata) == vars(message.metadata)

@@ -17,7 +17,7 @@ from fedrsclip.run import home, preflight
 from fedrsclip.run.connection import connect, is_here
 from fedrsclip.run.decoding import decode_all, decode_some
 from fedrsclip.run.home import check_home
-from fedrsclip.run.launch import prepare
+from fedrsclip.run.preparation import prepare
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.config.site_keys import SITE_KEYS

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedrsclip.run.imports import with_imports
-from fedrsclip.run.launch import prepare
+from fedrsclip.run.preparation import prepare
 from fedrsclip.run.submission import deployed
 from fedrsclip_core.clip import assets
 from fedrsclip_core.config.schema import Config

@@ -1,4 +1,4 @@
-"""What a launcher reads, writes and refuses, without starting Flower."""
+"""What a launcher reads, writes and refuses, without starting anything."""
 
 import json
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from client_app.site_log import SiteLog
 from fedrsclip import machine
-from fedrsclip.run import launch, preflight
+from fedrsclip.run import flower, launch, preflight, preparation
 from fedrsclip.run.connection import RunStatus
 from fedrsclip.run.own_tuning import write_table
 from fedrsclip.run.resume import with_resumed
@@ -40,7 +40,7 @@ def no_preflight(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]
     def use(class_names: list[str]) -> None:
         monkeypatch.setattr(preflight, "check_for_simulation", lambda config: class_names)
         monkeypatch.setattr(preflight, "data_notes", lambda config: [])
-        monkeypatch.setattr(launch, "split_record", lambda config, hashes: {})
+        monkeypatch.setattr(preparation, "split_record", lambda config, hashes: {})
 
     for variable in (key.variable for key in SITE_KEYS.values()):
         monkeypatch.delenv(variable, raising=False)
@@ -106,7 +106,7 @@ def test_site_keys_stay_and_class_names_travel(
 ) -> None:
     no_preflight(["a class", "it's"])
     monkeypatch.chdir(tmp_path)
-    simulation = launch.prepare(["data=folder", "data.path=images", "seed=3"])
+    simulation = preparation.prepare(["data=folder", "data.path=images", "seed=3"])
     submission = simulation.submission
     assert not any("data.path" in text for text in submission.run_config().values())
     assert simulation.environment["FEDRSCLIP_DATA_PATH"] == str(tmp_path / "images")
@@ -122,14 +122,14 @@ def test_a_second_start_opens_no_image(tmp_path: Path) -> None:
     overrides = ["data=folder", f"data.path={root}", "partition=uniform"]
     overrides.append("federation.num_clients=2")
     with opened_below(root) as first:
-        split = launch.prepare(overrides).split
+        split = preparation.prepare(overrides).split
     assert len(set(first)) == 16
     with opened_below(root) as second:
-        assert launch.prepare(overrides).split == split
+        assert preparation.prepare(overrides).split == split
     assert second == []
     save_image(root / "lake" / "lake03.png", seed=99)
     with opened_below(root) as third:
-        assert launch.prepare(overrides).split["images"] != split["images"]
+        assert preparation.prepare(overrides).split["images"] != split["images"]
     assert set(third) == {str(root / "lake" / "lake03.png")}
 
 
@@ -153,32 +153,32 @@ def test_a_users_own_tuning_travels_with_a_run_and_is_said(
 ) -> None:
     no_preflight([])
     recipe = ["experiment=uc_merced", "method=fedotp", "model=demo_clip", "data.path=images"]
-    recorded = launch.prepare([*recipe, "run.name=first"]).submission
+    recorded = preparation.prepare([*recipe, "run.name=first"]).submission
     write_table(paths.tuned_file(), {"uc_merced": {"fedotp": {"optimizer.lr": 0.25}}})
     lines: list[str] = []
-    own = launch.prepare(recipe, echo=lines.append).submission
+    own = preparation.prepare(recipe, echo=lines.append).submission
     assert (own.config.optimizer.lr, own.config.optimizer.private_lr) == (0.25, 0.6)
     assert {"tuned=null", "optimizer.lr=0.25"} <= set(own.overrides)
     assert any("optimizer.lr=0.25" in one and str(paths.tuned_file()) in one for one in lines)
-    assert launch.prepare([*recipe, "optimizer.lr=1"]).submission.config.optimizer.lr == 1
-    given = launch.prepare([*recipe, "tuned=recorded", "run.name=first"]).submission
+    assert preparation.prepare([*recipe, "optimizer.lr=1"]).submission.config.optimizer.lr == 1
+    given = preparation.prepare([*recipe, "tuned=recorded", "run.name=first"]).submission
     assert given.config == recorded.config
     folder = paths.runs_dir() / "first"
     folder.mkdir(parents=True)
     (folder / "run.json").write_text(
         json.dumps(description("first", values_of(recorded.config), shlex.join(recorded.overrides)))
     )
-    resumed = launch.prepare(["resume=first", "data.path=images"]).submission.config
+    resumed = preparation.prepare(["resume=first", "data.path=images"]).submission.config
     assert resumed.optimizer == recorded.config.optimizer
 
 
 def test_a_run_gets_a_name_unless_it_has_one(no_preflight: Callable[[list[str]], None]) -> None:
     no_preflight([])
-    first = launch.prepare(["method=local"]).submission.name
-    second = launch.prepare(["method=local"]).submission.name
+    first = preparation.prepare(["method=local"]).submission.name
+    second = preparation.prepare(["method=local"]).submission.name
     assert first.startswith("local-demo_scenes-20")
     assert first != second
-    assert launch.prepare(["run.name=mine"]).submission.name == "mine"
+    assert preparation.prepare(["run.name=mine"]).submission.name == "mine"
 
 
 def test_a_run_records_the_commit_of_its_model_and_resumes_with_it(
@@ -186,7 +186,7 @@ def test_a_run_records_the_commit_of_its_model_and_resumes_with_it(
 ) -> None:
     no_preflight([])
     cache_hub_model(tmp_path, monkeypatch, newest=OLD)
-    started = launch.prepare(["model.hub_id=owner/clip", "run.name=first"])
+    started = preparation.prepare(["model.hub_id=owner/clip", "run.name=first"])
     assert started.found_revisions == {"model.revision": OLD}
     overrides = " ".join(started.submission.overrides)
     assert started.submission.config.model.revision == OLD
@@ -196,11 +196,11 @@ def test_a_run_records_the_commit_of_its_model_and_resumes_with_it(
         json.dumps(description("first", values_of(started.submission.config), overrides))
     )
     move_newest(tmp_path, NEW)
-    resumed = launch.prepare(["resume=first"])
+    resumed = preparation.prepare(["resume=first"])
     assert resumed.found_revisions == {}
     assert resumed.submission.config.model.revision == OLD
-    assert launch.prepare(["model.hub_id=owner/clip"]).submission.config.model.revision == NEW
-    given = launch.prepare(["model.hub_id=owner/clip", f"model.revision={NEW}"])
+    assert preparation.prepare(["model.hub_id=owner/clip"]).submission.config.model.revision == NEW
+    given = preparation.prepare(["model.hub_id=owner/clip", f"model.revision={NEW}"])
     assert given.found_revisions == {}
 
 
@@ -271,7 +271,7 @@ def test_the_reason_of_a_failure_is_the_most_telling_one(
         (tmp_path / "results.json").write_text(
             json.dumps(results("first", status="failed", **written))
         )
-    failure = launch.failure_of(RunStatus("finished:failed", details), follower, log)
+    failure = flower.failure_of(RunStatus("finished:failed", details), follower, log)
     assert (failure.reason, failure.ray_was_slow) == (said, False)
 
 
@@ -328,15 +328,15 @@ def test_a_run_whose_ray_is_too_slow_is_started_again_a_few_times(
 ) -> None:
     no_preflight(["beach", "lake"])
     links, said = Links(slow), list[str]()
-    monkeypatch.setattr(launch, "SuperLink", links)
-    monkeypatch.setattr(launch, "follow", links.follow)
-    overrides = ["data=folder", "data.path=images", "run.name=first"]
+    monkeypatch.setattr(flower, "SuperLink", links)
+    monkeypatch.setattr(flower, "follow", links.follow)
+    overrides = ["data=folder", "data.path=images", "run.name=first", "federation.engine=flower"]
     assert launch.run(overrides, echo=said.append) == status
     assert links.ended == len(links.submitted) == starts
     # Its server has taken the run's folder before Ray gave up.
     assert [config.run.resume for config in links.submitted] == [False, True, True][:starts]
     assert sum("starting the run again" in line for line in said) == starts - 1
-    assert any(f"the run failed: {launch.RAY_WAS_SLOW}" in line for line in said) == bool(status)
+    assert any(f"the run failed: {flower.RAY_WAS_SLOW}" in line for line in said) == bool(status)
 
 
 @pytest.mark.parametrize("completed", [True, False])
@@ -350,9 +350,9 @@ def test_an_interrupted_run_is_called_what_it_is(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(launch, "SuperLink", links)
-    monkeypatch.setattr(launch, "follow", interrupted)
-    overrides = ["data=folder", "data.path=images", "run.name=first"]
+    monkeypatch.setattr(flower, "SuperLink", links)
+    monkeypatch.setattr(flower, "follow", interrupted)
+    overrides = ["data=folder", "data.path=images", "run.name=first", "federation.engine=flower"]
     if completed:
         assert launch.run(overrides, echo=said.append) == 0
         assert "the run was completed before it could be interrupted" in said
@@ -365,9 +365,9 @@ def test_an_interrupted_run_is_called_what_it_is(
 
 
 def test_ray_gets_no_more_room_than_there_are_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "available_cpus", lambda: 64)
+    monkeypatch.setattr(flower, "available_cpus", lambda: 64)
     config = compose(["federation.num_clients=3", "federation.client_cpus=2"])
-    settings = launch.simulation_settings(config.federation).split()
+    settings = flower.simulation_settings(config.federation).split()
     assert "init-args-num-cpus=6" in settings
     assert "num-supernodes=3" in settings
     assert "client-resources-num-gpus=0.0" in settings

@@ -11,7 +11,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fedrsclip import check as checks
-from fedrsclip.run import launch
+from fedrsclip.run import preparation
 from fedrsclip_core import machine
 from fedrsclip_core.config.schema import Config
 from fedrsclip_core.errors import ConfigError
@@ -174,7 +174,7 @@ def test_without_the_package_it_is_one_sentence(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(machine, "version", missing)
     with pytest.raises(ConfigError, match=r"run\.tensorboard is true.*fedrsclip\[tensorboard\]"):
-        launch.prepare(["run.tensorboard=true"])
+        preparation.prepare(["run.tensorboard=true"])
     lines: list[str] = []
     assert checks.check(["run.tensorboard=true"], echo=lines.append) == 1
     assert any(line.startswith("problem  resources: run.tensorboard") for line in lines)
