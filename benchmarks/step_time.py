@@ -1,6 +1,7 @@
 """Milliseconds of a training step against a plain HuggingFace loop that learns the same prompts.
 
     python -m benchmarks.step_time --classes 21 45 --n-ctx 16 --threads 2 --json step.json
+    python -m benchmarks.step_time --device cuda --steps 50
     python -m benchmarks.step_time --device cuda --compile default reduce-overhead
 
 The plain loop (`benchmarks/plain.py`) does what published prompt-learning code does: the frozen
@@ -9,7 +10,9 @@ Ours trains on cached image features with the packed text encoder. Losses, optim
 the same. The variants take turns with a matrix product, which shows what the machine can do.
 bfloat16 is another computation (``model.dtype=bfloat16``): the last column says how far off.
 `% in products` is from torch's profiler: what remains are activations, norms, softmax and copies.
-On a GPU `graphs` is how a client trains there; `eager` launches kernel by kernel.
+On a GPU it is of the time of all kernels, `kernels, ms`: less than `ours, ms`, the card waits in
+between. There `graphs` is how a client trains; `eager` launches kernel by kernel.
+A round has one step, or ``--steps``, which share what is made once for each round.
 ``--compile`` adds rows with the text encoder compiled by torch, which takes a minute each on a CPU.
 """
 
@@ -57,6 +60,8 @@ METHODS = {1: "promptfl", 2: "fedrsclip"}
 """By number of prompts."""
 
 PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
+PRODUCT_KERNELS = ("gemm", "nvjet", "cutlass", "xmma")
+"""Parts of the names that cuBLAS's kernels have: those of a CUDA graph belong to no operation."""
 
 EAGER = "eager"
 GRAPHS = "graphs"
@@ -97,8 +102,8 @@ class Task:
         optimizer = self.plain.optimizer()
         return seconds_of(lambda: self.plain.step(optimizer, self.pixels, self.labels), self.device)
 
-    def our_step(self, kind: Kind) -> float:
-        """Carry out a client's training of one batch; return its seconds."""
+    def our_round(self, kind: Kind) -> float:
+        """Carry out a client's training; return its seconds."""
         encoder = self.encoders[kind]
         given = Given(torch.zeros(encoder.n_cls, encoder.dim).numpy())
         return seconds_of(
@@ -148,6 +153,8 @@ def make_task(
 ) -> Task:
     device, batch_size = options.device, options.batch_size
     overrides = [f"method={METHODS[prompts]}", f"prompt.n_ctx={n_ctx}"]
+    # An epoch is one batch.
+    overrides.append(f"optimizer.local_epochs={options.steps}")
     config = compose([*overrides, f"optimizer.batch_size={batch_size}"])
     tokens = tokenize_prompts(files, words_for(class_names(n_cls), {}), n_ctx)
     generator = torch.Generator().manual_seed(2)
@@ -182,34 +189,40 @@ def several(measure: Measure, times: int) -> Measure:
     return call
 
 
-def product_share(step: Measure, device: str) -> float:
-    """Return the part of a step's time that goes into products of frozen matrices and of heads."""
+def time_by_kind(action: Measure, device: str) -> tuple[float, float]:
+    """Return the seconds in all of torch's operations, on a GPU in its kernels, and in products.
+
+    Products are those of frozen matrices and of heads.
+    """
     cuda = device.startswith("cuda")
     with profile(activities=[ProfilerActivity.CPU, *([ProfilerActivity.CUDA] * cuda)]) as profiled:
-        step()
-    spent = {
-        event.key: float(event.self_device_time_total if cuda else event.self_cpu_time_total)
-        for event in profiled.key_averages()
-        # A kernel on the GPU counts for the operation that has started it.
-        if not cuda or event.key.startswith("aten::")
-    }
-    return sum(spent.get(name, 0.0) for name in PRODUCTS) / sum(spent.values())
+        action()
+    spent = products = 0.0
+    for event in profiled.key_averages():
+        if cuda and (event.device_type.name != "CUDA" or event.is_user_annotation):
+            continue
+        microseconds = event.self_device_time_total if cuda else event.self_cpu_time_total
+        named = any(name in event.key for name in PRODUCT_KERNELS)
+        spent += microseconds
+        products += microseconds * (named if cuda else event.key in PRODUCTS)
+    return spent / 1e6, products / 1e6
 
 
 def add_rows(report: Report, task: Task, repeats: int, times: int) -> None:
     """Measure a task and add a row for each dtype."""
-    steps: dict[Kind, Measure] = {kind: partial(task.our_step, kind) for kind in task.encoders}
+    rounds: dict[Kind, Measure] = {kind: partial(task.our_round, kind) for kind in task.encoders}
+    steps, cuda = task.config.optimizer.local_epochs, task.device.startswith("cuda")
     variants: dict[str, Measure] = {"plain": task.plain_step}
-    for dtype, how in steps:
-        variants[f"{dtype} {how}"] = several(steps[dtype, how], times)
-    for dtype in {dtype for dtype, _ in steps}:
+    for dtype, how in rounds:
+        variants[f"{dtype} {how}"] = several(rounds[dtype, how], times)
+    for dtype in {dtype for dtype, _ in rounds}:
         variants[f"gemm {dtype}"] = several(multiplier(dtype, task.device), times)
     seconds = medians(in_turns(variants, repeats))
-    for dtype, how in steps:
-        ours, gemm = seconds[f"{dtype} {how}"], seconds[f"gemm {dtype}"]
-        count, rate = gflop(steps[dtype, EAGER]), gflops_of_product(task.device) / gemm
-        # A compiled step's kernels, of CUDA graphs above all, belong to no operation.
-        share = 100 * product_share(steps[dtype, how], task.device) if how == EAGER else None
+    for dtype, how in rounds:
+        ours, gemm = seconds[f"{dtype} {how}"] / steps, seconds[f"gemm {dtype}"]
+        count, rate = gflop(rounds[dtype, EAGER]) / steps, gflops_of_product(task.device) / gemm
+        # On a CPU the operations of a compiled step have no names.
+        spent, products = time_by_kind(rounds[dtype, how], task.device)
         report.rows.append(
             {
                 "classes": task.encoders[dtype, how].n_cls,
@@ -222,7 +235,8 @@ def add_rows(report: Report, task: Task, repeats: int, times: int) -> None:
                 "ratio": seconds["plain"] / ours,
                 "GFLOP": count,
                 "GEMM, GFLOP/s": rate,
-                "% in products": share,
+                "kernels, ms": 1e3 * spent / steps if cuda else None,
+                "% in products": 100 * products / spent if cuda or how == EAGER else None,
                 "% of GEMM": 100 * count / ours / rate,
                 "max abs difference": task.difference((dtype, how)),
             }
@@ -249,8 +263,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--compile", nargs="+", choices=COMPILED, default=[], help="torch's modes")
     add_dtypes(parser)
     parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=1, help="of a round of ours")
     parser.add_argument("--repeats", type=int, default=5, help="plain steps per row")
-    parser.add_argument("--ours-per-plain", type=int, default=5, help="our steps in each turn")
+    parser.add_argument("--ours-per-plain", type=int, default=5, help="our rounds in each turn")
     options = parser.parse_args(argv)
     options.dtypes = chosen_dtypes(options)
     torch.set_num_threads(options.threads)

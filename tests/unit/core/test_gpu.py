@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from client_app.encoders import limit_gpu_memory, make_repeatable
+from fedrsclip.classifier.scene_classifier import SceneClassifier
+from fedrsclip.classifier.stream import classified
 from fedrsclip_core.clip.image_encoder import ImageEncoder
 from fedrsclip_core.clip.offset_basis import offset_basis
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
@@ -15,7 +18,9 @@ from fedrsclip_core.clip.text_tower import load_text_tower
 from fedrsclip_core.clip.tokens import tokenize_prompts
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, shared_shapes
+from fedrsclip_core.errors import DataError
 from fedrsclip_core.learning.class_statistics import ClassStatistics
+from fedrsclip_core.learning.classifier import Classifier
 from fedrsclip_core.learning.dual_prompt import Given
 from fedrsclip_core.learning.prompts import ClientState
 from fedrsclip_core.learning.training import train_round
@@ -149,3 +154,27 @@ def test_image_features_agree_with_the_cpu(tmp_path: Path) -> None:
     encoders = [ImageEncoder(files, device) for device in ("cpu", "cuda")]
     on_cpu, on_gpu = (e.encode([e.prepare(image) for image in images()]) for e in encoders)
     assert np.abs(on_cpu - on_gpu).max() < 1e-3
+
+
+def test_many_images_are_classified_in_order_as_on_the_cpu(tmp_path: Path) -> None:
+    files = tiny_files(tmp_path / "clip")
+    text = np.random.default_rng(0).normal(size=(3, files.dim)).astype(np.float32)
+    many = [image for image in images() for _ in range(5)]
+
+    def load(number: int) -> Image.Image:
+        if number == 2:
+            raise DataError("number 2")
+        return many[number]
+
+    found = []
+    for device in ("cpu", "cuda"):
+        encoder = ImageEncoder(files, device)
+        classifier = SceneClassifier(["a", "b", "c"], Classifier(text), 1.0, encoder)
+        found.append(list(classified(classifier, range(len(many)), load, batch_size=4)))
+    assert [number for number, _ in found[1]] == list(range(len(many)))
+    for (number, on_cpu), (_, on_gpu) in zip(*found, strict=True):
+        if number == 2:
+            assert str(on_gpu) == "number 2"
+        else:
+            assert not isinstance(on_cpu, DataError) and not isinstance(on_gpu, DataError)
+            assert np.abs(on_cpu - on_gpu).max() < 1e-3
