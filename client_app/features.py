@@ -36,6 +36,8 @@ class ClientFeatures:
         Which CLIP.
     reading : Reading
         How images become RGB.
+    device : str
+        Torch's name of where it is.
     image_encoder : Callable[[], ImageEncoder]
         Loads its image side; called for missing features only.
     max_unreadable : float
@@ -47,6 +49,7 @@ class ClientFeatures:
     data: ClientData
     files: ClipFiles
     reading: Reading
+    device: str
     image_encoder: "Callable[[], ImageEncoder]"
     max_unreadable: float
     log: SiteLog
@@ -106,6 +109,7 @@ class ClientFeatures:
             max_unreadable=self.max_unreadable,
             on_event=self.log.write,
             progress=self.log.progress(f"images that have their {what}"),
+            device=self.device,
         )
 
 

@@ -255,6 +255,7 @@ class Runtime:
             self.data,
             self.files,
             self.reading,
+            self.device,
             lambda: image_encoder(self.files, self.device),
             self.config.data.max_unreadable,
             log,

@@ -38,9 +38,11 @@ def clients_features(
 
     store = FeatureCache.of_images(paths.features_dir(), files, reading_of(config.data))
 
+    device = config.federation.device or "cpu"
+
     @cache
     def encoding() -> Encoding:
-        encoder = ImageEncoder(files, config.federation.device or "cpu")
+        encoder = ImageEncoder(files, device)
         return Encoding(encoder.prepare, encoder.encode)
 
     path = Path(config.data.path) if config.data.path else None
@@ -58,6 +60,7 @@ def clients_features(
                 batch_size=_BATCH,
                 max_unreadable=config.data.max_unreadable,
                 on_event=lambda _line: None,
+                device=device,
             )
             found[part] = FeatureSet(features, data.source.labels[kept])
         yield found

@@ -219,7 +219,12 @@ def evaluate(
         If more images than are allowed cannot be read, or the cache cannot be used.
     """
     look_up = partial(
-        _cached, labelled, batch_size=batch_size, on_event=on_event, progress=progress
+        _cached,
+        labelled,
+        batch_size=batch_size,
+        on_event=on_event,
+        progress=progress,
+        device=classifier.encoder.device,
     )
     encoder, home = classifier.encoder, paths.features_dir()
     files, reading = encoder.files, labelled.reading
@@ -289,6 +294,7 @@ def _cached(
     batch_size: int,
     on_event: Callable[[str], None],
     progress: Progress | None,
+    device: str,
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the features of images and the indices that could be read."""
     return cache.features(
@@ -299,4 +305,5 @@ def _cached(
         max_unreadable=labelled.max_unreadable,
         on_event=on_event,
         progress=progress,
+        device=device,
     )

@@ -70,5 +70,6 @@ def encode_once(
                 batch_size=_BATCH,
                 max_unreadable=config.data.max_unreadable,
                 on_event=echo,
+                device=device,
             )
     release_image_encoder()

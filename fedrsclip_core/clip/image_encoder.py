@@ -1,6 +1,7 @@
 """The frozen image tower, loaded through transformers only when an image has no feature yet."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from fedrsclip_core.errors import ModelError
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+
+    from fedrsclip_core.clip.recorded import Recorded
 
 _ODD_FILES = (
     *(OSError, RuntimeError, ValueError, TypeError),
@@ -84,13 +87,14 @@ class ImageEncoder:
         return pixels
 
     def encode(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
-        """Return unit image features ``(len(prepared), dim)``."""
+        """Return unit image features ``(len(prepared), dim)``; may be called in threads."""
         import torch
 
         with torch.inference_mode():
-            output = self._model(pixel_values=self._batch(prepared))
-            embeds = output.image_embeds.float().cpu().numpy()  # (N, dim)
-        return np.asarray(embeds / np.linalg.norm(embeds, axis=1, keepdims=True), dtype=np.float32)
+            pixels = self._batch(prepared)
+            cuda = pixels.device.type == "cuda"
+            embeds = self._recorded(pixels) if cuda else self._class_embeds(pixels)
+            return _unit(embeds)
 
     def encode_patches(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
         """Return unit features of the patches ``(len(prepared), V, dim)``, row by row of the image.
@@ -101,11 +105,33 @@ class ImageEncoder:
         import torch
 
         with torch.inference_mode():
-            output = self._model.vision_model(pixel_values=self._batch(prepared))
-            tokens = output.last_hidden_state[:, 1:]  # (N, V, vision width)
-            tokens = self._model.vision_model.post_layernorm(tokens)
-            embeds = self._model.visual_projection(tokens).float().cpu().numpy()  # (N, V, dim)
-        return np.asarray(embeds / np.linalg.norm(embeds, axis=2, keepdims=True), dtype=np.float32)
+            last = self._model.vision_model.encoder.layers[-1]
+            tokens = last(self._before_last(self._batch(prepared)), None)
+            return _unit(self._projected(tokens[:, 1:]))  # (N, V, dim)
+
+    @cached_property
+    def _recorded(self) -> "Recorded":
+        from fedrsclip_core.clip.recorded import Recorded
+
+        return Recorded(self._class_embeds)
+
+    def _class_embeds(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """Return the projected class tokens ``(N, dim)``."""
+        last = self._model.vision_model.encoder.layers[-1]
+        return self._projected(_class_token(last, self._before_last(pixels)))[:, 0]
+
+    def _before_last(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """Return all tokens ``(N, 1 + V, vision width)`` as the last layer takes them."""
+        vision = self._model.vision_model
+        hidden: torch.Tensor = vision.pre_layrnorm(vision.embeddings(pixels))
+        for layer in vision.encoder.layers[:-1]:
+            hidden = layer(hidden, None)
+        return hidden
+
+    def _projected(self, tokens: "torch.Tensor") -> "torch.Tensor":
+        normed = self._model.vision_model.post_layernorm(tokens)
+        projected: torch.Tensor = self._model.visual_projection(normed)
+        return projected
 
     def _batch(self, prepared: "Sequence[torch.Tensor]") -> "torch.Tensor":
         import torch
@@ -115,6 +141,36 @@ class ImageEncoder:
             # From pinned memory the copy runs beside what the GPU computes.
             return pixels.pin_memory().to(self.device, self._dtype, non_blocking=True)
         return pixels.to(self.device, self._dtype)
+
+
+def _class_token(layer: Any, hidden: "torch.Tensor") -> "torch.Tensor":
+    """Return what a layer makes of the class token ``(N, 1, width)``.
+
+    It asks all tokens ``hidden``, ``(N, T, width)``. After the last layer nobody asks the others.
+    """
+    from torch.nn.functional import scaled_dot_product_attention
+
+    attention, normed = layer.self_attn, layer.layer_norm1(hidden)
+
+    def by_head(tokens: "torch.Tensor") -> "torch.Tensor":
+        return tokens.view(*tokens.shape[:2], -1, attention.head_dim).transpose(1, 2)
+
+    attended = scaled_dot_product_attention(
+        by_head(attention.q_proj(normed[:, :1])),
+        by_head(attention.k_proj(normed)),
+        by_head(attention.v_proj(normed)),
+        scale=attention.scale,
+    )  # (N, heads, 1, width / heads)
+    token = hidden[:, :1] + attention.out_proj(attended.transpose(1, 2).flatten(2))
+    result: torch.Tensor = token + layer.mlp(layer.layer_norm2(token))
+    return result
+
+
+def _unit(embeds: "torch.Tensor") -> NDArray[np.float32]:
+    """Return the last dimension at length one, on the CPU."""
+    numbers = embeds.float().cpu().numpy()
+    length = np.linalg.norm(numbers, axis=-1, keepdims=True)
+    return np.asarray(numbers / length, dtype=np.float32)
 
 
 def _middle(image: "Image") -> "Image":

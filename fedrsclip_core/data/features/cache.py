@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-_FORMAT = "fedrsclip features 2"
-"""Those of the first format may be of images with deep or further bands, misread as 8-bit RGB."""
+_FORMAT = "fedrsclip features 3"
+"""Those of the first format may be of images with deep or further bands, misread as 8-bit RGB.
+
+Those of the second have other last bits: the tower's last layer computed all tokens.
+"""
 _MAX_BYTES = 8 * 2**30
 
 
@@ -126,6 +129,7 @@ class FeatureCache:
         max_unreadable: float,
         on_event: Callable[[str], None],
         progress: Progress | None = None,
+        device: str = "cpu",
     ) -> tuple[Vector, NDArray[np.int64]]:
         """Return the features of images, encoding those that are missing.
 
@@ -147,6 +151,8 @@ class FeatureCache:
             Told about skipped images and repaired entries, for the site's own log.
         progress : Callable[[int, int], None] or None
             Told after each batch how many of how many images are done.
+        device : str
+            Torch's name of where the encoder is.
 
         Returns
         -------
@@ -166,7 +172,7 @@ class FeatureCache:
             query.look_up(wanted)
             missing = [i for i in wanted if i not in query.found and i not in query.skipped.reasons]
             done = len(wanted) - len(missing)
-            for encoded in query.encode_missing(missing, batch_size):
+            for encoded in query.encode_missing(missing, batch_size, device):
                 done += encoded
                 if progress is not None:
                     progress(done, len(wanted))

@@ -1,19 +1,21 @@
 """Encoding the images that have no feature yet, in batches.
 
-While a batch is encoded, the next ones are hashed, decoded and prepared in threads. Batches and
-their order do not depend on that, so the features are the same in bits.
+While some batches are encoded, the next ones are hashed, decoded and prepared in threads. What is
+in a batch, and the order in which they are committed, do not depend on that, so the features are
+the same in bits.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.data.features.pipeline import ahead, image_threads, in_order, shared_out
 from fedrsclip_core.data.features.store import FeatureStore, KnownImage, Vector
 from fedrsclip_core.data.sources import ImageSource
 from fedrsclip_core.errors import DataError
@@ -21,8 +23,6 @@ from fedrsclip_core.machine import available_cpus
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Encoding:
     prepare : Callable[[Image], Any]
         What is done with each RGB image by itself; called in threads.
     encode : Callable[[list[Any]], NDArray]
-        Prepared images to ``(N, dim)`` features; called in the caller's thread.
+        Prepared images to ``(N, dim)`` features; called in threads, too.
     """
 
     prepare: "Callable[[Image], Any]"
@@ -134,21 +134,27 @@ class FeatureQuery:
                 self.contents[i] = image.content
         self._take_vectors(list(self.contents))
 
-    def encode_missing(self, missing: list[int], batch_size: int) -> Iterator[int]:
+    def encode_missing(self, missing: list[int], batch_size: int, device: str) -> Iterator[int]:
         """Encode batch by batch; yield the size of each when it is committed."""
         if not missing:
             return
         if self.source.sequential:
             missing = sorted(missing)
         batches = [missing[k : k + batch_size] for k in range(0, len(missing), batch_size)]
-        pool = ThreadPoolExecutor(available_cpus(), thread_name_prefix="images")
-        try:
-            unknown = self._unknown(ahead(pool, self._hashed, batches))
-            for batch, prepared in zip(batches, ahead(pool, self._prepared, unknown), strict=True):
-                self._encode_batch(batch, prepared)
+        with (
+            shared_out(device) as count,
+            image_threads(available_cpus()) as pool,
+            image_threads(count) as encoders,
+        ):
+            unknown = self._unknown(map(dict, ahead(pool, self._hashed, batches)))
+            prepared = (
+                [(i, image.result) for i, image in batch]
+                for batch in ahead(pool, self._prepared, unknown)
+            )
+            encoded = in_order(encoders, self._encoded, prepared, count)
+            for batch, outcome in zip(batches, encoded, strict=True):
+                self._commit(batch, outcome)
                 yield len(batch)
-        finally:
-            pool.shutdown(cancel_futures=True)
 
     def _unknown(self, hashing: Iterable[dict[int, Future[bytes]]]) -> Iterator[list[int]]:
         """Yield of each batch the images that must be decoded, of equal ones the first."""
@@ -169,25 +175,22 @@ class FeatureQuery:
                 _ = self.encoding
             yield chosen
 
-    def _encode_batch(self, batch: list[int], prepared: dict[int, Future[Any]]) -> None:
-        """Encode a batch, as far as no equal image is known, and commit it."""
+    def _commit(self, batch: list[int], encoded: "Encoded") -> None:
+        """Store what became of a batch, and what its images are known to be."""
         readable = [i for i in batch if self._is_hashed(i)]
         # An equal image may have been encoded since the batch was looked up.
-        self._take_vectors([i for i in readable if i not in self.found and i not in prepared])
-        images: dict[bytes, Any] = {}
-        known: dict[bytes, KnownImage] = {}
+        self._take_vectors([i for i in readable if i not in self.found and i not in encoded.tried])
+        vectors = {self.contents[i]: vector for i, vector in encoded.vectors.items()}
+        problems = dict(encoded.problems)
         for i in readable:
-            content = self.contents[i]
-            known[self.stats[i]] = KnownImage(content)
-            if i in self.found or content in images:
-                continue
-            try:
-                images[content] = prepared[i].result() if i in prepared else self._prepared(i)
-            except DataError as error:
-                known[self.stats[i]] = KnownImage(content, str(error))
+            if not (i in self.found or i in encoded.tried or self.contents[i] in vectors):
+                # The first of several equal images could not be read.
+                late = self._encoded([(i, partial(self._prepared, i))])
+                vectors |= {self.contents[k]: vector for k, vector in late.vectors.items()}
+                problems |= late.problems
+        known = {self.stats[i]: KnownImage(self.contents[i], problems.get(i, "")) for i in readable}
         for i in readable:
-            self._drop_if_changed(i, known, images)
-        vectors = self._encoded(images)
+            self._drop_if_changed(i, known, vectors)
         self.store.write(known, vectors)
         for i in readable:
             image = known.get(self.stats[i])
@@ -221,7 +224,7 @@ class FeatureQuery:
         return True
 
     def _drop_if_changed(
-        self, i: int, known: dict[bytes, KnownImage], images: dict[bytes, Any]
+        self, i: int, known: dict[bytes, KnownImage], vectors: dict[bytes, Vector]
     ) -> None:
         """Forget an image whose file changed between hash and pixels: they may not fit."""
         try:
@@ -230,45 +233,46 @@ class FeatureQuery:
             same = False
         if not same:
             known.pop(self.stats[i], None)
-            images.pop(self.contents[i], None)
+            vectors.pop(self.contents[i], None)
 
-    def _encoded(self, images: dict[bytes, Any]) -> dict[bytes, Vector]:
+    def _encoded(self, prepared: Iterable[tuple[int, Callable[[], Any]]]) -> "Encoded":
+        """Encode what can be prepared of a batch; called in threads, several at a time."""
+        images, problems = {}, {}
+        for i, image in prepared:
+            try:
+                images[i] = image()
+            except DataError as error:
+                problems[i] = str(error)
         if not images:
-            return {}
+            return Encoded(problems, {})
         vectors = np.asarray(self.encoding.encode(list(images.values())), dtype=self.dtype)
         if vectors.shape != (len(images), self.dim) or not np.isfinite(vectors).all():
             raise DataError(
                 f"the image encoder returned {vectors.shape} for {len(images)} images, or values "
                 f"that are not finite; expected are {self.dim} finite numbers per image"
             )
-        return dict(zip(images, vectors, strict=True))
+        return Encoded(problems, dict(zip(images, vectors, strict=True)))
 
 
-def ahead(
-    pool: Executor, work: Callable[[int], _T], batches: Iterable[list[int]]
-) -> Iterator[dict[int, Future[_T]]]:
-    """Yield each batch's futures by item, in order, once the next batch was submitted.
+@dataclass(frozen=True)
+class Encoded:
+    """What became of a batch's images.
 
-    Not more than two batches are under way, so what waits in memory is bounded. What ``work``
-    raises shows when the caller asks for that item's result.
-
-    Parameters
+    Attributes
     ----------
-    pool : Executor
-        Where the work is done.
-    work : Callable[[int], T]
-        What to do with an item.
-    batches : Iterable[list[int]]
-        The items; drawn in the caller's own thread.
+    problems : dict[int, str]
+        Why some cannot be decoded.
+    vectors : dict[int, Vector]
+        The features of the others.
     """
-    submitted: dict[int, Future[_T]] | None = None
-    for batch in batches:
-        following = {item: pool.submit(work, item) for item in batch}
-        if submitted is not None:
-            yield submitted
-        submitted = following
-    if submitted is not None:
-        yield submitted
+
+    problems: dict[int, str]
+    vectors: dict[int, Vector]
+
+    @property
+    def tried(self) -> set[int]:
+        """All of them."""
+        return {*self.problems, *self.vectors}
 
 
 def stat_digest(stat_key: str) -> bytes:

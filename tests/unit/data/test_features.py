@@ -4,9 +4,12 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from threading import Barrier, Lock
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fedrsclip_core.data.features.cache import FeatureCache
@@ -185,21 +188,59 @@ def test_an_image_that_stays_unreadable_does_not_cost_its_equal_one(
     run.assert_right()
 
 
-def test_the_next_batch_is_decoded_while_one_is_encoded(root: Path, cache: Path) -> None:
+def fill(cache: Path, source: CountingSource, encode: Callable[[list[Any]], np.ndarray]) -> None:
+    """Encode batches of four."""
+    FeatureCache(cache, "encoder-a", DIM, 2**30).features(
+        source, range(len(source)), encoding(encode), batch_size=4, max_unreadable=0, on_event=print
+    )
+
+
+def test_the_next_batch_is_decoded_while_one_is_encoded(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     source, seen = CountingSource(root), []
 
-    def encode(images):  # type: ignore[no-untyped-def]
+    def encode(images: list[Any]) -> np.ndarray:
         deadline = time.monotonic() + 10
-        expected = min(24, 6 * (len(seen) + 2))
+        expected = min(24, 4 * (len(seen) + 2))
         while len(source.opened) < expected and time.monotonic() < deadline:
             time.sleep(0.001)
         seen.append(len(source.opened))
         return np.stack([vector_of(image) for image in images])
 
-    FeatureCache(cache, "encoder-a", DIM, 2**30).features(
-        source, range(24), encoding(encode), batch_size=6, max_unreadable=0, on_event=print
-    )
-    assert seen == [12, 18, 24, 24]
+    fill(cache, source, encode)
+    assert all(done >= min(24, 4 * (k + 2)) for k, done in enumerate(seen))
+    assert seen[0] <= 16, "what waits in memory is bounded"
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_batches_are_encoded_side_by_side_and_committed_in_order(
+    root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, cpus: int
+) -> None:
+    monkeypatch.setattr("fedrsclip_core.data.features.pipeline.available_cpus", lambda: 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(cpus))
+    running, most, lock, both = 0, 0, Lock(), Barrier(2)
+    threads = torch.get_num_threads()
+
+    def encode(images: list[Any]) -> np.ndarray:
+        nonlocal running, most
+        assert torch.get_num_threads() == 1
+        with lock:
+            running += 1
+            most = max(most, running)
+        if cpus == 2:
+            both.wait(timeout=10)
+        with lock:
+            running -= 1
+        return np.stack([vector_of(image) for image in images])
+
+    fill(cache, CountingSource(root), encode)
+    assert most == cpus
+    assert torch.get_num_threads() == threads
+    run = Run(cache, root)
+    assert run.work == (0, 0, 0)
+    run.assert_right()
 
 
 def test_another_encoder_has_its_own_features(root: Path, cache: Path) -> None:
