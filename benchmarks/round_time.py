@@ -31,7 +31,7 @@ from benchmarks.plain import PlainLoop
 from benchmarks.site_steps import steps_in
 from client_app.encoders import image_encoder, text_model
 from client_app.rounds import Deadline, start_state, train
-from client_app.runtime import Runtime
+from client_app.runtime import OpenRun, Runtime
 from client_app.site import Site
 from client_app.site_log import SiteLog
 from fedrsclip_core.clip.tokens import tokenize_prompts
@@ -91,7 +91,7 @@ def a_round(
     """
     image_encoder.cache_clear()
     text_model.cache_clear()
-    runtime, clock = Runtime(config, site), Clock()
+    runtime, clock = Runtime(OpenRun(config), site), Clock()
     with clock.stage("features"):
         runtime.features("train", SiteLog(NAME))
     with clock.stage("text tower"):
@@ -188,7 +188,7 @@ def measure(
     )
     clip = save_random_clip(folder / "clip")
     site = Site(NAME, 0, 1, data_path=data, model_path=clip, device="cpu")
-    shared = Runtime(config, site).start_prompt("random", "shared", 0)
+    shared = Runtime(OpenRun(config), site).start_prompt("random", "shared", 0)
     found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
     plain: list[PlainRound] = []
     counts: set[int] = set()
@@ -198,8 +198,8 @@ def measure(
             seconds, correct = a_round(site, config, shared, 2 * turn + number)
             found[kind].append(seconds)
             counts.add(correct)
-        plain.append(plain_round(Runtime(config, site), shared, options.plain_steps))
-    size = len(Runtime(config, site).features("train", SiteLog(NAME)))
+        plain.append(plain_round(Runtime(OpenRun(config), site), shared, options.plain_steps))
+    size = len(Runtime(OpenRun(config), site).features("train", SiteLog(NAME)))
     num_steps = options.epochs * math.ceil(size / config.optimizer.batch_size)
     stages = {
         kind: {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}

@@ -324,6 +324,8 @@ def rounds_in(folder: Path) -> dict[int, Path]:
 
 def _make_private(folder: Path) -> None:
     """Create the folder and its parents below ``private``, for the owner only."""
+    if folder.is_dir():
+        return
     root = paths.home()
     for path in [*reversed(folder.parents), folder]:
         if path.is_relative_to(root) and path != root:

@@ -8,6 +8,7 @@ process, often one that starts cold, so nothing is imported before it is needed.
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,12 +46,41 @@ if TYPE_CHECKING:
     from fedrsclip_core.clip.text_model import TextModel
     from fedrsclip_core.learning.dual_prompt import Given
 
-_OPENED: "dict[tuple[str, str], dict[Site, Runtime]]" = {}
-"""The process cache: of the newest run, by configuration and home, the clients' runtimes.
+_OPENED: "dict[tuple[str, str], OpenRun]" = {}
+"""The process cache: the newest run, by configuration and home."""
 
-All of them, since each has its own part of the images: what they hold together does not grow with
-their number, and a bound below it would open every client again in every round.
-"""
+
+class OpenRun:
+    """A run in this process: what its clients have in common, and their runtimes.
+
+    All runtimes are kept, since each has its own part of the images: what they hold together
+    hardly grows with their number, and a bound below it would open every client again in every
+    round.
+
+    Parameters
+    ----------
+    config : Config
+        The run's configuration.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.config_digest = config_digest(config)
+        self._files: dict[Path | None, ClipFiles] = {}
+        self._clients: dict[Site, Runtime] = {}
+
+    def client(self, site: Site) -> "Runtime":
+        """Return a client's runtime, opened earlier or now."""
+        if site not in self._clients:
+            self._clients[site] = Runtime(self, site)
+        return self._clients[site]
+
+    def files(self, model_path: Path | None) -> ClipFiles:
+        """Return the files of the CLIP that a site has there, identified once."""
+        if model_path not in self._files:
+            with model_errors():
+                self._files[model_path] = find_clip(self.config.model, model_path)
+        return self._files[model_path]
 
 
 class Runtime:
@@ -58,24 +88,23 @@ class Runtime:
 
     Parameters
     ----------
-    config : Config
-        The run's configuration.
+    run : OpenRun
+        The run, with what other clients in this process have found out.
     site : Site
         The site's facts.
     """
 
-    def __init__(self, config: Config, site: Site) -> None:
-        self.config = config
-        self.config_digest = config_digest(config)
+    def __init__(self, run: OpenRun, site: Site) -> None:
+        self.config = run.config
+        self._run = run
         self.site = site
         self._features: dict[str, FeatureSet] = {}
         self._statistics: ClassStatistics | None = None
 
-    @cached_property
+    @property
     def files(self) -> ClipFiles:
         """The CLIP's files."""
-        with model_errors():
-            return find_clip(self.config.model, self.site.model_path)
+        return self._run.files(self.site.model_path)
 
     @cached_property
     def data(self) -> ClientData:
@@ -90,6 +119,8 @@ class Runtime:
     @cached_property
     def local_config(self) -> Config:
         """The run's configuration, with this site's own words of how its images are read."""
+        if not self.site.own_reading:
+            return self.config
         data = with_own_reading(self.config.data, dict(self.site.own_reading))
         return replace(self.config, data=data)
 
@@ -229,13 +260,13 @@ class Runtime:
         """Return what the federation must agree on, by part."""
         return {
             "code": code_digest(),
-            "config": self.config_digest,
+            "config": self._run.config_digest,
             "clip": self.files.digest,
             "classes": self.class_digest,
             "split": self.split_digest,
         }
 
-    @cached_property
+    @property
     def _basis(self) -> NDArray[np.float32] | None:
         size = self.config.prompt.basis_size(
             n_cls=len(self.words), width=self.files.width, dim=self.files.dim
@@ -311,11 +342,8 @@ def open_runtime(node_config: Mapping[str, object], configuration: str) -> Runti
     run = (configuration, str(paths.home()))
     if run not in _OPENED:
         _OPENED.clear()
-        _OPENED[run] = {}
-    clients = _OPENED[run]
-    if site not in clients:
-        clients[site] = Runtime(config, site)
-    return clients[site]
+        _OPENED[run] = OpenRun(config)
+    return _OPENED[run].client(site)
 
 
 @lru_cache(maxsize=4)

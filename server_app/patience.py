@@ -93,6 +93,8 @@ class Patience:
 
     def learn(self, kind: str, client: Client, reply: Reply) -> str:
         """Take note of what came back; return what a person should know of it, if anything."""
+        if self._simulation:
+            return ""
         past = self._of(client.name)
         before = past.doubted
         if reply.reason in (TIMEOUT, LATE):
@@ -100,7 +102,7 @@ class Patience:
         elif reply.reason != UNREACHABLE:
             past.missed = 0
             past.add(kind, reply.seconds)
-        if past.doubted == before or self._simulation:
+        if past.doubted == before:
             return ""
         if before:
             return f"client {client.name} has answered in time again: rounds wait for it"

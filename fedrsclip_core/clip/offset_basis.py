@@ -5,6 +5,8 @@ projection's leading left singular vectors. Class offsets that lie in the span o
 cost ``r`` numbers a class, and every client finds the same vectors in the same weights.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +17,9 @@ from fedrsclip_core.errors import ConfigError
 _PROJECTION = "visual_projection.weight"
 
 
+@lru_cache(maxsize=2)
 def offset_basis(files: ClipFiles, size: int) -> NDArray[np.float32]:
-    """Return the first ``size`` orthonormal directions ``(size, dim)``.
+    """Return the first ``size`` orthonormal directions ``(size, dim)``, computed once.
 
     Raises
     ------

@@ -1,10 +1,10 @@
 """One client's part of the data: source, split and partition tied together."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,20 +79,52 @@ def open_client_data(
     if config.partition.name == "site":
         split = split_source(config, source, source.groups)
         return ClientData(source, split, source.class_names, "")
-    hand = _dealt(
-        _Deal(_deal_digest(config, source, num_partitions), config, source, num_partitions)
-    )
+    hand = _dealt(_Deal(config, source, num_partitions))
     return ClientData(source, hand.clients[partition_id], source.class_names, hand.digest)
 
 
-@dataclass(frozen=True)
 class _Deal:
-    """What is dealt; equal where ``digest`` is."""
+    """What is dealt: equal where split and hands are, which is told without a look at each image.
 
-    digest: str
-    config: Config = field(compare=False)
-    source: ImageSource = field(compare=False)
-    num_partitions: int = field(compare=False)
+    Parameters
+    ----------
+    config : Config
+        ``data``, ``partition`` and ``seed`` count.
+    source : ImageSource
+        Its images' numbers count, not the images.
+    num_partitions : int
+        Clients.
+    """
+
+    def __init__(self, config: Config, source: ImageSource, num_partitions: int) -> None:
+        self.config, self.source, self.num_partitions = config, source, num_partitions
+
+    def __hash__(self) -> int:
+        return hash((self.config.seed, self.num_partitions, len(self.source)))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Deal) and (
+            self._settings() == other._settings()
+            and self._names() == other._names()
+            and all(map(_same, self._arrays(), other._arrays()))
+        )
+
+    def _settings(self) -> tuple[object, ...]:
+        return self.config.data, self.config.partition, self.config.seed, self.num_partitions
+
+    def _names(self) -> tuple[object, ...]:
+        return self.source.class_names, self.source.groups
+
+    def _arrays(self) -> tuple[NDArray[Any] | None, ...]:
+        source = self.source
+        return source.labels, source.given_parts, source.origins, source.clients
+
+
+def _same(one: NDArray[Any] | None, other: NDArray[Any] | None) -> bool:
+    """Whether two arrays are equal; those of one source are the same."""
+    if one is None or other is None:
+        return one is other
+    return one is other or np.array_equal(one, other)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +142,6 @@ def _dealt(deal_of: _Deal) -> _Dealt:
     split = split_source(config, source, source.groups)
     clients = deal(config, source, split, deal_of.num_partitions)
     return _Dealt(clients, deal_digest(config, source, split))
-
-
-def _deal_digest(config: Config, source: ImageSource, num_partitions: int) -> str:
-    """sha256 over all that :func:`_dealt` depends on."""
-    settings = (asdict(config.data), asdict(config.partition), config.seed, num_partitions)
-    arrays = (source.labels, source.given_parts, source.origins, source.clients)
-    return sha256_of(
-        json.dumps([settings, source.class_names, source.groups]),
-        *(b"none" if array is None else array.tobytes() for array in arrays),
-    )
 
 
 def deal_digest(config: Config, source: ImageSource, split: Split) -> str:

@@ -5,6 +5,7 @@ in train, and in val and test in proportion to what train dealt: a client is nev
 class that it has no training image of.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -169,11 +170,12 @@ def _given(
     np.add.at(counts, (labels[split.train], clients[split.train]), 1)
     shared = Split(*(part[clients[part] < 0] for part in split.parts.values()))
     dealt = _deal(labels, shared, counts, np.ones(counts.shape), seed)
+    own = [_by_owner(part, clients, num_partitions) for part in split.parts.values()]
     return [
         Split(
             *(
-                np.sort(np.concatenate([part[clients[part] == k], more]))
-                for part, more in zip(split.parts.values(), hand.parts.values(), strict=True)
+                np.sort(np.concatenate([of_part[k], more]))
+                for of_part, more in zip(own, hand.parts.values(), strict=True)
             )
         )
         for k, hand in enumerate(dealt)
@@ -205,9 +207,11 @@ def _class_holders(
         )
     rng = _generator(seed, "heterogeneous")
     holders = np.zeros((num_classes, num_partitions))
+    held = np.zeros(num_classes, dtype=np.int64)
     for client in range(num_partitions):
-        rarest = np.lexsort((rng.random(num_classes), holders.sum(axis=1)))
-        holders[rarest[:per_client], client] = 1
+        rarest = np.lexsort((rng.random(num_classes), held))[:per_client]
+        holders[rarest, client] = 1
+        held[rarest] += 1
     return holders
 
 
@@ -235,8 +239,10 @@ def _train_counts(labels: Indices, split: Split, weights: _Weights, seed: int) -
 
 def _apportion_all(available: Indices, weights: _Weights, rng: np.random.Generator) -> Indices:
     counts = np.zeros(weights.shape, dtype=np.int64)
+    loads = np.zeros(weights.shape[1], dtype=np.int64)
     for c in range(len(weights)):
-        counts[c] = _apportion(int(available[c]), weights[c], counts.sum(axis=0), rng)
+        counts[c] = _apportion(int(available[c]), weights[c], loads, rng)
+        loads += counts[c]
     return counts
 
 
@@ -263,18 +269,26 @@ def _deal(
         available = np.bincount(labels[indices], minlength=len(weights))
         rng = _generator(seed, name)
         counts = train_counts if name == "train" else _apportion_all(available, follow, rng)
-        hands: list[list[Indices]] = [[] for _ in range(weights.shape[1])]
+        clients = np.arange(weights.shape[1])
+        owners = np.full(len(labels), -1)
         shuffle = _generator(seed, name, "shuffle")
         for c in range(len(weights)):
             images = shuffle.permutation(indices[labels[indices] == c])
-            stops = np.cumsum(counts[c])[:-1]
-            for hand, images_of_client in zip(hands, np.split(images, stops), strict=True):
-                hand.append(images_of_client)
-        parts[name] = [np.sort(np.concatenate(hand)) for hand in hands]
+            # With partition ``given`` the counts are of images that are dealt already.
+            owners[images] = np.repeat(clients, counts[c])[: len(images)]
+        parts[name] = _by_owner(indices, owners, len(clients))
     return [
         Split(train, val, test)
         for train, val, test in zip(parts["train"], parts["val"], parts["test"], strict=True)
     ]
+
+
+def _by_owner(indices: Indices, owners: Indices, num_clients: int) -> list[Indices]:
+    """Return each client's images, ascending; ``owners`` has an image's client, -1 for none."""
+    ordered = np.sort(indices)
+    ordered = ordered[np.argsort(owners[ordered], kind="stable")]
+    stops = np.searchsorted(owners[ordered], np.arange(num_clients + 1))
+    return [ordered[a:b] for a, b in itertools.pairwise(stops)]
 
 
 def _generator(seed: int, *purpose: str) -> np.random.Generator:
