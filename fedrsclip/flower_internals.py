@@ -44,7 +44,8 @@ def as_sent(message: Message) -> Message:
 
 def to_bytes(message: Message) -> bytes:
     """Return a message as bytes, for another process."""
-    return message_to_proto(message).SerializeToString()
+    data: bytes = message_to_proto(message).SerializeToString()
+    return data
 
 
 def from_bytes(data: bytes) -> Message:

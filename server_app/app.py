@@ -1,7 +1,6 @@
 """The server's part of a run: configuration, clients, rounds, results."""
 
 import errno
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -43,10 +42,7 @@ from server_app.tensorboard import event_writer
 
 app = ServerApp()
 
-AT_ONCE_VARIABLE = "FEDRSCLIP_CLIENTS_AT_ONCE"
-"""The environment's: how many client processes a simulation has that uses other machines, too."""
-
-_LEAST_AT_ONCE, _AT_ONCE_PER_CPU, _AT_ONCE_PER_PROCESS = 16, 4, 2
+_LEAST_AT_ONCE, _AT_ONCE_PER_PROCESS = 16, 4
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
@@ -72,13 +68,21 @@ def main(grid: Grid, context: Context) -> None:
         raise error.with_traceback(None) from None
 
 
-def exchange_of(grid: Grid, wait: Callable[[float], None] = time.sleep) -> Exchange:
+def exchange_of(
+    grid: Grid, *, processes: int | None = None, wait: Callable[[float], None] = time.sleep
+) -> Exchange:
     """Send to all sites at once; to simulated clients as many as keep their processes busy.
 
-    ``wait`` takes seconds and may come back earlier when there is a reply.
+    Parameters
+    ----------
+    grid : Grid
+        Flower's grid.
+    processes : int, optional
+        Of simulated clients; without it, one for each CPU.
+    wait : Callable[[float], None]
+        Waits for some seconds, or less if there is a reply.
     """
-    elsewhere = _AT_ONCE_PER_PROCESS * int(os.environ.get(AT_ONCE_VARIABLE, 0))
-    busy = max(_LEAST_AT_ONCE, _AT_ONCE_PER_CPU * machine.available_cpus(), elsewhere)
+    busy = max(_LEAST_AT_ONCE, _AT_ONCE_PER_PROCESS * (processes or machine.available_cpus()))
     return Exchange(grid, sleep=wait, at_once=busy if is_simulation(grid) else None)
 
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fedrsclip.ray_cluster.spread import Said, Spread, find_spread
 from fedrsclip.run.connection import RunStatus
 from fedrsclip.run.follow import Rounds, follow
 from fedrsclip.run.preparation import Failure, Simulation
@@ -13,7 +12,6 @@ from fedrsclip.run.processes import undisturbed
 from fedrsclip.run.staging import scratch_folder, stage_app
 from fedrsclip.run.superlink import SuperLink
 from fedrsclip.run.waiting import Waiting, awaited
-from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.machine import available_cpus
 from fedrsclip_core.runs import paths
@@ -34,8 +32,7 @@ class FlowerFailure(Failure):
 
 def described(federation: FederationConfig) -> str:
     """Say what carries out the run."""
-    where = "" if federation.ray_address is None else f" at {federation.ray_address}"
-    return f"Flower's simulation, with its SuperLink and Ray{where}"
+    return "Flower's simulation, with its SuperLink and Ray"
 
 
 def simulate(
@@ -44,52 +41,28 @@ def simulate(
     """Run it and leave no process; ``None`` if it completed.
 
     One whose Ray is too slow to start, which a busy machine does to it, is started again.
-
-    Raises
-    ------
-    FedRSCLIPError
-        If there is no cluster at ``federation.ray_address``, or one of its nodes lacks something.
     """
-    spread = _spread(simulation)
-    if spread is not None:
-        echo(str(spread))
-    failure = _simulate(simulation, spread, folder, echo)
+    failure = _simulate(simulation, folder, echo)
     for start in range(2, _STARTS + 1):
         if failure is None or not failure.ray_was_slow:
             break
         echo(f"{RAY_WAS_SLOW}: starting the run again, {start} of at most {_STARTS} times")
-        failure = _simulate(_to_be_resumed(simulation, folder), spread, folder, echo)
+        failure = _simulate(_to_be_resumed(simulation, folder), folder, echo)
     return failure
 
 
-def _spread(simulation: Simulation) -> Spread | None:
-    if simulation.federation.ray_address is None:
-        return None
-    configuration = to_json(simulation.submission.config)
-    return find_spread(simulation.federation, configuration, simulation.environment)
-
-
 def _simulate(
-    simulation: Simulation,
-    spread: Spread | None,
-    folder: RunFolder,
-    echo: Callable[[str], None],
+    simulation: Simulation, folder: RunFolder, echo: Callable[[str], None]
 ) -> FlowerFailure | None:
     follower, resumed = Follower(folder), folder.has_begun()
     rounds = Rounds(follower, simulation.split)
     federation = simulation.federation
     with scratch_folder() as scratch, Waiting.on_terminal(echo) as waiting:
-        elsewhere = {} if spread is None else spread.write(scratch)
-        link = SuperLink(scratch, simulation.environment | elsewhere)
-        run_id, status, said = "", None, Said(scratch)
-
-        def pass_on() -> None:
-            for line in said:
-                waiting.echo(line)
+        link = SuperLink(scratch, simulation.environment)
+        run_id, status = "", None
 
         def look() -> None:
             link.check()
-            pass_on()
             what = awaited(follower, federation.num_rounds, rounds.last_round, resumed=resumed)
             waiting.waits_for(what)
 
@@ -98,10 +71,9 @@ def _simulate(
             app = stage_app(scratch / "app")
             connection = link.start()
             waiting.waits_for("Flower, which takes the run")
-            settings = simulation_settings(federation, spread)
+            settings = simulation_settings(federation)
             run_id = connection.submit(app, simulation.submission.run_config(), settings)
             status = follow(connection, run_id, rounds, waiting.echo, check=look)
-            pass_on()
             results = follower.results()
             if status.completed and results is not None and results["status"] == COMPLETED:
                 return None
@@ -153,16 +125,14 @@ def failure_of(status: RunStatus, follower: Follower, log: Path) -> FlowerFailur
     return FlowerFailure(RAY_WAS_SLOW if ray_was_slow else reason, log, ray_was_slow)
 
 
-def simulation_settings(federation: FederationConfig, spread: Spread | None = None) -> str:
-    """Return how many clients Flower simulates, and with what of this machine or a cluster."""
-    settings = (
-        f"num-supernodes={federation.num_clients} "
-        f"client-resources-num-cpus={federation.client_cpus} "
-        f"client-resources-num-gpus={float(federation.client_gpus)}"
-    )
-    if spread is not None:
-        return settings
+def simulation_settings(federation: FederationConfig) -> str:
+    """Return how many clients Flower simulates, and with what."""
     # Ray would start as many client processes as the machine has room for; more than there are
     # clients only cost memory.
     cpus = min(available_cpus(), federation.client_cpus * federation.num_clients)
-    return f"{settings} init-args-num-cpus={cpus}"
+    return (
+        f"num-supernodes={federation.num_clients} "
+        f"client-resources-num-cpus={federation.client_cpus} "
+        f"client-resources-num-gpus={float(federation.client_gpus)} "
+        f"init-args-num-cpus={cpus}"
+    )

@@ -34,7 +34,7 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
     echo(_headline(simulation.submission.config))
     for key, commit in simulation.found_revisions.items():
         echo(f"{key} is not set: this run records {commit}; set it for the same in other runs")
-    engine = flower if simulation.federation.chosen_engine() == FLOWER else local
+    engine = flower if simulation.federation.engine == FLOWER else local
     echo(f"engine: {engine.described(simulation.federation)}")
     try:
         failure = engine.simulate(simulation, folder, echo)

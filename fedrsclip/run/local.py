@@ -3,7 +3,9 @@
 import shutil
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from fedrsclip import machine
@@ -11,9 +13,10 @@ from fedrsclip.run.follow import Rounds
 from fedrsclip.run.preparation import Failure, Simulation
 from fedrsclip.run.processes import undisturbed
 from fedrsclip.run.waiting import Waiting
-from fedrsclip.simulation.client_processes import Place, warm_up
-from fedrsclip.simulation.parallel import ParallelGrid
+from fedrsclip.simulation.client_processes import ClientProcess, warm_up
+from fedrsclip.simulation.parallel import ParallelGrid, Process
 from fedrsclip_core.config.overrides import join_overrides
+from fedrsclip_core.config.resolved import to_json
 from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.runs import paths
@@ -28,6 +31,8 @@ _RUN_ID = 1
 
 def described(federation: FederationConfig) -> str:
     """Say what carries out the run."""
+    if federation.ray_address is not None:
+        return f"this command, and client processes on the Ray cluster {federation.ray_address}"
     count = machine.clients_at_once(federation)
     processes = "one client process" if count == 1 else f"{count} client processes"
     return f"this command and {processes} (federation.engine=flower: Flower's own, on Ray)"
@@ -42,8 +47,8 @@ def simulate(
     with (
         tempfile.TemporaryDirectory(prefix="fedrsclip-") as scratch,
         Waiting.on_terminal(echo) as waiting,
+        _client_processes(simulation, log := Path(scratch) / "log", waiting) as starts,
     ):
-        log = Path(scratch) / "log"
 
         def say(line: str) -> None:
             with log.open("a", encoding="utf-8") as file:
@@ -58,16 +63,13 @@ def simulate(
                 {"partition-id": k, "num-partitions": federation.num_clients}
                 for k in range(federation.num_clients)
             ],
-            [
-                Place(simulation.environment | {"CUDA_VISIBLE_DEVICES": devices}, log)
-                for devices in machine.client_devices(federation)
-            ],
+            starts,
             run_id=_RUN_ID,
             echo=say,
         )
         try:
             run(
-                exchange_of(grid, wait=grid.wait),
+                exchange_of(grid, processes=len(starts), wait=grid.wait),
                 simulation.submission.config,
                 run_id=_RUN_ID,
                 overrides=join_overrides(simulation.submission.overrides),
@@ -84,6 +86,27 @@ def simulate(
             waiting.ends()
             with undisturbed():
                 grid.end()
+
+
+@contextmanager
+def _client_processes(
+    simulation: Simulation, log: Path, waiting: Waiting
+) -> Iterator[Sequence[Callable[[], Process]]]:
+    """Have, for each client process that computes at the same time, a function that starts it."""
+    federation, environment = simulation.federation, simulation.environment
+    if federation.ray_address is None:
+        yield [
+            partial(ClientProcess, environment | {"CUDA_VISIBLE_DEVICES": devices}, log, _RUN_ID)
+            for devices in machine.client_devices(federation)
+        ]
+        return
+    from fedrsclip.ray_cluster.client_actors import joined
+
+    waiting.waits_for("the nodes of the Ray cluster")
+    configuration = to_json(simulation.submission.config)
+    with joined(federation, configuration, environment, _RUN_ID) as cluster:
+        waiting.echo(cluster.words)
+        yield cluster.starts
 
 
 def _next(last_round: int | None, num_rounds: int) -> str:

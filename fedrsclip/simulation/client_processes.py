@@ -8,34 +8,16 @@ import os
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from multiprocessing import forkserver, get_context, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
 
-from fedrsclip.flower_internals import become_server, from_bytes, to_bytes
-from fedrsclip.simulation.grid import NodeConfig, answered, new_context
+from fedrsclip.simulation.grid import Handlers, NodeConfig
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 _PRELOADED = "fedrsclip.simulation.preload"
 _CONTEXT = get_context("forkserver")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where clients compute.
-
-    Attributes
-    ----------
-    environment : Mapping[str, str]
-        Added to that of the process.
-    log : Path
-        Takes what the process prints.
-    """
-
-    environment: Mapping[str, str]
-    log: Path
 
 
 class ClientProcess:
@@ -43,8 +25,10 @@ class ClientProcess:
 
     Parameters
     ----------
-    place : Place
-        Where it computes.
+    environment : Mapping[str, str]
+        Added to its own.
+    log : Path
+        Takes what it prints.
     run_id : int
         Flower's run id.
 
@@ -54,11 +38,11 @@ class ClientProcess:
         If none can be forked.
     """
 
-    def __init__(self, place: Place, run_id: int) -> None:
+    def __init__(self, environment: Mapping[str, str], log: Path, run_id: int) -> None:
         self._connection, theirs = _CONTEXT.Pipe()
         with theirs:
             self._process = _CONTEXT.Process(
-                target=serve, args=(theirs, place, run_id), daemon=True
+                target=serve, args=(theirs, environment, log, run_id), daemon=True
             )
             self._process.start()
 
@@ -77,11 +61,11 @@ class ClientProcess:
         """End it at once: what it has written is whole at any moment."""
         self._process.kill()
 
-    def buried(self) -> int | None:
-        """Wait for the end of a process that dies, and return its exit code."""
+    def buried(self) -> str:
+        """Wait for the end of a process that dies, and say how it ended."""
         self._process.join()
         self._connection.close()
-        return self._process.exitcode
+        return f"a client process ended with exit code {self._process.exitcode}"
 
 
 def warm_up() -> None:
@@ -91,24 +75,19 @@ def warm_up() -> None:
         forkserver.ensure_running()
 
 
-def serve(connection: Connection, place: Place, run_id: int) -> None:
+def serve(connection: Connection, environment: Mapping[str, str], log: Path, run_id: int) -> None:
     """Answer messages until nobody sends any more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this
     Thread(target=_end_with_parent, daemon=True).start()
-    _print_to(place.log)
-    os.environ.update(place.environment)
-    become_server(run_id)
-    # Not at the top: the process that starts this one needs no torch.
-    from client_app.app import app
-
+    _print_to(log)
+    os.environ.update(environment)
+    handlers = Handlers(run_id)
     while True:
         try:
             data, node_config = connection.recv()
         except EOFError:
             return
-        message = from_bytes(data)
-        context = new_context(message.metadata.dst_node_id, node_config, run_id)
-        connection.send_bytes(to_bytes(answered(app, message, context)))
+        connection.send_bytes(handlers.answer(data, node_config))
 
 
 def _end_with_parent() -> None:

@@ -7,7 +7,7 @@ from flwr.app import Context, Error, Message, RecordDict, UserConfigValue
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
-from fedrsclip.flower_internals import become_server, simulated_run
+from fedrsclip.flower_internals import become_server, from_bytes, simulated_run, to_bytes
 from server_app.flower_internals import ErrorCode, Run
 
 _FIRST_NODE = 1000
@@ -87,6 +87,29 @@ def answered(client_app: ClientApp, message: Message, context: Context) -> Messa
         return client_app(message, context)
     except Exception as error:
         return failed(message, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, f"{type(error)}:<'{error}'>")
+
+
+class Handlers:
+    """The installed ClientApp's, for messages that come as bytes from another process.
+
+    Parameters
+    ----------
+    run_id : int
+        Flower's run id.
+    """
+
+    def __init__(self, run_id: int) -> None:
+        # Not at the top: the process that sends needs no ClientApp.
+        from client_app.app import app
+
+        become_server(run_id)
+        self._app, self._run_id = app, run_id
+
+    def answer(self, data: bytes, node_config: NodeConfig) -> bytes:
+        """Answer a message to a node."""
+        message = from_bytes(data)
+        context = new_context(message.metadata.dst_node_id, node_config, self._run_id)
+        return to_bytes(answered(self._app, message, context))
 
 
 def failed(message: Message, code: int, reason: str) -> Message:

@@ -1,18 +1,33 @@
-"""A Flower grid whose nodes are answered by several processes of this machine at a time."""
+"""A Flower grid whose nodes are answered by several processes at a time, here or on a cluster."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from threading import Condition, Thread
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flwr.app import Message
 
 from fedrsclip.flower_internals import from_bytes, give_id, to_bytes
-from fedrsclip.simulation.client_processes import ClientProcess, Place
 from fedrsclip.simulation.grid import NodeConfig, SimulatedGrid, failed
 from server_app.flower_internals import ErrorCode
 
+_TRIES = 2
+"""How often a message is given to a process: its process may have died of something else."""
 _ENDED_WITHIN = 10.0
+_NEXT_START = 1.0
+
+
+class Process(Protocol):
+    """Answers one message at a time."""
+
+    def answer(self, message: bytes, node_config: NodeConfig) -> bytes:
+        """Have a message answered; an :class:`OSError` or :class:`EOFError` if it has died."""
+
+    def kill(self) -> None:
+        """End it at once, from another thread."""
+
+    def buried(self) -> str:
+        """Say how one ended that has died."""
 
 
 class _Sent(NamedTuple):
@@ -21,20 +36,22 @@ class _Sent(NamedTuple):
     message_id: str
     node: int
     data: bytes
+    tries: int = 1
 
 
 class ParallelGrid(SimulatedGrid):
     """Hands messages to client processes; what a node costs does not depend on how many there are.
 
     A node's messages go to the same process, which has its images open, unless that one is busy
-    and another is not. A process that dies costs its message and is replaced.
+    and another is not. A process that dies is replaced, and its message tried once more.
 
     Parameters
     ----------
     node_configs : Sequence[Mapping[str, UserConfigValue]]
         One node configuration per node.
-    places : Sequence[Place]
-        Where to compute, a process each.
+    starts : Sequence[Callable[[], Process]]
+        For each process a function that starts it and returns when it is there; an
+        :class:`OSError` or :class:`EOFError` if it cannot now.
     run_id : int
         Flower's run id.
     echo : Callable[[str], None]
@@ -44,21 +61,22 @@ class ParallelGrid(SimulatedGrid):
     def __init__(
         self,
         node_configs: Sequence[NodeConfig],
-        places: Sequence[Place],
+        starts: Sequence[Callable[[], Process]],
         *,
         run_id: int,
         echo: Callable[[str], None],
     ) -> None:
         super().__init__(node_configs, run_id=run_id)
-        self._node_configs, self._run_id, self._echo = node_configs, run_id, echo
-        self._queues: list[deque[_Sent]] = [deque() for _ in places]
+        self._node_configs, self._echo = node_configs, echo
+        self._queues: list[deque[_Sent]] = [deque() for _ in starts]
         self._replies: dict[str, bytes] = {}
-        self._processes: dict[int, ClientProcess] = {}
+        self._processes: dict[int, Process] = {}
+        self._starting = len(starts)
         self._changed = Condition()
         self._arrived = self._ended = False
         self._threads = [
-            Thread(target=self._serve, args=(number, place), daemon=True)
-            for number, place in enumerate(places)
+            Thread(target=self._serve, args=(number, start), daemon=True)
+            for number, start in enumerate(starts)
         ]
         for thread in self._threads:
             thread.start()
@@ -97,18 +115,27 @@ class ParallelGrid(SimulatedGrid):
         for thread in self._threads:
             thread.join(_ENDED_WITHIN)
 
-    def _serve(self, number: int, place: Place) -> None:
-        while (sent := self._next(number)) is not None:
+    def _serve(self, number: int, start: Callable[[], Process]) -> None:
+        while not self._ended:
             try:
-                reply = self._process(number, place).answer(
-                    sent.data, self._node_configs[sent.node]
-                )
-            except (OSError, EOFError):
-                reply = self._unanswered(number, sent)
+                process = start()
+            except (OSError, EOFError) as error:
+                self._not_started(str(error))
+                continue
             with self._changed:
-                self._replies[sent.message_id] = reply
-                self._arrived = True
-                self._changed.notify_all()
+                self._starting -= 1
+                self._processes[number] = process
+                if self._ended:
+                    process.kill()
+            while (sent := self._next(number)) is not None:
+                try:
+                    self._answer(sent, process.answer(sent.data, self._node_configs[sent.node]))
+                except (OSError, EOFError):
+                    with self._changed:
+                        self._starting += 1
+                        del self._processes[number]
+                    self._lost(number, sent, process.buried())
+                    break
 
     def _next(self, number: int) -> _Sent | None:
         """Wait for the next message: of an own node, else of the process with the most to do."""
@@ -121,19 +148,38 @@ class ParallelGrid(SimulatedGrid):
                 self._changed.wait()
             return None
 
-    def _process(self, number: int, place: Place) -> ClientProcess:
-        if number not in self._processes:
-            started = ClientProcess(place, self._run_id)
-            with self._changed:
-                self._processes[number] = started
-                if self._ended:
-                    started.kill()
-        return self._processes[number]
+    def _answer(self, sent: _Sent, reply: bytes) -> None:
+        with self._changed:
+            self._replies[sent.message_id] = reply
+            self._arrived = True
+            self._changed.notify_all()
 
-    def _unanswered(self, number: int, sent: _Sent) -> bytes:
-        """Reply for a process that has died, or that could not be forked."""
-        process = self._processes.pop(number, None)
-        how = f"ended with exit code {process.buried()}" if process else "could not be forked"
-        if not self._ended:
-            self._echo(f"the process of client {sent.node} {how}")
-        return to_bytes(failed(from_bytes(sent.data), ErrorCode.CLIENT_APP_CRASHED, how))
+    def _lost(self, number: int, sent: _Sent, how: str) -> None:
+        """Put the message of a process that died back, or give it up."""
+        if self._ended:
+            return
+        again = sent.tries < _TRIES
+        self._echo(f"{how}; client {sent.node} {'is asked again' if again else 'is given up'}")
+        if not again:
+            self._give_up(sent, how)
+            return
+        with self._changed:
+            self._queues[number].appendleft(sent._replace(tries=sent.tries + 1))
+            self._changed.notify_all()
+
+    def _not_started(self, why: str) -> None:
+        """Let the others go on; without any, nobody need wait for what was sent."""
+        with self._changed:
+            left = [] if self._processes else [sent for queue in self._queues for sent in queue]
+            for queue in self._queues if left else ():
+                queue.clear()
+        for sent in left:
+            self._give_up(sent, why)
+        if left:
+            self._echo(f"no client process can be started: {why}")
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended, _NEXT_START)
+
+    def _give_up(self, sent: _Sent, why: str) -> None:
+        message = from_bytes(sent.data)
+        self._answer(sent, to_bytes(failed(message, ErrorCode.CLIENT_APP_CRASHED, why)))

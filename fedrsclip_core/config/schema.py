@@ -199,7 +199,7 @@ class FederationConfig:
     max_failed_rounds: int = 3
     max_prompt_norm: float = 1000.0
     eval_every: int = 5
-    engine: str | None = None
+    engine: str = LOCAL
     ray_address: str | None = None
     client_cpus: int = 1
     client_gpus: float = 0.0
@@ -214,10 +214,6 @@ class FederationConfig:
     clients: list[str] = field(default_factory=list)
     insecure: bool = False
     insecure_remote: bool = False
-
-    def chosen_engine(self) -> str:
-        """Return what carries out a simulation."""
-        return self.engine or (LOCAL if self.ray_address is None else FLOWER)
 
 
 @dataclass

@@ -16,7 +16,6 @@ from fedrsclip_core.config.schema import (
     FLOWER,
     FULL,
     IGNORE,
-    LOCAL,
     PUBLISHED,
     RANDOM_INIT,
     RANK,
@@ -166,7 +165,7 @@ def validate(config: Config) -> None:
     values = dict(flattened(config))
     _check_numbers(values)
     for key, names in _NAMES.items():
-        if values[key] is not None and values[key] not in names:
+        if values[key] not in names:
             raise ConfigError(f"{key} is {values[key]!r}: choose one of {', '.join(names)}")
     _check_texts(config, values)
     _check_prompts(config)
@@ -503,10 +502,10 @@ def _check_federation(config: Config) -> None:
                 f"federation.{name} is {value} but federation.num_clients "
                 f"is {federation.num_clients}"
             )
-    if federation.ray_address is not None and federation.engine == LOCAL:
+    if federation.ray_address is not None and federation.engine == FLOWER:
         raise ConfigError(
-            f"federation.ray_address is {federation.ray_address} but federation.engine is {LOCAL}, "
-            f"which stays on this machine: set federation.engine={FLOWER}, or leave it out"
+            f"federation.ray_address is {federation.ray_address} but federation.engine is "
+            f"{FLOWER}, which stays on this machine: leave one of them out"
         )
     if federation.client_gpus > 1 and federation.client_gpus != int(federation.client_gpus):
         raise ConfigError(

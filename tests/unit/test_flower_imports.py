@@ -9,7 +9,6 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).resolve().parents[2]
 ADAPTERS = {
-    "fedrsclip/ray_cluster/flower_internals.py",
     "fedrsclip/run/flower_internals.py",
     "fedrsclip/site/flower_internals.py",
     "fedrsclip/flower_internals.py",
