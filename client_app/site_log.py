@@ -51,7 +51,8 @@ class SiteLog:
                 file.write(line)
         except OSError as error:
             why = f"the log of {self._path.stem} cannot be written ({error.strerror})"
-            print(f"{why}: free some space in FEDRSCLIP_HOME", file=sys.stderr, flush=True)
+            with suppress(OSError):  # it may lie on the same disk
+                print(f"{why}: free some space in FEDRSCLIP_HOME", file=sys.stderr, flush=True)
 
     def _opened(self, length: int) -> BinaryIO:
         """Open and lock a log with room for ``length`` bytes.

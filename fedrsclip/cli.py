@@ -1,6 +1,7 @@
 """The ``fedrsclip`` command."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -148,7 +149,11 @@ def _private(arguments: Sequence[str]) -> int:
 
 
 def _say(line: str) -> None:
-    print(printable_lines(line), flush=True)
+    try:
+        print(printable_lines(line), flush=True)
+    except BrokenPipeError:  # nobody reads any more, as after `| head`: the same as a Ctrl-C
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise KeyboardInterrupt from None
 
 
 def _end_by_signals() -> None:

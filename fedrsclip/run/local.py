@@ -1,10 +1,8 @@
 """A simulation by this command itself: the server here, clients in processes forked for them."""
 
-import shutil
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from fedrsclip.run.follow import Rounds
 from fedrsclip.run.preparation import Failure, Simulation
 from fedrsclip.run.processes import undisturbed
 from fedrsclip.run.waiting import Waiting
-from fedrsclip.simulation.client_processes import ClientProcess, warm_up
+from fedrsclip.simulation.client_processes import ClientProcess
 from fedrsclip.simulation.parallel import ParallelGrid, Process
 from fedrsclip_core.config.overrides import join_overrides
 from fedrsclip_core.config.resolved import to_json
@@ -22,8 +20,6 @@ from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.run_folder import Follower, RunFolder
 from server_app.app import exchange_of, run
-
-__all__ = ["described", "simulate", "warm_up"]
 
 _RUN_ID = 1
 """The same in each attempt, so that an interrupted run is resumed under its name."""
@@ -44,18 +40,21 @@ def simulate(
     """Run it and leave no process; ``None`` if it completed."""
     federation = simulation.federation
     rounds = Rounds(Follower(folder), simulation.split)
+    log = _Log(paths.logs_dir().resolve() / f"{folder.name}.local.log")
     with (
-        tempfile.TemporaryDirectory(prefix="fedrsclip-") as scratch,
         Waiting.on_terminal(echo) as waiting,
-        _client_processes(simulation, log := Path(scratch) / "log", waiting) as starts,
+        _client_processes(simulation, log.path, waiting) as starts,
     ):
 
         def say(line: str) -> None:
-            with log.open("a", encoding="utf-8") as file:
-                file.write(f"{line}\n")
+            log.write(line)
             for shown in rounds.lines():
                 waiting.echo(shown)
             waiting.waits_for(_next(rounds.last_round, federation.num_rounds))
+
+        def tell(line: str) -> None:
+            log.write(line)
+            waiting.echo(line)
 
         waiting.waits_for(_next(None, federation.num_rounds))
         grid = ParallelGrid(
@@ -65,7 +64,7 @@ def simulate(
             ],
             starts,
             run_id=_RUN_ID,
-            echo=say,
+            tell=tell,
         )
         try:
             run(
@@ -75,17 +74,36 @@ def simulate(
                 overrides=join_overrides(simulation.submission.overrides),
                 echo=say,
             )
-            return None
         except FedRSCLIPError as error:
-            return Failure(str(error), _kept(log, folder))
+            return Failure(str(error), log.path)
         except Exception as error:
-            say(traceback.format_exc())
+            log.write(traceback.format_exc())
             reason = f"an internal error of the server ({type(error).__name__})"
-            return Failure(reason, _kept(log, folder))
+            return Failure(reason, log.path)
         finally:
             waiting.ends()
             with undisturbed():
                 grid.end()
+    log.remove()
+    return None
+
+
+class _Log:
+    """Takes what server and clients print; kept unless the run completes."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        self.path = path
+
+    def write(self, line: str) -> None:
+        """Append a line; a log that cannot be written stops nothing."""
+        with suppress(OSError), self.path.open("a", encoding="utf-8") as file:
+            file.write(f"{line}\n")
+
+    def remove(self) -> None:
+        """Delete it."""
+        self.path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -113,11 +131,3 @@ def _next(last_round: int | None, num_rounds: int) -> str:
     if last_round is None:
         return "the clients, which load images and CLIP"
     return f"round {last_round + 1} of {num_rounds}" if last_round < num_rounds else "the results"
-
-
-def _kept(log: Path, folder: RunFolder) -> Path:
-    """Save what server and clients have printed; the folder it lies in is about to go."""
-    target = paths.logs_dir() / f"{folder.name}.local.log"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(log, target)
-    return target

@@ -1,23 +1,17 @@
-"""Processes that answer simulated clients' messages.
-
-They are forked by :mod:`multiprocessing`'s fork server, which has imported torch and the ClientApp
-once for all of them and computes nothing.
-"""
+"""Processes of this machine that answer simulated clients' messages."""
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from multiprocessing import forkserver, get_context, parent_process
+from collections.abc import Mapping
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Thread
 
+from fedrsclip.simulation.fork_server import CONTEXT, start_fork_server
 from fedrsclip.simulation.grid import Handlers, NodeConfig
 
-_ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-_PRELOADED = "fedrsclip.simulation.preload"
-_CONTEXT = get_context("forkserver")
+_DIES_WITHIN = 5.0
 
 
 class ClientProcess:
@@ -39,12 +33,17 @@ class ClientProcess:
     """
 
     def __init__(self, environment: Mapping[str, str], log: Path, run_id: int) -> None:
-        self._connection, theirs = _CONTEXT.Pipe()
+        start_fork_server()
+        self._connection, theirs = CONTEXT.Pipe()
         with theirs:
-            self._process = _CONTEXT.Process(
+            self._process = CONTEXT.Process(
                 target=serve, args=(theirs, environment, log, run_id), daemon=True
             )
-            self._process.start()
+            try:
+                self._process.start()
+            except BaseException:
+                self._connection.close()
+                raise
 
     def answer(self, message: bytes, node_config: NodeConfig) -> bytes:
         """Have a message answered; both are as Flower sends them.
@@ -63,21 +62,18 @@ class ClientProcess:
 
     def buried(self) -> str:
         """Wait for the end of a process that dies, and say how it ended."""
-        self._process.join()
+        self._process.join(_DIES_WITHIN)
+        if self._process.is_alive():  # it has lost its connection and nothing else
+            self._process.kill()
+            self._process.join()
         self._connection.close()
+        if self._process.exitcode == -signal.SIGKILL:
+            return "a client process was ended by SIGKILL, as by a system whose memory is full"
         return f"a client process ended with exit code {self._process.exitcode}"
-
-
-def warm_up() -> None:
-    """Start the fork server, which takes seconds to import torch, and do not wait for it."""
-    _CONTEXT.set_forkserver_preload([_PRELOADED])
-    with _one_thread():
-        forkserver.ensure_running()
 
 
 def serve(connection: Connection, environment: Mapping[str, str], log: Path, run_id: int) -> None:
     """Answer messages until nobody sends any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which ends this
     Thread(target=_end_with_parent, daemon=True).start()
     _print_to(log)
     os.environ.update(environment)
@@ -101,18 +97,3 @@ def _print_to(log: Path) -> None:
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Have libraries compute in one thread where they are loaded meanwhile, as in Ray's clients."""
-    before = {name: os.environ.get(name) for name in _ONE_THREAD}
-    os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -1,11 +1,15 @@
-"""What the fork server imports before clients are forked from it; nothing here computes.
+"""What the fork server imports before clients are forked from it; nothing here computes."""
 
-Not transformers' image tower: it takes longer than all of this, and a client whose features are
-cached needs none.
-"""
-
+import os
+import sys
 from importlib import import_module
+from types import TracebackType
 
+# Libraries read these where they are loaded: each client computes in one thread, as on Ray.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+# Not transformers' image tower: it takes longer than all of this, and a client whose features are
+# cached needs none.
 MODULES = (
     "client_app.app",
     "client_app.personal_classifier",
@@ -21,3 +25,14 @@ MODULES = (
 
 for name in MODULES:
     import_module(name)
+
+
+def _unless_orphaned(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Be silent where a command was ended before the process that it had asked for was forked."""
+    if kind is not EOFError:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _unless_orphaned
