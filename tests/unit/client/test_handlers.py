@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from client_app.rounds import Deadline
 from client_app.site_log import SiteLog
 from fedrsclip_core.clip.text_encoder import PackedTextEncoder
 from fedrsclip_core.config.shared_tensors import SHARED_PROMPT, SharedTensors
+from fedrsclip_core.data import federated
 from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.learning.calibration import fit_factor, fit_logit_scale
 from fedrsclip_core.learning.classifier import Classifier
@@ -451,6 +453,7 @@ def test_a_failure_survives_pickling(client: Client) -> None:
 WARM = """
 import sys
 from pathlib import Path
+from typing import Any
 from tests.unit.client.site_folder import Client, shared_prompt
 client = Client(Path(sys.argv[1]), Path(sys.argv[2]), given=sys.argv[3])
 client.query("identity")
@@ -476,6 +479,41 @@ def test_warm_messages_import_only_what_they_need(client: Client) -> None:
         env=dict(os.environ),
     )
     assert done.stdout.split("\n")[0] == "[] []"
+
+
+def test_clients_of_a_process_share_what_they_have_in_common(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found_out: list[str] = []
+
+    def counted(module: Any, name: str) -> None:
+        original = getattr(module, name)
+
+        def call(*arguments: Any) -> Any:
+            found_out.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(module, name, call)
+
+    for module, name in (
+        (runtime, "find_clip"),
+        (runtime, "config_digest"),
+        (federated, "split_source"),
+        (federated, "deal"),
+    ):
+        counted(module, name)
+    runtime._OPENED.clear()
+    federated._dealt.cache_clear()
+    for number in range(6):
+        one = replace(
+            client,
+            overrides=("federation.num_clients=6",),
+            node={"partition-id": number, "num-partitions": 6},
+        )
+        one.query("identity")
+        one.query("prepare")
+    # Once, however many they are: a simulation would take time in the square of its clients.
+    assert sorted(found_out) == ["config_digest", "deal", "find_clip", "split_source"]
 
 
 def test_a_full_disk_is_told_and_the_work_goes_on_once_there_is_room(

@@ -19,6 +19,8 @@ def test_directions_are_orthonormal_and_lead(tmp_path: Path) -> None:
     np.testing.assert_allclose(basis @ basis.T, np.eye(5), atol=1e-6)
     # More directions are added behind those that are there.
     np.testing.assert_array_equal(offset_basis(files, 9)[:5], basis)
+    # Each client of a simulation asks for them: a copy each would be most of a client's memory.
+    assert offset_basis(tiny_files(tmp_path / "clip"), 5) is basis
 
 
 def test_the_sign_is_settled() -> None:
