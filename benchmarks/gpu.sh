@@ -52,21 +52,23 @@ clients() {
 }
 shared=(federation.device=cuda federation.client_gpus=0.25)
 
-part tests 100 "$python" -m pytest -q -p no:cacheprovider -m gpu tests/unit tests/integration/test_gpu.py
-bench step 100 step_time --device cuda --repeats 3
-bench step_of_50 40 step_time --device cuda --classes 45 --steps 50 --repeats 2 --ours-per-plain 2
+# By their names: to look for the mark in all tests takes longer than these do.
+mapfile -t tests < <(grep -rl --include='test_*.py' 'mark\.gpu' tests)
+part tests 100 "$python" -m pytest -q -p no:cacheprovider -m gpu "${tests[@]}"
 bench features 70 features --images 1024 --device cuda --repeats 1
 "$python" -c 'import sys; from pathlib import Path; from benchmarks.inputs import save_random_clip
 save_random_clip(Path(sys.argv[1]))' "$parts/clip" 2>/dev/null
-clients cpu federation.device=cpu
 clients shared "${shared[@]}"
-clients alone federation.device=cuda federation.client_gpus=1
-clients crowd federation.device=cuda federation.client_gpus=0.0625
-clients flower_shared "${shared[@]}" federation.engine=flower
-clients flower_cpu federation.device=cpu federation.engine=flower
 bench card_memory 90 card_memory
 bench predict 50 predict --device cuda --clip random --images 1024 --repeats 2
+clients alone federation.device=cuda federation.client_gpus=1
+clients crowd federation.device=cuda federation.client_gpus=0.0625
+clients cpu federation.device=cpu
+bench step 100 step_time --device cuda --repeats 3
+bench step_of_50 60 step_time --device cuda --classes 45 --steps 50 --repeats 1 --ours-per-plain 1
 bench offset_step 40 offset_step --device cuda --repeats 3
+clients flower_shared "${shared[@]}" federation.engine=flower
+clients flower_cpu federation.device=cpu federation.engine=flower
 for mode in default reduce-overhead; do
     bench "step_$mode" 100 step_time --device cuda --classes 21 --dtypes float32 --compile "$mode" \
         --repeats 1

@@ -44,7 +44,9 @@ class Recorded:
 
     def _record(self, batch: Tensor) -> None:
         self._given = batch.clone()
-        # Kernels were chosen by the batch before. Other threads go on meanwhile.
+        # What libraries set up for each thread that uses them cannot be recorded.
+        self._function(self._given)
+        # Other threads go on meanwhile.
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self._found = self._function(self._given)
