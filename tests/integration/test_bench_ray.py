@@ -1,9 +1,5 @@
 """``bench.engine=ray`` on a cluster of two nodes, one of which is killed; and a grid in parts."""
 
-import shutil
-import tempfile
-from collections.abc import Iterator
-
 import pytest
 from ray.cluster_utils import Cluster
 
@@ -15,20 +11,6 @@ pytestmark = pytest.mark.integration
 GRID = ["bench=demo", "bench.settings=[uniform]", "bench.methods=[promptfl]", "bench.seeds=[0,1]"]
 GRID += ["bench.reference=null", "bench.baselines=[]"]
 LONG = ["federation.num_clients=2", "federation.num_rounds=60", "data.images_per_class=10"]
-ONE_CPU = {"num_cpus": 1, "include_dashboard": False}
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Two nodes with a CPU each. Others on this machine, like simulations, do not find them."""
-    folder = tempfile.mkdtemp(prefix="ray-")  # pytest's own is too long for a socket
-    monkeypatch.setenv("RAY_TMPDIR", folder)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    made = Cluster(initialize_head=True, head_node_args=ONE_CPU)
-    made.add_node(**ONE_CPU)
-    yield made
-    made.shutdown()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_the_cells_of_a_killed_node_go_on_elsewhere_with_equal_bits(

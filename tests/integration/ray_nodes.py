@@ -1,0 +1,29 @@
+"""A Ray cluster of this machine: nodes with one CPU each, that others do not find."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+from ray.cluster_utils import Cluster
+
+ONE_CPU = {"num_cpus": 1, "include_dashboard": False}
+
+
+@pytest.fixture
+def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Begin with one node, which ``auto`` names for commands of this test."""
+    folder = tempfile.mkdtemp(prefix="ray-")  # pytest's own is too long for a socket
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    made = Cluster(initialize_head=True, head_node_args=ONE_CPU)
+    yield made
+    made.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(head: Cluster) -> Cluster:
+    """Have two nodes."""
+    head.add_node(**ONE_CPU)
+    return head
