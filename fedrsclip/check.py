@@ -190,6 +190,8 @@ def _resources(config: Config) -> str:
     check_tensorboard(config.run)
     for program in ("flwr", "flower-superlink"):
         machine.program(program)
+    if federation.ray_address is not None:
+        return _cluster(config)
     shown = f"{machine.clients_at_once(federation)} of {federation.num_clients} clients at once"
     try:
         folder = check_model(config).folder
@@ -199,6 +201,17 @@ def _resources(config: Config) -> str:
     largest = max((file.stat().st_size for file in weights), default=0)
     memory = machine.check_memory(federation, largest)
     return f"{shown}; {memory}" if memory else shown
+
+
+def _cluster(config: Config) -> str:
+    """Say how many clients the nodes of a Ray cluster have room for, or what one lacks."""
+    from fedrsclip.ray_cluster.client_actors import joined
+    from fedrsclip.run.preflight import site_environment
+    from fedrsclip_core.config.resolved import to_json
+
+    configuration, environment = to_json(config), site_environment(config)
+    with joined(config.federation, configuration, environment, run_id=0) as cluster:
+        return cluster.words
 
 
 def _model(config: Config, site: bool) -> str:

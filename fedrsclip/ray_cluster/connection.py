@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from fedrsclip_core.errors import ConfigError, RunError
 AUTO = "auto"
 
 _REACHED_WITHIN = 10.0
+_LOOK_EVERY, _LOST_AFTER = 5.0, 30.0
 
 
 @contextmanager
@@ -48,9 +50,44 @@ def connected(given: str, key: str) -> Iterator[None]:
             "`ray start --head`, and start this command on one of its machines"
         ) from error
     try:
-        yield
+        with _Watch(address, key):
+            yield
     finally:
         ray.shutdown()
+
+
+class _Watch:
+    """Interrupts the main thread, as Ctrl-C does, when nobody answers at an address any more.
+
+    Ray waits a minute for a head that is gone and then ends this process where it stands, without
+    a word of ours. The interrupt leaves as a :class:`RunError`.
+    """
+
+    def __init__(self, address: str, key: str) -> None:
+        self._address, self._key = address, key
+        self._over, self._lost = threading.Event(), False
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._over.set()
+        if self._lost and kind is KeyboardInterrupt:
+            raise RunError(
+                f"nobody has answered at {self._address}, the Ray cluster that {self._key} names, "
+                f"for {_LOST_AFTER:.0f} s: what was under way can be resumed, on another or without"
+            ) from None
+
+    def _look(self) -> None:
+        heard = time.monotonic()
+        while not self._over.wait(_LOOK_EVERY):
+            if not _unreached(self._address):
+                heard = time.monotonic()
+            elif time.monotonic() - heard >= _LOST_AFTER and not self._over.is_set():
+                self._lost = True
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                return
 
 
 @contextmanager
@@ -85,10 +122,18 @@ def _check_reached(address: str, key: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise ConfigError(f"{key} is {address}: give auto, or host:port of a Ray cluster")
-    try:
-        socket.create_connection((host, int(port)), _REACHED_WITHIN).close()
-    except (OSError, OverflowError) as error:
+    if error := _unreached(address):
         raise RunError(
             f"{key} is {address}: nobody answers there ({error}); make a cluster with "
             "`ray start --head`, which says its address"
-        ) from error
+        )
+
+
+def _unreached(address: str) -> str:
+    """Say why nobody answers at an address; empty if somebody does."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), _REACHED_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        return str(error)
+    return ""

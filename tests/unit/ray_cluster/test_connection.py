@@ -1,6 +1,7 @@
 """Addresses of no cluster, and where one is looked for."""
 
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,28 @@ def test_a_command_ends_by_its_own_signals_also_when_ray_has_others(
     monkeypatch.setattr("ray.shutdown", lambda: None)
     with connected("a:1", KEY):
         assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_cluster_that_goes_silent_ends_the_command_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = iter(["", "", "", "refused"])
+    monkeypatch.setattr(connection, "_unreached", lambda _: next(answers, "refused"))
+    monkeypatch.setattr(connection, "_LOOK_EVERY", 0.01)
+    monkeypatch.setattr(connection, "_LOST_AFTER", 0.05)
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    ended: list[bool] = []
+    monkeypatch.setattr("ray.shutdown", lambda: ended.append(True))
+    said = f"nobody has answered at a:1, the Ray cluster that {KEY} names"
+    with pytest.raises(RunError, match=said), connected("a:1", KEY):
+        threading.Event().wait(60)
+        raise AssertionError
+    assert ended == [True]
+
+
+def test_an_interrupt_by_a_person_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_unreached", lambda _: "")
+    monkeypatch.setattr("ray.init", lambda **_: None)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    with pytest.raises(KeyboardInterrupt), connected("a:1", KEY):
+        raise KeyboardInterrupt
