@@ -114,8 +114,9 @@ class ClientFeatures:
 
 
 def pooled(encoder: "ImageEncoder") -> Encoding:
-    """Return how images become their features ``(dim,)``."""
-    return Encoding(encoder.prepare, encoder.encode)
+    """Return how images become their features ``(dim,)``, as their cache keeps them."""
+    in_bfloat16 = encoder.files.dtype == "bfloat16"
+    return Encoding(encoder.prepare, encoder.embeds if in_bfloat16 else encoder.encode)
 
 
 def by_patch(encoder: "ImageEncoder") -> Encoding:

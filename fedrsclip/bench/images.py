@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from client_app.features import pooled
 from fedrsclip_core.clip.files import ClipFiles
 from fedrsclip_core.config.reading import reading_of
 from fedrsclip_core.config.schema import Config
@@ -42,8 +43,7 @@ def clients_features(
 
     @cache
     def encoding() -> Encoding:
-        encoder = ImageEncoder(files, device)
-        return Encoding(encoder.prepare, encoder.encode)
+        return pooled(ImageEncoder(files, device))
 
     path = Path(config.data.path) if config.data.path else None
     for client in range(config.federation.num_clients):

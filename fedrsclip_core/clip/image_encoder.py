@@ -88,13 +88,17 @@ class ImageEncoder:
 
     def encode(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
         """Return unit image features ``(len(prepared), dim)``; may be called in threads."""
+        return _unit(self.embeds(prepared))
+
+    def embeds(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
+        """Return the same as they are computed, not at length one: numbers of the tower's dtype."""
         import torch
 
         with torch.inference_mode():
             pixels = self._batch(prepared)
             cuda = pixels.device.type == "cuda"
             embeds = self._recorded(pixels) if cuda else self._class_embeds(pixels)
-            return _unit(embeds)
+            return _on_the_cpu(embeds)
 
     def encode_patches(self, prepared: "Sequence[torch.Tensor]") -> NDArray[np.float32]:
         """Return unit features of the patches ``(len(prepared), V, dim)``, row by row of the image.
@@ -107,7 +111,7 @@ class ImageEncoder:
         with torch.inference_mode():
             last = self._model.vision_model.encoder.layers[-1]
             tokens = last(self._before_last(self._batch(prepared)), None)
-            return _unit(self._projected(tokens[:, 1:]))  # (N, V, dim)
+            return _unit(_on_the_cpu(self._projected(tokens[:, 1:])))  # (N, V, dim)
 
     @cached_property
     def _recorded(self) -> "Recorded":
@@ -166,11 +170,13 @@ def _class_token(layer: Any, hidden: "torch.Tensor") -> "torch.Tensor":
     return result
 
 
-def _unit(embeds: "torch.Tensor") -> NDArray[np.float32]:
-    """Return the last dimension at length one, on the CPU."""
-    numbers = embeds.float().cpu().numpy()
-    length = np.linalg.norm(numbers, axis=-1, keepdims=True)
-    return np.asarray(numbers / length, dtype=np.float32)
+def _on_the_cpu(embeds: "torch.Tensor") -> NDArray[np.float32]:
+    return np.asarray(embeds.float().cpu().numpy(), dtype=np.float32)
+
+
+def _unit(embeds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the last dimension at length one."""
+    return np.asarray(embeds / np.linalg.norm(embeds, axis=-1, keepdims=True), dtype=np.float32)
 
 
 def _middle(image: "Image") -> "Image":

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from fedrsclip_core.config.reading import Reading
+from fedrsclip_core.data.features.bfloat16 import BFLOAT16, unit_rows
 from fedrsclip_core.data.features.encoding import Encoding, FeatureQuery, Skipped, stat_digest
 from fedrsclip_core.data.features.store import FeatureStore, KnownImage, Vector
 from fedrsclip_core.data.sources import ImageSource, readable_hash
@@ -49,7 +50,8 @@ class FeatureCache:
     max_bytes : int
         Bound of the file.
     dtype : DTypeLike
-        Of a feature's numbers, on disk and as returned.
+        Of a feature's numbers, on disk and as returned. Of ``BFLOAT16`` the encoder gives numbers
+        that it has not scaled; they are returned as unit rows of float32.
     now : Callable[[], float]
         The time by which features were used last.
     """
@@ -73,8 +75,12 @@ class FeatureCache:
 
     @classmethod
     def of_images(cls, folder: Path, files: "ClipFiles", reading: Reading) -> Self:
-        """Return the cache of a CLIP's features ``(dim,)`` of images that are read in one way."""
-        return cls(folder, f"{files.encoder_key}{reading.key}", files.dim, _MAX_BYTES)
+        """Return the cache of a CLIP's features ``(dim,)`` of images that are read in one way.
+
+        In the precision in which they are computed.
+        """
+        dtype = BFLOAT16 if files.dtype == "bfloat16" else np.float32
+        return cls(folder, f"{files.encoder_key}{reading.key}", files.dim, _MAX_BYTES, dtype)
 
     @classmethod
     def of_patches(cls, folder: Path, files: "ClipFiles", reading: Reading) -> Self:
@@ -181,6 +187,8 @@ class FeatureCache:
         features = np.zeros((len(kept), self._dim), dtype=self._dtype)
         for row, i in enumerate(kept):
             features[row] = query.found[i]
+        if self._dtype == BFLOAT16:
+            features = unit_rows(features)
         return features, np.array(kept, dtype=np.int64)
 
     def _store(self, on_event: Callable[[str], None]) -> FeatureStore:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedrsclip_core.data.features.bfloat16 import BFLOAT16, bits_of
 from fedrsclip_core.data.features.pipeline import ahead, image_threads, in_order, shared_out
 from fedrsclip_core.data.features.store import FeatureStore, KnownImage, Vector
 from fedrsclip_core.data.sources import ImageSource
@@ -245,13 +246,15 @@ class FeatureQuery:
                 problems[i] = str(error)
         if not images:
             return Encoded(problems, {})
-        vectors = np.asarray(self.encoding.encode(list(images.values())), dtype=self.dtype)
+        vectors = np.asarray(self.encoding.encode(list(images.values())))
         if vectors.shape != (len(images), self.dim) or not np.isfinite(vectors).all():
             raise DataError(
                 f"the image encoder returned {vectors.shape} for {len(images)} images, or values "
                 f"that are not finite; expected are {self.dim} finite numbers per image"
             )
-        return Encoded(problems, dict(zip(images, vectors, strict=True)))
+        if self.dtype == BFLOAT16:
+            vectors = bits_of(vectors)
+        return Encoded(problems, dict(zip(images, vectors.astype(self.dtype), strict=True)))
 
 
 @dataclass(frozen=True)
