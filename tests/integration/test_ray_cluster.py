@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from ray.cluster_utils import Cluster
 
+from fedrsclip.ray_cluster.connection import connected
+from fedrsclip.ray_cluster.nodes import Nodes, Share
 from tests.integration.launched import Launch
 from tests.integration.ray_nodes import ONE_CPU
 from tests.integration.test_bench import learned, wait_until
@@ -30,6 +32,7 @@ def refused(home: Path, output: str) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_the_clients_of_a_killed_node_compute_elsewhere_with_equal_bits(
     launch: Launch, cluster: Cluster
 ) -> None:
@@ -50,6 +53,7 @@ def test_the_clients_of_a_killed_node_compute_elsewhere_with_equal_bits(
     assert prompts(on_ray.home) == prompts(local.home)
 
 
+@pytest.mark.slow
 def test_a_run_whose_cluster_dies_is_resumed_on_this_machine_with_equal_bits(
     launch: Launch, head: Cluster
 ) -> None:
@@ -117,16 +121,8 @@ def test_a_node_that_does_not_share_the_home_is_named_before_anything_starts(
 ) -> None:
     home = tmp_path / "ray" / "home"
     elsewhere(home)
-    import ray
-
-    def joined() -> bool:
-        return sum(node["Alive"] for node in ray.nodes()) == 2
-
-    ray.init(address=head.address)
-    try:
-        wait_until(joined)
-    finally:
-        ray.shutdown()
+    with connected(head.address, "here"):
+        wait_until(lambda: Nodes(Share(1, 0)).room == 2)
     one = launch("ray", "run", *RUN, ON_RAY)
     assert one.wait() == 1, one.output
     assert f"it does not see {home}/" in refused(home, one.output)
