@@ -8,7 +8,8 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver, get_context, parent_process, resource_tracker
+from multiprocessing import forkserver, get_context, resource_tracker
+from pathlib import Path
 from threading import Lock
 
 from fedrsclip_core.errors import RunError
@@ -26,18 +27,27 @@ def start_fork_server() -> None:
     Raises
     ------
     RunError
-        In a client process, which imports the script by which it was started.
+        Where no client process can be forked.
     """
-    if parent_process() is not None:
-        raise RunError(
-            "a client process has imported this script, which starts a run where it is imported: "
-            "put what it does below if __name__ == '__main__':"
-        )
+    _check_folder()
     with _STARTING, _safe_path():
         CONTEXT.set_forkserver_preload([_PRELOADED])
         resource_tracker.ensure_running()  # it unblocks signals
-        with _blocked():
-            forkserver.ensure_running()
+        try:
+            with _blocked():
+                forkserver.ensure_running()
+        except RuntimeError:  # in a client process, whose first act it is to import the script
+            raise RunError(
+                "a client process imports the script that has started the run, which starts one "
+                "where it is imported: put what it does below if __name__ == '__main__':"
+            ) from None
+
+
+def _check_folder() -> None:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise RunError("the current folder is gone: change to one that is there") from None
 
 
 @contextmanager

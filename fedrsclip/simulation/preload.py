@@ -3,11 +3,13 @@
 import os
 import sys
 from importlib import import_module
+from threading import Event, Thread
 from types import TracebackType
 
 # Libraries read these where they are loaded: each client computes in one thread, as on Ray.
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
+_LOOK_SECONDS = 0.1
 # Not transformers' image tower: it takes longer than all of this, and a client whose features are
 # cached needs none.
 MODULES = (
@@ -23,8 +25,13 @@ MODULES = (
     "tokenizers",
 )
 
-for name in MODULES:
-    import_module(name)
+
+def _end_with_command(imported: Event) -> None:
+    """End before all is imported where the command has ended."""
+    command = os.getppid()
+    while not imported.wait(_LOOK_SECONDS):
+        if os.getppid() != command:
+            os._exit(1)
 
 
 def _unless_orphaned(
@@ -36,3 +43,12 @@ def _unless_orphaned(
 
 
 sys.excepthook = _unless_orphaned
+everything = Event()
+waits = Thread(target=_end_with_command, args=(everything,))
+waits.start()
+try:
+    for name in MODULES:
+        import_module(name)
+finally:
+    everything.set()
+    waits.join()  # a process with threads must not be forked

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,6 @@ class Launched:
                 # Tests that run in the background of a shell ignore Ctrl-C; a child would, too.
                 preexec_fn=_heed_interrupts,
             )
-        self._groups: set[int] = set()
 
     @property
     def results(self) -> dict[str, Any]:
@@ -64,8 +64,7 @@ class Launched:
 
     @property
     def running(self) -> bool:
-        """Whether it still runs; notes the process groups it has."""
-        self._note_groups()
+        """Whether it still runs."""
         return self.process.poll() is None
 
     def wait(self) -> int:
@@ -84,24 +83,34 @@ class Launched:
             time.sleep(0.2)
 
     def left_behind(self) -> list[int]:
-        """Return the pids of living processes that it started."""
-        return [pid for pid, (_, group) in process_table().items() if group in self._groups]
-
-    def _note_groups(self) -> None:
+        """Return the pids of living processes that it started: they know its home."""
         marker = f"FEDRSCLIP_HOME={self.home}".encode()
-        table = process_table()
-        for pid, (_, group) in table.items():
-            try:
-                environment = Path(f"/proc/{pid}/environ").read_bytes()
-            except OSError:
-                continue
-            if marker in environment and group != os.getpgrp():
-                self._groups.add(group)
+        return [
+            pid
+            for pid in process_table()
+            if pid != self.process.pid and marker in _environment(pid).split(b"\0")
+        ]
 
-    @property
-    def groups(self) -> set[int]:
-        """The process groups that were seen."""
-        return self._groups
+    def kill(self) -> None:
+        """End it and all that it started by SIGKILL, at once."""
+        for pid in [self.process.pid, *self.left_behind()]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait(timeout=10)
+
+    def wait_until_alone(self) -> None:
+        """Wait until nothing that it started is left: a few seconds after it is gone."""
+        deadline = time.monotonic() + 30
+        while left := self.left_behind():
+            assert time.monotonic() < deadline, left
+            time.sleep(0.1)
+
+
+def _environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
 
 
 Launch = Callable[..., Launched]

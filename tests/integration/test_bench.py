@@ -112,8 +112,8 @@ def test_a_killed_benchmark_goes_on_with_equal_bits(launch: Launch) -> None:
         for method in ("promptfl", "fedrsclip")
     )
     wait_until(lambda: any(second.glob("checkpoint/round-*")))
-    assert killed.running  # notes the workers
-    assert killed.groups
+    assert killed.running
+    assert killed.left_behind()
     os.kill(killed.process.pid, signal.SIGKILL)
     killed.process.wait(timeout=10)
     assert not (second / "results.json").exists()

@@ -1,4 +1,4 @@
-"""The same run twice under Ray: neither scheduling nor the number of processes may show."""
+"""The same run in several ways: neither engine nor the number of processes may show."""
 
 import json
 import os
@@ -10,10 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from client_app.app import app
 from fedrsclip import load_classifier, load_personal_classifier
+from fedrsclip.simulation.in_process import InProcessGrid
 from fedrsclip_core import machine
 from fedrsclip_core.config.compose import compose
 from fedrsclip_core.data.federated import open_client_data
+from server_app.app import run
+from server_app.exchange import Exchange
 
 pytestmark = [pytest.mark.integration, pytest.mark.flower]
 
@@ -29,12 +33,12 @@ SETTINGS = [
 MEASURED = ("round", "loss", "val", "test", "num_examples")
 
 
-def simulate(folder: Path, client_cpus: int) -> Path:
+def simulate(folder: Path, client_cpus: int, *more: str) -> Path:
     """Run a simulation in a folder of its own and return the home that it wrote."""
     home, empty = folder / "home", folder / "empty"
     empty.mkdir(parents=True)
     environment = {name: v for name, v in os.environ.items() if not name.startswith("FLWR")}
-    arguments = [*SETTINGS, f"federation.client_cpus={client_cpus}"]
+    arguments = [*SETTINGS, f"federation.client_cpus={client_cpus}", *more]
     process = subprocess.Popen(
         [sys.executable, "-m", "fedrsclip.cli", "run", *arguments],
         env=environment | {"HOME": str(folder), "FEDRSCLIP_HOME": str(home)},
@@ -88,6 +92,21 @@ def test_one_process_and_several_give_the_same_bytes(one: Path, tmp_path: Path) 
     assert len(prompts(one)) == 1 + 3 * (2 + 1)
     assert prompts(one) == prompts(several)
     assert figures(one) == figures(several)
+
+
+def test_flowers_own_engine_and_one_in_this_process_give_the_same_bytes(
+    one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpus = machine.available_cpus()
+    flower = simulate(tmp_path / "flower", cpus, "federation.engine=flower")
+    assert prompts(one) == prompts(flower)
+    assert figures(one) == figures(flower)
+
+    monkeypatch.setenv("FEDRSCLIP_HOME", str(tmp_path / "home"))
+    nodes = [{"partition-id": k, "num-partitions": 3} for k in range(3)]
+    run(Exchange(InProcessGrid(app, nodes)), compose(SETTINGS), run_id=1)
+    assert prompts(one) == prompts(tmp_path / "home")
+    assert figures(one) == figures(tmp_path / "home")
 
 
 def test_each_clients_classifier_answers_as_its_evaluation_did(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.launched import PATIENCE, SMALL, Launch, Launched
+from tests.integration.launched import PATIENCE, SMALL, Launch
 from tests.run_files import round_record as record
 from tests.unit.watch.folders import Folder
 
@@ -27,15 +27,6 @@ def rounds_in(output: str) -> list[str]:
     """The rounds as the run itself prints them, without what only a watcher adds."""
     lines = [line for line in output.splitlines() if line.startswith("round ")]
     return [line.partition(" | about ")[0] for line in lines]
-
-
-def kill(run: Launched) -> None:
-    assert run.running
-    for group in run.groups:
-        with suppress(ProcessLookupError):
-            os.killpg(group, signal.SIGKILL)
-    run.process.kill()
-    run.process.wait(timeout=10)
 
 
 def test_a_run_is_watched_from_before_its_start_to_its_end(
@@ -68,7 +59,7 @@ def test_a_watcher_that_is_stopped_and_a_run_that_is_killed(launch: Launch) -> N
     assert run.running
     assert other.running
 
-    kill(run)
+    run.kill()
     assert other.wait() == 1, other.output
     assert "run first: interrupted: no process works on it any more" in other.output
     assert "fedrsclip run resume=first" in other.output
