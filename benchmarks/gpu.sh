@@ -47,7 +47,7 @@ clients() {
     nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits --loop=1 >"$parts/$name.mib" &
     local watch=$!
     bench "$name" 60 simulation model=local "model.path=$parts/clip" method=fedrsclip "$@" \
-        --clients 16 --rounds 3 --drivers ray
+        --clients 16 --rounds 3 --drivers local
     kill "$watch"
 }
 shared=(federation.device=cuda federation.client_gpus=0.25)

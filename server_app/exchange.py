@@ -315,6 +315,8 @@ class Exchange:
         for message in next_ones:
             wait = waits.get(message.metadata.dst_node_id, _FULL)
             message.metadata.ttl = min(left, wait.lives)
+            # It lives from now on: it may have waited longer than that for its turn.
+            message.metadata.created_at = time.time()
         sent, sizes = self._send(next_ones)
         waiting |= sent
         return {n: Reply(None, UNREACHABLE, sizes[n], 0) for n in sizes if n not in sent}
