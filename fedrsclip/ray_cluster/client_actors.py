@@ -15,7 +15,7 @@ from fedrsclip_core.errors import ConfigError
 from fedrsclip_core.runs import paths
 
 _KEY = "federation.ray_address"
-_ROOM_WITHIN = 120.0
+_ROOM_WITHIN, _ANSWERS_WITHIN = 120.0, 30.0
 
 
 class ClientActor:
@@ -42,6 +42,7 @@ class ClientActor:
         start: Any = ray.remote(
             num_cpus=share.cpus,
             num_gpus=share.gpus,
+            scheduling_strategy="SPREAD",
             runtime_env={"env_vars": dict(environment)},
         )(Handlers)
         self._actor = start.remote(run_id)
@@ -72,6 +73,16 @@ class ClientActor:
         except ray.exceptions.RayError as error:
             self._end = type(error).__name__
             raise OSError(self._end) from None
+
+    def alive(self) -> bool:
+        """Whether it answers."""
+        import ray
+
+        try:
+            ray.get(self._actor.__ray_ready__.remote(), timeout=_ANSWERS_WITHIN)
+        except ray.exceptions.RayError:
+            return False
+        return True
 
     def kill(self) -> None:
         """End it at once."""

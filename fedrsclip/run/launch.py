@@ -8,6 +8,7 @@ from fedrsclip.run.waiting import Waiting
 from fedrsclip.simulation.fork_server import start_fork_server
 from fedrsclip_core.config.overrides import split_override
 from fedrsclip_core.config.schema import FLOWER, Config, FederationConfig
+from fedrsclip_core.errors import FedRSCLIPError
 from fedrsclip_core.runs import paths
 from fedrsclip_core.runs.lines import final_table
 from fedrsclip_core.runs.run_folder import COMPLETED, RunFolder
@@ -48,6 +49,9 @@ def run(overrides: Sequence[str], *, echo: Callable[[str], None] = print) -> int
             echo("the run was completed before it could be interrupted")
             _show_completed(folder, echo)
             return 0
+        _offer_resume(folder, echo)
+        raise
+    except FedRSCLIPError:
         _offer_resume(folder, echo)
         raise
     if failure is None:

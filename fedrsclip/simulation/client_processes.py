@@ -56,6 +56,10 @@ class ClientProcess:
         self._connection.send((message, dict(node_config)))
         return self._connection.recv_bytes()
 
+    def alive(self) -> bool:
+        """Whether it has not died."""
+        return self._process.is_alive()
+
     def kill(self) -> None:
         """End it at once: what it has written is whole at any moment."""
         self._process.kill()

@@ -24,6 +24,9 @@ class Process(Protocol):
     def answer(self, message: bytes, node_config: NodeConfig) -> bytes:
         """Have a message answered; an :class:`OSError` or :class:`EOFError` if it has died."""
 
+    def alive(self) -> bool:
+        """Whether it could answer."""
+
     def kill(self) -> None:
         """End it at once, from another thread."""
 
@@ -160,6 +163,9 @@ class ParallelGrid(SimulatedGrid):
     def _answer_until_it_dies(self, number: int, process: Process) -> _Sent | None:
         """Return the message that was not answered; ``None`` if the run is over."""
         while (sent := self._next(number)) is not None:
+            if sent.tries > 1 and not process.alive():
+                # It died beside the one that was lost, as with their machine, and is no try.
+                return sent._replace(tries=sent.tries - 1)
             try:
                 reply = process.answer(sent.data, self._node_configs[sent.node])
             except (OSError, EOFError):

@@ -63,6 +63,7 @@ def test_a_process_gets_its_share_and_its_environment(monkeypatch: pytest.Monkey
     assert fake.options == {
         "num_cpus": 2,
         "num_gpus": 0.5,
+        "scheduling_strategy": "SPREAD",
         "runtime_env": {"env_vars": {"FEDRSCLIP_HOME": "/home"}},
     }
 
@@ -109,3 +110,10 @@ def test_clients_compute_where_there_is_room(monkeypatch: pytest.MonkeyPatch) ->
         joined(federation, "{}", {}, 1),
     ):
         raise AssertionError
+
+
+def test_a_process_lives_as_long_as_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, None, None, ray.exceptions.ActorDiedError())
+    actor = ClientActor(Share(1, 0), {}, 1)
+    assert actor.alive()
+    assert not actor.alive()

@@ -57,6 +57,9 @@ class FakeProcess:
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.asked) >= messages, PATIENCE)
 
+    def alive(self) -> bool:
+        return not self._dead
+
     def kill(self) -> None:
         with self._changed:
             self._dead = True
@@ -190,6 +193,24 @@ def test_a_message_whose_process_dies_is_tried_once_more(
     process(0).release()
     (reply,) = pulled(grid, ids)
     assert not reply.has_error()
+
+
+def test_a_process_that_died_unnoticed_beside_the_lost_one_is_no_try(make_grid: MakeGrid) -> None:
+    """As with a machine that dies: its idle processes take the lost message in turn."""
+    grid = make_grid(processes=3)
+    dead = [process(number) for number in range(3)]
+    ids = push(grid, 0)
+    dead[0].wait_until_asked(1)
+    FakeProcess.may_start.clear()  # so that only those of the dead machine can take it
+    for one in reversed(dead):
+        one.kill()
+    until(lambda: [one.buried_times for one in dead] == [1, 1, 1])
+    FakeProcess.may_start.set()
+    for number in range(3):
+        process(number).release()
+    (reply,) = pulled(grid, ids)
+    assert not reply.has_error()
+    assert [one.asked for one in dead[1:]] == [[], []]
 
 
 def test_nobody_waits_for_processes_that_cannot_be_started(
