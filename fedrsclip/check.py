@@ -192,7 +192,10 @@ def _resources(config: Config) -> str:
         machine.program(program)
     if federation.ray_address is not None:
         return _cluster(config)
-    shown = f"{machine.clients_at_once(federation)} of {federation.num_clients} clients at once"
+    shown = (
+        f"engine {federation.engine}, "
+        f"{machine.clients_at_once(federation)} of {federation.num_clients} clients at once"
+    )
     try:
         folder = check_model(config).folder
     except FedRSCLIPError:  # which the model's own line says

@@ -6,13 +6,14 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from fedrsclip_core.config.schema import Config, FederationConfig
+from fedrsclip_core.config.schema import FLOWER, LOCAL, Config, FederationConfig
 from fedrsclip_core.errors import ConfigError, RunError
 from fedrsclip_core.machine import available_cpus, available_memory
 
-CLIENT_BYTES, SERVER_BYTES = 600 * 2**20, 1000 * 2**20
-"""Resident memory as measured on Linux with torch for CPUs: of a simulated client without its
-CLIP's weights, and of SuperLink, Ray's own processes and the ServerApp together."""
+_MEMORY = {LOCAL: (300 * 2**20, 250 * 2**20), FLOWER: (600 * 2**20, 1000 * 2**20)}
+"""Bytes by engine, as measured on Linux with torch for CPUs: of a client process without its CLIP's
+weights, and of the rest: the command and its fork server, whose pages clients share, or SuperLink,
+Ray's own processes and the ServerApp."""
 
 _BFLOAT16 = {"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"}
 """Flags of processors that compute in it: AVX-512, AMX, AVX2's newest, ARM."""
@@ -119,8 +120,9 @@ def check_memory(federation: FederationConfig, weights: int) -> str:
     left = available_memory()
     if left is None:
         return ""
-    each = CLIENT_BYTES + weights
-    fit = (left - SERVER_BYTES) // each
+    client, rest = _MEMORY[federation.engine]
+    each = client + weights
+    fit = (left - rest) // each
     at_once = clients_at_once(federation)
     shown = f"{left / 2**30:.1f} GiB of memory are free, a client takes {each / 2**30:.1f} or more"
     if fit < 1:

@@ -256,10 +256,14 @@ def test_clients_at_once_are_bounded_by_cpus_and_gpus(
     assert machine.clients_at_once(federation) == at_once
 
 
-def test_memory_for_clients_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("engine", "fit", "cpus"), [("local", 4, 2), ("flower", 2, 4)])
+def test_memory_for_clients_is_looked_at(
+    engine: str, fit: int, cpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(machine, "available_cpus", lambda: 8)
-    federation, weights = FederationConfig(num_clients=8), 600 * 2**20
-    for gib, words in ((64, "64.0 GiB"), (4, "they fit 2 of these, set federation.client_cpus=4")):
+    federation, weights = FederationConfig(num_clients=8, engine=engine), 600 * 2**20
+    fewer = f"they fit {fit} of these, set federation.client_cpus={cpus}"
+    for gib, words in ((64, "64.0 GiB"), (4, fewer)):
         monkeypatch.setattr(machine, "available_memory", lambda gib=gib: gib * 2**30)
         assert words in machine.check_memory(federation, weights)
     monkeypatch.setattr(machine, "available_memory", lambda: 2**30)
