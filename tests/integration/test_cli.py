@@ -34,7 +34,7 @@ def test_two_runs_side_by_side(launch: Launch) -> None:
         assert len(pictures) == 2
         assert all(Path(picture).is_file() for picture in pictures)
         assert "Traceback" not in one.output
-        assert one.left_behind() == []
+        one.wait_until_alone()
         assert not (one.user_home / ".flwr").exists()
 
 
@@ -48,7 +48,7 @@ def test_a_failed_run_is_status_1_with_its_reason(launch: Launch, engine: str) -
     assert one.results["status"] == "failed"
     (log,) = one.home.glob(f"logs/*.{engine}.log")
     assert str(log) in one.output
-    assert one.left_behind() == []
+    one.wait_until_alone()
 
 
 def test_a_run_whose_ray_starts_too_slowly_is_started_again(
@@ -61,7 +61,7 @@ def test_a_run_whose_ray_starts_too_slowly_is_started_again(
     assert f"{RAY_WAS_SLOW}: starting the run again" in one.output
     assert one.results["status"] == "completed"
     assert one.output.count("round   0 |") == 1
-    assert one.left_behind() == []
+    one.wait_until_alone()
 
 
 @BOTH
