@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from fedrsclip.bench import optional
 from fedrsclip.bench.figures import Row
@@ -68,6 +69,12 @@ def significance(differences: Sequence[float]) -> float | None:
         return None
     if not any(differences):
         return 1.0
+    return _wilcoxon(tuple(differences))
+
+
+@cache
+def _wilcoxon(differences: tuple[float, ...]) -> float:
+    """Test once: with ties it goes through permutations, and tables are made after each cell."""
     optional.check("a Wilcoxon test")
     from scipy.stats import wilcoxon  # type: ignore[import-untyped]
 
