@@ -48,7 +48,7 @@ def test_a_failed_run_is_status_1_with_its_reason(launch: Launch, engine: str) -
     assert one.results["status"] == "failed"
     (log,) = one.home.glob(f"logs/*.{engine}.log")
     assert str(log) in one.output
-    one.wait_until_alone()
+    one.wait_until_alone(engine)
 
 
 def test_a_run_whose_ray_starts_too_slowly_is_started_again(
@@ -61,7 +61,7 @@ def test_a_run_whose_ray_starts_too_slowly_is_started_again(
     assert f"{RAY_WAS_SLOW}: starting the run again" in one.output
     assert one.results["status"] == "completed"
     assert one.output.count("round   0 |") == 1
-    one.wait_until_alone()
+    one.wait_until_alone("flower")
 
 
 @BOTH
@@ -77,7 +77,7 @@ def test_ctrl_c_in_the_middle_of_a_run_leaves_no_process(launch: Launch, engine:
     assert one.wait() == 130, one.output
     assert "everything was stopped" in one.output
     assert "Traceback" not in one.output
-    one.wait_until_alone()
+    one.wait_until_alone(engine)
     (folder,) = one.home.glob("runs/*")
     assert f"resume it: fedrsclip run resume={folder.name}" in one.output
 
