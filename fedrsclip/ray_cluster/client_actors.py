@@ -1,9 +1,11 @@
 """Client processes on a Ray cluster, which Ray starts where there is room."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from threading import Event, Thread, current_thread
 from typing import Any
 
 from fedrsclip.ray_cluster.at_node import expected_in
@@ -16,6 +18,34 @@ from fedrsclip_core.runs import paths
 
 _KEY = "federation.ray_address"
 _ROOM_WITHIN, _ANSWERS_WITHIN = 120.0, 30.0
+_LOOK_EVERY, _LEFT_WITHIN = 0.5, 10.0
+
+
+class Room:
+    """Those who wait until a node has room for a process; nobody does once it is closed."""
+
+    def __init__(self) -> None:
+        self._closed, self._waiting = Event(), set[Thread]()
+
+    def wait_for(self, ready: Any) -> bool:
+        """Wait until an actor is ready; whether it is."""
+        import ray
+
+        self._waiting.add(current_thread())
+        try:
+            deadline = time.monotonic() + _ROOM_WITHIN
+            while not ray.wait([ready], timeout=_LOOK_EVERY)[0]:
+                if self._closed.is_set() or time.monotonic() >= deadline:
+                    return False
+            return True
+        finally:
+            self._waiting.discard(current_thread())
+
+    def close(self) -> None:
+        """Have nobody wait any more: a process that leaves Ray while one asks it is ended by it."""
+        self._closed.set()
+        for thread in tuple(self._waiting):
+            thread.join(_LEFT_WITHIN)
 
 
 class ClientActor:
@@ -29,6 +59,8 @@ class ClientActor:
         Added to its own.
     run_id : int
         Flower's run id.
+    room : Room
+        Where it is waited for.
 
     Raises
     ------
@@ -36,7 +68,9 @@ class ClientActor:
         If no node has room for it.
     """
 
-    def __init__(self, share: Share, environment: Mapping[str, str], run_id: int) -> None:
+    def __init__(
+        self, share: Share, environment: Mapping[str, str], run_id: int, room: Room
+    ) -> None:
         import ray
 
         start: Any = ray.remote(
@@ -46,13 +80,14 @@ class ClientActor:
             runtime_env={"env_vars": dict(environment)},
         )(Handlers)
         self._actor = start.remote(run_id)
-        try:
-            ray.get(self._actor.__ray_ready__.remote(), timeout=_ROOM_WITHIN)
-        except ray.exceptions.GetTimeoutError:
+        ready = self._actor.__ray_ready__.remote()
+        if not room.wait_for(ready):
             self.kill()
             raise OSError(
                 f"no node of the Ray cluster has had room for it for {_ROOM_WITHIN:.0f} s"
-            ) from None
+            )
+        try:
+            ray.get(ready)
         except ray.exceptions.RayError as error:
             raise OSError(_one_line(error)) from None
         self._end = ""
@@ -144,9 +179,13 @@ def joined(
         with expected_in(paths.home()) as expected:
             nodes.check("simulate clients", expected, [configuration], environment)
         count = min(nodes.room, federation.num_clients)
-        start = partial(ClientActor, share, environment, run_id)
+        room = Room()
+        start = partial(ClientActor, share, environment, run_id, room)
         at_once = "1 client computes" if count == 1 else f"{count} clients compute"
-        yield Cluster([start] * count, f"Ray at {address}: {at_once} at a time ({nodes.names})")
+        try:
+            yield Cluster([start] * count, f"Ray at {address}: {at_once} at a time ({nodes.names})")
+        finally:
+            room.close()
 
 
 def _one_line(error: Exception) -> str:

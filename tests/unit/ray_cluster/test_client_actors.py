@@ -1,6 +1,8 @@
 """Without a cluster: how many client processes it has room for, and how one dies."""
 
 import sys
+import threading
+import time
 import types
 from contextlib import nullcontext
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 import ray.exceptions
 
 from fedrsclip.ray_cluster import client_actors
-from fedrsclip.ray_cluster.client_actors import ClientActor, joined
+from fedrsclip.ray_cluster.client_actors import ClientActor, Room, joined
 from fedrsclip.ray_cluster.nodes import Nodes, Share
 from fedrsclip_core.config.schema import FederationConfig
 from fedrsclip_core.errors import ConfigError
@@ -44,6 +46,10 @@ class Actors(FakeRay):
             raise answer
         return answer
 
+    def wait(self, running: list[Any], **_: Any) -> tuple[list[Any], list[Any]]:
+        late = isinstance(running[0], ray.exceptions.GetTimeoutError)
+        return ([], running) if late else (running, [])
+
     def kill(self, actor: Any) -> None:
         """Note who is ended."""
         self.killed.append(actor)
@@ -57,7 +63,7 @@ def use(monkeypatch: pytest.MonkeyPatch, *replies: object) -> Actors:
 
 def test_a_process_gets_its_share_and_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     fake = use(monkeypatch, None, b"reply")
-    actor = ClientActor(Share(2, 0.5), {"FEDRSCLIP_HOME": "/home"}, 1)
+    actor = ClientActor(Share(2, 0.5), {"FEDRSCLIP_HOME": "/home"}, 1, Room())
     assert actor.answer(b"message", {"partition-id": 3}) == b"reply"
     assert fake.asked[-1] == (b"message", {"partition-id": 3})
     assert fake.options == {
@@ -70,7 +76,7 @@ def test_a_process_gets_its_share_and_its_environment(monkeypatch: pytest.Monkey
 
 def test_a_process_that_dies_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, None, ray.exceptions.ActorDiedError())
-    actor = ClientActor(Share(1, 0), {}, 1)
+    actor = ClientActor(Share(1, 0), {}, 1, Room())
     with pytest.raises(OSError, match="ActorDiedError"):
         actor.answer(b"", {})
     assert actor.buried() == (
@@ -82,8 +88,9 @@ def test_a_process_without_room_is_not_waited_for_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fake = use(monkeypatch, ray.exceptions.GetTimeoutError())
-    with pytest.raises(OSError, match="has had room for it for 120 s"):
-        ClientActor(Share(1, 0), {}, 1)
+    monkeypatch.setattr(client_actors, "_ROOM_WITHIN", 0.0)
+    with pytest.raises(OSError, match="has had room for it for 0 s"):
+        ClientActor(Share(1, 0), {}, 1, Room())
     assert len(fake.killed) == 1
 
 
@@ -114,6 +121,24 @@ def test_clients_compute_where_there_is_room(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_process_lives_as_long_as_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, None, None, ray.exceptions.ActorDiedError())
-    actor = ClientActor(Share(1, 0), {}, 1)
+    actor = ClientActor(Share(1, 0), {}, 1, Room())
     assert actor.alive()
     assert not actor.alive()
+
+
+def test_nobody_waits_for_room_once_a_run_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = use(monkeypatch, ray.exceptions.GetTimeoutError())
+    monkeypatch.setattr(fake, "wait", lambda refs, timeout: time.sleep(0.01) or ([], refs))
+    room, failed = Room(), list[OSError]()
+
+    def start() -> None:
+        with pytest.raises(OSError) as found:
+            ClientActor(Share(1, 0), {}, 1, room)
+        failed.append(found.value)
+
+    waiting = threading.Thread(target=start)
+    waiting.start()
+    room.close()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    assert len(failed) == len(fake.killed) == 1
