@@ -40,14 +40,14 @@ bench() {
     shift 3
     part "$name" "$limit" "$python" -m "benchmarks.$module" "$@" --json "$parts/$name.json"
 }
-# clients NAME OVERRIDE...: a simulation of 16 clients, and the card's memory meanwhile.
+# clients NAME ENGINE OVERRIDE...: a simulation of 16 clients, and the card's memory meanwhile.
 clients() {
-    local name=simulation_$1
-    shift
+    local name=simulation_$1 engine=$2
+    shift 2
     nvidia-smi --query-gpu=memory.used --format=csv,noheader,nounits --loop=1 >"$parts/$name.mib" &
     local watch=$!
     bench "$name" 60 simulation model=local "model.path=$parts/clip" method=fedrsclip "$@" \
-        --clients 16 --rounds 3 --drivers local
+        --clients 16 --rounds 3 --drivers "$engine"
     kill "$watch"
 }
 shared=(federation.device=cuda federation.client_gpus=0.25)
@@ -58,17 +58,17 @@ part tests 100 "$python" -m pytest -q -p no:cacheprovider -m gpu "${tests[@]}"
 bench features 70 features --images 1024 --device cuda --repeats 1
 "$python" -c 'import sys; from pathlib import Path; from benchmarks.inputs import save_random_clip
 save_random_clip(Path(sys.argv[1]))' "$parts/clip" 2>/dev/null
-clients shared "${shared[@]}"
+clients shared local "${shared[@]}"
 bench card_memory 90 card_memory
 bench predict 50 predict --device cuda --clip random --images 1024 --repeats 2
-clients alone federation.device=cuda federation.client_gpus=1
-clients crowd federation.device=cuda federation.client_gpus=0.0625
-clients cpu federation.device=cpu
+clients alone local federation.device=cuda federation.client_gpus=1
+clients crowd local federation.device=cuda federation.client_gpus=0.0625
+clients cpu local federation.device=cpu
 bench step 100 step_time --device cuda --repeats 3
 bench step_of_50 60 step_time --device cuda --classes 45 --steps 50 --repeats 1 --ours-per-plain 1
 bench offset_step 40 offset_step --device cuda --repeats 3
-clients flower_shared "${shared[@]}" federation.engine=flower
-clients flower_cpu federation.device=cpu federation.engine=flower
+clients flower_shared flower "${shared[@]}"
+clients flower_cpu flower federation.device=cpu
 for mode in default reduce-overhead; do
     bench "step_$mode" 100 step_time --device cuda --classes 21 --dtypes float32 --compile "$mode" \
         --repeats 1
