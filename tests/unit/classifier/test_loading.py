@@ -143,7 +143,8 @@ def test_an_image_opened_by_others_is_read_as_its_file_is(
     exif[0x0112] = 6
     image.save(tmp_path / "turned.png", exif=exif)
     rows = classifier.scores([tmp_path / "turned.png", Image.open(tmp_path / "turned.png")])
-    assert np.array_equal(rows[0], rows[1])
+    # Rows of one batch of equal images may differ in their last bits.
+    assert np.abs(rows[0] - rows[1]).max() < 1e-6
     assert np.abs(rows[0] - classifier.scores([image])[0]).max() > 1e-3
     (tmp_path / "deep.png").write_bytes(png(np.full((8, 8, 3), 2000, np.uint16), 2))
     with Image.open(tmp_path / "deep.png") as opened:

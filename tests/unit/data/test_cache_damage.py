@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 
 import numpy as np
@@ -227,17 +228,26 @@ def rows_in(cache: Path) -> int:
         return 0
 
 
-def _work(cache: Path, root: Path, repeat: int) -> None:
+CALLS_EACH = 12
+
+
+def _work(cache: Path, root: Path, repeat: int, calls: "Synchronized[int]") -> None:
     for _ in range(repeat):
         Run(cache, root, batch_size=3, seconds=0.001).assert_right()
+        calls.value += 1
 
 
-def _damage(cache: Path, repeat: int) -> None:
-    for _ in range(repeat):
+def _damage(cache: Path, repeat: int, workers: "list[Synchronized[int]]") -> None:
+    """Damage the file, but never twice in one call, which replaces a damaged file once."""
+    calls = [0] * len(workers)
+    while min(calls) < repeat:
         for file in cache.glob("*.sqlite"):
             with file.open("r+b") as opened:
                 opened.write(b"damaged" * 20)
-        time.sleep(0.3)  # a call replaces a damaged file once
+        # The call that is under way now, and a whole one after it unless that was the last.
+        calls = [min(worker.value + 2, repeat) for worker in workers]
+        while any(worker.value < count for worker, count in zip(workers, calls, strict=True)):
+            time.sleep(0.01)
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["local", "shared"])
@@ -247,9 +257,10 @@ def test_several_processes_at_once(
 ) -> None:
     monkeypatch.setattr(cache_database, "is_shared", lambda _: shared)
     context = multiprocessing.get_context("fork")
-    jobs = [context.Process(target=_work, args=(cache, root, 8)) for _ in range(4)]
+    calls = [context.Value("i", 0) for _ in range(4)]
+    jobs = [context.Process(target=_work, args=(cache, root, CALLS_EACH, each)) for each in calls]
     if damage:
-        jobs.append(context.Process(target=_damage, args=(cache, 8)))
+        jobs.append(context.Process(target=_damage, args=(cache, CALLS_EACH, calls), daemon=True))
     for job in jobs:
         job.start()
     for job in jobs:
