@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # make test FLOWER=1.41 tests with that Flower; without it, with the one that is installed.
 TESTED := $(VENV)$(if $(FLOWER),/flower-$(FLOWER))
-# Integration tests mostly wait, so they come first, and the unit tests fill the gaps.
+# Integration tests mostly wait, so they come first, and the unit tests fill the gaps. With several
+# tests at once, more threads of each would only wait for each other.
 JOBS ?= 3
-PYTEST = $(TESTED)/bin/python -m pytest tests/integration tests/unit --numprocesses $(JOBS) \
+PYTEST = OMP_NUM_THREADS=1 $(TESTED)/bin/python -m pytest tests/integration tests/unit --numprocesses $(JOBS) \
     --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-flower lint docs bench compose-demo compose-down clean

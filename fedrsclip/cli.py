@@ -21,13 +21,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         flags = [_ALL_IMAGES] if getattr(options, "images", False) else []
-        return _COMMANDS[options.command]([*options.overrides, *flags])
+        status = _COMMANDS[options.command]([*options.overrides, *flags])
     except (FedRSCLIPError, OSError) as error:
         print(f"fedrsclip: {printable_lines(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        _interrupt_no_more()
         print("fedrsclip: interrupted, everything was stopped", file=sys.stderr)
         return _INTERRUPTED
+    if status == _INTERRUPTED:
+        _interrupt_no_more()
+    return status
 
 
 def _run(overrides: Sequence[str]) -> int:
@@ -164,6 +168,11 @@ def _end_by_signals() -> None:
 
 def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _interrupt_no_more() -> None:
+    """Ignore a second Ctrl-C, which would hit Python where it ends and change the exit status."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:

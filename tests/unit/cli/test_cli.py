@@ -1,5 +1,6 @@
 """The command: one sentence and a status for each mistake, never a traceback."""
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -54,10 +55,12 @@ def test_an_interrupt_is_status_130(
     def interrupted(*args: object, **kwargs: object) -> int:
         raise KeyboardInterrupt
 
+    handlers: dict[int, object] = {}
     monkeypatch.setattr(launch, "run", interrupted)
-    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    monkeypatch.setattr("signal.signal", handlers.__setitem__)
     assert main(["run"]) == 130
     assert "interrupted" in capsys.readouterr().err
+    assert handlers[signal.SIGINT] is signal.SIG_IGN
 
 
 def test_a_full_disk_is_a_sentence(
