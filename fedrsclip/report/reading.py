@@ -136,19 +136,23 @@ def read_run(path: Path) -> Run:
 
 def without_paths(value: T) -> T:
     """Return plain data in which no text names a place on a disk."""
-    found: Any = value
-    if isinstance(value, str):
-        found = _hidden(value)
-    elif isinstance(value, dict):
-        found = {_hidden(str(key)): without_paths(inner) for key, inner in value.items()}
-    elif isinstance(value, list):
-        found = [without_paths(inner) for inner in value]
+    found: Any = _without(value, [str(paths.home()), str(Path.home())])
     return found  # type: ignore[no-any-return]
 
 
-def _hidden(text: str) -> str:
+def _without(value: object, homes: Sequence[str]) -> object:
+    if isinstance(value, str):
+        return _hidden(value, homes)
+    if isinstance(value, dict):
+        return {_hidden(str(key), homes): _without(inner, homes) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without(inner, homes) for inner in value]
+    return value
+
+
+def _hidden(text: str, homes: Sequence[str]) -> str:
     # These may hold blanks, at which a pattern would stop.
-    for place in (str(paths.home()), str(Path.home())):
+    for place in homes:
         if len(place) > 1:
             text = text.replace(place, "/home")
     return _PATH.sub(HIDDEN, _QUOTED.sub(HIDDEN, text))

@@ -1,7 +1,7 @@
 """How good a run is: from zero-shot to personalized, over rounds, by client and by class."""
 
 from collections.abc import Container, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,13 @@ from fedrsclip_core.runs.units import percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+T = TypeVar("T")
 NOTHING = "Nothing was evaluated yet."
 _LABELS = (("right", (9, 11)), ("left", (9, -21)), ("right", (-8, 11)))
 _NUMBERED = 24
 """Up to so many clients carry their number in their dot."""
+_MOST = 200
+"""Of more clients so many are drawn: nobody tells more apart, and a page of all takes minutes."""
 _PARTS = {"train": (BLUE, ""), "val": (GREY, "///"), "test": (ORANGE, "...")}
 
 
@@ -129,6 +132,8 @@ def clients(run: Run) -> Drawn | str:
     known = [c for c in run.results["clients"] if _pair(c) is not None]
     if not known:
         return "The method has only one of global and personalized, or no client was evaluated."
+    gained = sum(_gain(c) > 0 for c in known)
+    count, known = len(known), _spread(known)
     drawn = canvas(*HALF)
     axes = drawn.axes(x="global, % of own test images", y="personalized, %", grid="both")
     axes.plot([0, 100], [0, 100], color=GREY, linestyle=DASHED, linewidth=1.5, zorder=1)
@@ -159,13 +164,12 @@ def clients(run: Run) -> Drawn | str:
                 va="center",
             )
     axes.set(xlim=(-3, 103), ylim=(-3, 106))
-    gained = sum(p[1] > p[0] for p in pairs)
     return Drawn(
         drawn,
-        f"One dot per client; personalized is above global for {gained} of {len(known)}.",
-        _client_table(run.results["clients"]),
+        f"One dot per client; personalized is above global for {gained} of {count}.",
+        _client_table(_spread(run.results["clients"])),
         "Above the dashed line the private side helps. The larger a dot, the more training "
-        "images; its number is the client's.",
+        f"images; its number is the client's.{_some_of(count)}",
     )
 
 
@@ -174,8 +178,9 @@ def partition(run: Run) -> Drawn | str:
     counts = list(run.label_counts.values())
     if not counts or len({len(row) for row in counts}) != 1:
         return _totals(run)
+    count, counts, clients = len(counts), _spread(counts), _spread(list(run.label_counts))
+    held = (np.array(list(run.label_counts.values())) > 0).sum(axis=1)
     matrix = np.array(counts, dtype=np.int64)
-    clients = list(run.label_counts)
     names = _names(run, matrix.shape[1])
     shares = share_of(matrix)
     cells = [
@@ -185,14 +190,14 @@ def partition(run: Run) -> Drawn | str:
         if matrix[k, c]
     ]
     drawn = heat_map(cells, clients, names)
-    held = (matrix > 0).sum(axis=1)
     rows = [(client, *map(str, row)) for client, row in zip(clients, matrix.tolist(), strict=True)]
     return Drawn(
         drawn,
-        f"Training images of {len(clients)} clients and {len(names)} classes; a client has "
+        f"Training images of {count} clients and {len(names)} classes; a client has "
         f"{held.min()} to {held.max()} classes.",
         Table(("client", *names), rows),
-        "Training images of each client and class, as the clients told the server.",
+        "Training images of each client and class, as the clients told the server."
+        f"{_some_of(count)}",
     )
 
 
@@ -221,13 +226,23 @@ def worst_pairs(run: Run) -> list[Pair]:
     return confused(matrix, run.answers.class_names)
 
 
+def _spread(clients: Sequence[T]) -> list[T]:
+    """Return all clients, or of too many some that are as far apart as can be."""
+    count = len(clients)
+    return [clients[k * count // _MOST] for k in range(_MOST)] if count > _MOST else list(clients)
+
+
+def _some_of(count: int) -> str:
+    return f" Shown are {_MOST} of {count}; results.json has all." if count > _MOST else ""
+
+
 def _points(known: Sequence[tuple[int, float]]) -> tuple[list[float], list[float]]:
     return [place for place, _ in known], [100 * value for _, value in known]
 
 
 def _clients_of_steps(axes: "Axes", drawn: Canvas, run: Run) -> None:
     pairs = [(c["name"], _pair(c)) for c in (run.results["clients"] if run.results else ())]
-    known = [(name, pair) for name, pair in pairs if pair is not None]
+    known = _spread([(name, pair) for name, pair in pairs if pair is not None])
     for _, (before, after) in known:
         axes.plot([1, 2], [100 * before, 100 * after], color=VERMILLION, alpha=0.3, linewidth=1.5)
     if known:
@@ -328,6 +343,11 @@ def _pair(client: ClientResult) -> tuple[float, float] | None:
     return None if before is None or after is None else (before, after)
 
 
+def _gain(client: ClientResult) -> float:
+    before, after = _pair(client) or (0.0, 0.0)
+    return after - before
+
+
 def _tip(client: ClientResult) -> str:
     before, after = _pair(client) or (None, None)
     return (
@@ -363,7 +383,8 @@ def _names(run: Run, number: int) -> tuple[str, ...]:
 
 
 def _totals(run: Run) -> Drawn | str:
-    clients = run.results["clients"] if run.results else []
+    count = len(run.results["clients"]) if run.results else 0
+    clients = _spread(run.results["clients"]) if run.results else []
     if not clients:
         return "How many images each client has is known when the run has ended."
     size = (HALF[0], max(HALF[1], 90 + 22 * len(clients)))
@@ -386,7 +407,8 @@ def _totals(run: Run) -> Drawn | str:
     shared = "did not share" if not run.shares_counts else "did not all tell"
     return Drawn(
         drawn,
-        f"Images of {len(clients)} clients by part of the split.",
+        f"Images of {count} clients by part of the split.",
         Table(("client", *_PARTS), rows),
-        f"The clients {shared} which classes they have; these are their numbers of images.",
+        f"The clients {shared} which classes they have; these are their numbers of images."
+        f"{_some_of(count)}",
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fedrsclip.run.connection import RunStatus
+from fedrsclip.run.encoded import Encoded
 from fedrsclip.run.follow import Rounds, follow
 from fedrsclip.run.preparation import Failure, Simulation
 from fedrsclip.run.processes import undisturbed
@@ -57,6 +58,7 @@ def _simulate(
     follower, resumed = Follower(folder), folder.has_begun()
     rounds = Rounds(follower, simulation.split)
     federation = simulation.federation
+    encoded = Encoded(simulation.cache, simulation.split)
     with scratch_folder() as scratch, Waiting.on_terminal(echo) as waiting:
         link = SuperLink(scratch, simulation.environment)
         run_id, status = "", None
@@ -64,7 +66,8 @@ def _simulate(
         def look() -> None:
             link.check()
             what = awaited(follower, federation.num_rounds, rounds.last_round, resumed=resumed)
-            waiting.waits_for(what)
+            counted = encoded.awaited() if rounds.last_round is None else None
+            waiting.waits_for(counted or what)
 
         try:
             waiting.waits_for("Flower's SuperLink")

@@ -7,10 +7,11 @@ from functools import partial
 from pathlib import Path
 
 from fedrsclip import machine
+from fedrsclip.run.encoded import Encoded
 from fedrsclip.run.follow import Rounds
 from fedrsclip.run.preparation import Failure, Simulation
 from fedrsclip.run.processes import undisturbed
-from fedrsclip.run.waiting import Waiting
+from fedrsclip.run.waiting import Waiting, next_after
 from fedrsclip.simulation.client_processes import ClientProcess
 from fedrsclip.simulation.parallel import ParallelGrid, Process
 from fedrsclip_core.config.overrides import join_overrides
@@ -40,6 +41,7 @@ def simulate(
     """Run it and leave no process; ``None`` if it completed."""
     federation = simulation.federation
     rounds = Rounds(Follower(folder), simulation.split)
+    encoded = Encoded(simulation.cache, simulation.split)
     log = _Log(paths.logs_dir().resolve() / f"{folder.name}.local.log")
     with (
         Waiting.on_terminal(echo) as waiting,
@@ -50,13 +52,22 @@ def simulate(
             log.write(line)
             for shown in rounds.lines():
                 waiting.echo(shown)
-            waiting.waits_for(_next(rounds.last_round, federation.num_rounds))
+            waiting.waits_for(awaited())
+
+        def awaited() -> str:
+            if rounds.last_round is None:
+                return encoded.awaited() or "the clients, which load images and CLIP"
+            return next_after(rounds.last_round, federation.num_rounds)
+
+        def wait(seconds: float) -> None:
+            grid.wait(seconds)
+            waiting.waits_for(awaited())
 
         def tell(line: str) -> None:
             log.write(line)
             waiting.echo(line)
 
-        waiting.waits_for(_next(None, federation.num_rounds))
+        waiting.waits_for(awaited())
         grid = ParallelGrid(
             [
                 {"partition-id": k, "num-partitions": federation.num_clients}
@@ -68,7 +79,7 @@ def simulate(
         )
         try:
             run(
-                exchange_of(grid, processes=len(starts), wait=grid.wait),
+                exchange_of(grid, processes=len(starts), wait=wait),
                 simulation.submission.config,
                 run_id=_RUN_ID,
                 overrides=join_overrides(simulation.submission.overrides),
@@ -125,9 +136,3 @@ def _client_processes(
     with joined(federation, configuration, environment, _RUN_ID) as cluster:
         waiting.echo(cluster.words)
         yield cluster.starts
-
-
-def _next(last_round: int | None, num_rounds: int) -> str:
-    if last_round is None:
-        return "the clients, which load images and CLIP"
-    return f"round {last_round + 1} of {num_rounds}" if last_round < num_rounds else "the results"

@@ -45,6 +45,8 @@ class Simulation:
         The division of the images.
     found_revisions : dict[str, str]
         The commits of the hub that were found for keys that were not given.
+    cache : FeatureCache
+        Where clients find the features of images, or put them.
     """
 
     submission: Submission
@@ -52,6 +54,7 @@ class Simulation:
     environment: dict[str, str]
     split: SplitRecord
     found_revisions: dict[str, str]
+    cache: FeatureCache
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,7 @@ def prepare(overrides: Sequence[str], *, echo: Callable[[str], None] = print) ->
         preflight.site_environment(config),
         split_record(config, lambda source: _hashes(source, cache, echo)),
         found,
+        cache,
     )
 
 

@@ -1,6 +1,7 @@
-"""What a run is waiting for, on a terminal: the seconds before its first round are many."""
+"""What a run is waiting for: the seconds before its first round are many."""
 
 import sys
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -14,8 +15,13 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 
+_SILENCE = 15.0
+
+
 class Waiting:
     """A last line that says what is waited for, and that something lives.
+
+    Where nothing can be a last line, as in a file, it is a line of its own after some silence.
 
     Parameters
     ----------
@@ -23,11 +29,19 @@ class Waiting:
         Prints a line.
     console : Console or None
         Where the last line stands, which need not be where lines go; ``None``: nowhere.
+    clock : Callable[[], float]
+        Seconds.
     """
 
-    def __init__(self, say: "Callable[[str], None]", console: "Console | None") -> None:
-        self._say, self._console = say, console
+    def __init__(
+        self,
+        say: "Callable[[str], None]",
+        console: "Console | None",
+        clock: "Callable[[], float]" = time.monotonic,
+    ) -> None:
+        self._say, self._console, self._clock = say, console, clock
         self._status: Status | None = None
+        self._said, self._last_line = "", clock()
 
     @classmethod
     def on_terminal(cls, say: "Callable[[str], None]") -> Self:
@@ -51,10 +65,12 @@ class Waiting:
 
     def waits_for(self, what: str) -> None:
         """Say what is waited for from now on."""
-        if self._console is None:
-            return
         text = f"waiting for {what}"
-        if self._status is None:
+        if self._console is None:
+            if text != self._said and self._clock() - self._last_line >= _SILENCE:
+                self._said = text
+                self.echo(text)
+        elif self._status is None:
             from rich.markup import escape
 
             self._status = self._console.status(escape(text), spinner_style="default")
@@ -67,6 +83,7 @@ class Waiting:
         if self._status is not None:
             self._status.stop()
         self._say(line)
+        self._last_line = self._clock()
         if self._status is not None:
             self._status.start()
 
@@ -94,14 +111,17 @@ def awaited(follower: Follower, num_rounds: int, last_round: int | None, *, resu
     if follower.has_results():
         return "Flower, which ends the run"
     if last_round is not None:
-        return (
-            f"round {last_round + 1} of {num_rounds}" if last_round < num_rounds else "the results"
-        )
+        return next_after(last_round, num_rounds)
     if resumed:
         return "Flower, which starts the server, Ray and the clients"
     if not follower.folder.has_begun():
         return "the server, which Flower starts"
     return "round 0" if _clients_are_there(follower) else "Ray and the clients"
+
+
+def next_after(last_round: int, num_rounds: int) -> str:
+    """Say what comes after a round."""
+    return f"round {last_round + 1} of {num_rounds}" if last_round < num_rounds else "the results"
 
 
 def _clients_are_there(follower: Follower) -> bool:

@@ -324,7 +324,9 @@ def _unsound(value: object) -> str:
             if isinstance(one, dict):
                 inner += [*one, *one.values()]
             elif isinstance(one, list):
-                inner += one
+                # Of a thousand clients there are millions of counts.
+                if not (set(map(type, one)) == {int} and all(map(_is_small, (min(one), max(one))))):
+                    inner += one
             elif isinstance(one, str) and not _can_be_written(one):
                 return "it holds text that cannot be written"
             elif isinstance(one, int | float) and not _is_small(one):

@@ -125,6 +125,17 @@ class FeatureCache:
         hashes |= found
         return [hashes.get(stat) if stat else None for stat in stats]
 
+    def newest(self) -> int:
+        """Return a number that grows by one with each image encoded, whoever encodes it.
+
+        Raises
+        ------
+        DataError
+            If the cache cannot be used.
+        """
+        with self._store(lambda _: None) as store:
+            return store.newest()
+
     def features(
         self,
         source: ImageSource,

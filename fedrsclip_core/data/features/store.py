@@ -141,6 +141,15 @@ class FeatureStore:
 
         return self._database.run(read)
 
+    def newest(self) -> int:
+        """Return the number of the newest feature: it grows by one with each."""
+
+        def read(connection: sqlite3.Connection) -> int:
+            (number,) = connection.execute("SELECT max(rowid) FROM features").fetchone()
+            return int(number or 0)
+
+        return self._database.run(read)
+
     def write(self, images: Mapping[bytes, KnownImage], vectors: Mapping[bytes, Vector]) -> None:
         """Store both in one transaction, then remove the oldest features above the bound."""
         problems = {stat: image.problem.encode() for stat, image in images.items()}

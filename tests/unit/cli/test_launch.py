@@ -40,7 +40,8 @@ def no_preflight(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[str]], None]
     def use(class_names: list[str]) -> None:
         monkeypatch.setattr(preflight, "check_for_simulation", lambda config: class_names)
         monkeypatch.setattr(preflight, "data_notes", lambda config: [])
-        monkeypatch.setattr(preparation, "split_record", lambda config, hashes: {})
+        split = {"clients": [], "num_images": 4}
+        monkeypatch.setattr(preparation, "split_record", lambda config, hashes: split)
 
     for variable in (key.variable for key in SITE_KEYS.values()):
         monkeypatch.delenv(variable, raising=False)

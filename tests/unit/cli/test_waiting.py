@@ -2,11 +2,16 @@
 
 import io
 from pathlib import Path
+from typing import cast
 
 import pytest
 from rich.console import Console
 
+from fedrsclip.run.encoded import Encoded
 from fedrsclip.run.waiting import Waiting, awaited
+from fedrsclip_core.data.features.cache import FeatureCache
+from fedrsclip_core.errors import DataError
+from fedrsclip_core.runs.records import SplitPart, SplitRecord
 from fedrsclip_core.runs.run_folder import Follower, RunFolder
 
 pytestmark = pytest.mark.unit
@@ -33,6 +38,50 @@ def test_without_a_terminal_there_are_lines_alone(capsys: pytest.CaptureFixture[
         waiting.waits_for("Flower's SuperLink")
         waiting.echo("round 0")
     assert capsys.readouterr().out == "round 0\n"
+
+
+def test_after_some_silence_a_file_has_a_line_of_what_is_new() -> None:
+    now, said = [0.0], list[str]()
+    with Waiting(said.append, None, lambda: now[0]) as waiting:
+        for second, what in (
+            *((0, "the clients"), (14, "the clients"), (15, "the clients"), (40, "the clients")),
+            *((41, "round 1 of 3"), (55, "round 2 of 3"), (56, "round 2 of 3")),
+        ):
+            now[0] = second
+            waiting.waits_for(what)
+        waiting.echo("round 2")
+        now[0] = 70
+        waiting.waits_for("round 3 of 3")
+    assert said == [
+        *("waiting for the clients", "waiting for round 1 of 3"),
+        *("waiting for round 2 of 3", "round 2"),
+    ]
+
+
+class Cache:
+    """As many features as were put into it."""
+
+    def __init__(self) -> None:
+        self.number, self.broken = 100, False
+
+    def newest(self) -> int:
+        if self.broken:
+            raise DataError("the disk is full")
+        return self.number
+
+
+def test_images_are_counted_from_the_start_of_a_run() -> None:
+    cache, now = Cache(), [0.0]
+    part: SplitPart = {"count": 40, "per_class": [40], "sha256": ""}
+    split = {"num_images": 999, "clients": [{"train": part, "test": part}, {"train": part}]}
+    encoded = Encoded(cast("FeatureCache", cache), cast("SplitRecord", split), lambda: now[0])
+    assert encoded.awaited() is None
+    cache.number = 132
+    assert encoded.awaited() is None  # not looked at again so soon
+    now[0] = 2.0
+    assert encoded.awaited() == "the clients: 32 of at most 120 images are encoded"
+    cache.broken, now[0] = True, 4.0
+    assert encoded.awaited() is None
 
 
 def test_what_comes_next_is_read_off_the_runs_folder(tmp_path: Path) -> None:

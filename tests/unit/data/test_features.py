@@ -45,6 +45,15 @@ def test_second_run_encodes_hashes_and_opens_nothing(root: Path, cache: Path) ->
     assert second.kept.tolist() == list(range(24))
 
 
+def test_the_newest_grows_with_each_image_encoded(root: Path, cache: Path) -> None:
+    features = FeatureCache(cache, "encoder-a", DIM, 2**30)
+    assert features.newest() == 0
+    Run(cache, root)
+    assert features.newest() == 24
+    Run(cache, root)
+    assert features.newest() == 24
+
+
 def test_hashes_are_remembered_for_both(root: Path, cache: Path) -> None:
     source, events = CountingSource(root), []
     features = FeatureCache(cache, "encoder-a", DIM, 2**30)

@@ -66,6 +66,20 @@ def test_a_dot_per_client_is_as_large_as_it_has_images(page: str) -> None:
     assert svgs.tips(svg, "clients")[1].endswith("30 training images")
 
 
+def test_of_very_many_clients_some_are_drawn(tmp_path: Path) -> None:
+    one = folders.client(0, shares=True)
+    clients = [one | {"name": f"c{k}", "partition_id": k} for k in range(1000)]
+    folder = folders.write_run(tmp_path, clients=clients)
+    page = write_report(folder).read_text(encoding="utf-8")
+    tips = svgs.tips(figure(page, "clients"), "clients")
+    assert len(tips) == 200
+    assert [tip.partition(":")[0] for tip in tips[:3]] == ["c0", "c5", "c10"]
+    assert "for 1000 of 1000" in page
+    assert page.count("Shown are 200 of 1000; results.json has all.") == 2
+    squares = svgs.tips(figure(page, "partition"), "cells")
+    assert {tip.partition(",")[0] for tip in squares} == {f"c{5 * k}" for k in range(200)}
+
+
 def test_the_partition_has_a_square_per_class_of_a_client(page: str) -> None:
     svg = figure(page, "partition")
     assert svgs.middles(svg, "cells") == [
