@@ -40,34 +40,12 @@ def simulate(
 ) -> Failure | None:
     """Run it and leave no process; ``None`` if it completed."""
     federation = simulation.federation
-    rounds = Rounds(Follower(folder), simulation.split)
-    encoded = Encoded(simulation.cache, simulation.split)
     log = _Log(paths.logs_dir().resolve() / f"{folder.name}.local.log")
     with (
         Waiting.on_terminal(echo) as waiting,
         _client_processes(simulation, log.path, waiting) as starts,
     ):
-
-        def say(line: str) -> None:
-            log.write(line)
-            for shown in rounds.lines():
-                waiting.echo(shown)
-            waiting.waits_for(awaited())
-
-        def awaited() -> str:
-            if rounds.last_round is None:
-                return encoded.awaited() or "the clients, which load images and CLIP"
-            return next_after(rounds.last_round, federation.num_rounds)
-
-        def wait(seconds: float) -> None:
-            grid.wait(seconds)
-            waiting.waits_for(awaited())
-
-        def tell(line: str) -> None:
-            log.write(line)
-            waiting.echo(line)
-
-        waiting.waits_for(awaited())
+        shown = _Shown(simulation, folder, waiting, log)
         grid = ParallelGrid(
             [
                 {"partition-id": k, "num-partitions": federation.num_clients}
@@ -75,15 +53,20 @@ def simulate(
             ],
             starts,
             run_id=_RUN_ID,
-            tell=tell,
+            tell=shown.tell,
         )
+
+        def wait(seconds: float) -> None:
+            grid.wait(seconds)
+            shown.look()
+
         try:
             run(
                 exchange_of(grid, processes=len(starts), wait=wait),
                 simulation.submission.config,
                 run_id=_RUN_ID,
                 overrides=join_overrides(simulation.submission.overrides),
-                echo=say,
+                echo=shown.say,
             )
         except FedRSCLIPError as error:
             return Failure(str(error), log.path)
@@ -97,6 +80,40 @@ def simulate(
                 grid.end()
     log.remove()
     return None
+
+
+class _Shown:
+    """What a person sees of the run while it lasts: its rounds, and what is waited for."""
+
+    def __init__(
+        self, simulation: Simulation, folder: RunFolder, waiting: Waiting, log: "_Log"
+    ) -> None:
+        self._rounds = Rounds(Follower(folder), simulation.split)
+        self._encoded = Encoded(simulation.cache, simulation.split)
+        self._num_rounds = simulation.federation.num_rounds
+        self._waiting, self._log = waiting, log
+        self.look()
+
+    def say(self, line: str) -> None:
+        """Log what the server says, of which a person sees the rounds."""
+        self._log.write(line)
+        for shown in self._rounds.lines():
+            self._waiting.echo(shown)
+        self.look()
+
+    def tell(self, line: str) -> None:
+        """Log and show a line."""
+        self._log.write(line)
+        self._waiting.echo(line)
+
+    def look(self) -> None:
+        """Say what is waited for now."""
+        last = self._rounds.last_round
+        if last is not None:
+            self._waiting.waits_for(next_after(last, self._num_rounds))
+        else:
+            loading = "the clients, which load images and CLIP"
+            self._waiting.waits_for(self._encoded.awaited() or loading)
 
 
 class _Log:
