@@ -66,8 +66,9 @@ def _simulate(
         def look() -> None:
             link.check()
             what = awaited(follower, federation.num_rounds, rounds.last_round, resumed=resumed)
-            counted = encoded.awaited() if rounds.last_round is None else None
-            waiting.waits_for(counted or what)
+            begun = rounds.last_round is not None
+            counted = None if begun else encoded.awaited()
+            waiting.waits_for(counted or what, in_files=not begun)
 
         try:
             waiting.waits_for("Flower's SuperLink")

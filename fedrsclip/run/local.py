@@ -110,7 +110,7 @@ class _Shown:
         """Say what is waited for now."""
         last = self._rounds.last_round
         if last is not None:
-            self._waiting.waits_for(next_after(last, self._num_rounds))
+            self._waiting.waits_for(next_after(last, self._num_rounds), in_files=False)
         else:
             loading = "the clients, which load images and CLIP"
             self._waiting.waits_for(self._encoded.awaited() or loading)

@@ -63,11 +63,12 @@ class Waiting:
     ) -> None:
         self.ends()
 
-    def waits_for(self, what: str) -> None:
-        """Say what is waited for from now on."""
+    def waits_for(self, what: str, *, in_files: bool = True) -> None:
+        """Say what is waited for from now on; ``in_files``: also where it would be a line."""
         text = f"waiting for {what}"
         if self._console is None:
-            if text != self._said and self._clock() - self._last_line >= _SILENCE:
+            silence = self._clock() - self._last_line
+            if in_files and text != self._said and silence >= _SILENCE:
                 self._said = text
                 self.echo(text)
         elif self._status is None:

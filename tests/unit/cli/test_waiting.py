@@ -43,19 +43,20 @@ def test_without_a_terminal_there_are_lines_alone(capsys: pytest.CaptureFixture[
 def test_after_some_silence_a_file_has_a_line_of_what_is_new() -> None:
     now, said = [0.0], list[str]()
     with Waiting(said.append, None, lambda: now[0]) as waiting:
-        for second, what in (
-            *((0, "the clients"), (14, "the clients"), (15, "the clients"), (40, "the clients")),
-            *((41, "round 1 of 3"), (55, "round 2 of 3"), (56, "round 2 of 3")),
-        ):
+
+        def waits(second: float, what: str, *, in_files: bool = True) -> None:
             now[0] = second
-            waiting.waits_for(what)
-        waiting.echo("round 2")
-        now[0] = 70
-        waiting.waits_for("round 3 of 3")
-    assert said == [
-        *("waiting for the clients", "waiting for round 1 of 3"),
-        *("waiting for round 2 of 3", "round 2"),
-    ]
+            waiting.waits_for(what, in_files=in_files)
+
+        for second in (0, 14.9, 15, 40):
+            waits(second, "the clients")
+        assert said == ["waiting for the clients"]
+        waits(41, "32 images")
+        waits(55, "64 images")
+        waiting.echo("round 0")
+        waits(69, "96 images")
+        waits(90, "round 1 of 3", in_files=False)
+    assert said[1:] == ["waiting for 32 images", "round 0"]
 
 
 class Cache:
