@@ -21,17 +21,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         flags = [_ALL_IMAGES] if getattr(options, "images", False) else []
-        status = _COMMANDS[options.command]([*options.overrides, *flags])
+        return _COMMANDS[options.command]([*options.overrides, *flags])
     except (FedRSCLIPError, OSError) as error:
         print(f"fedrsclip: {printable_lines(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        _interrupt_no_more()
         print("fedrsclip: interrupted, everything was stopped", file=sys.stderr)
         return _INTERRUPTED
+
+
+def command() -> NoReturn:
+    """Be the process of the command."""
+    status = main()
     if status == _INTERRUPTED:
-        _interrupt_no_more()
-    return status
+        # A second Ctrl-C would hit Python where it ends, and change the exit status.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(status)
 
 
 def _run(overrides: Sequence[str]) -> int:
@@ -170,11 +175,6 @@ def _interrupt(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _interrupt_no_more() -> None:
-    """Ignore a second Ctrl-C, which would hit Python where it ends and change the exit status."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def parsers() -> dict[str, argparse.ArgumentParser]:
     """Return the parser of each command and sub-command, by its words after ``fedrsclip``."""
     from fedrsclip.data.command import parsers as data_parsers
@@ -309,4 +309,4 @@ _HELP = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fedrsclip import check as checks
-from fedrsclip.cli import main
+from fedrsclip.cli import command, main
 from fedrsclip.run import launch
 from fedrsclip.run.own_tuning import write_table
 from fedrsclip_core.config.compose import compose
@@ -60,6 +60,12 @@ def test_an_interrupt_is_status_130(
     monkeypatch.setattr("signal.signal", handlers.__setitem__)
     assert main(["run"]) == 130
     assert "interrupted" in capsys.readouterr().err
+    assert signal.SIGINT not in handlers
+
+    monkeypatch.setattr("sys.argv", ["fedrsclip", "run"])
+    with pytest.raises(SystemExit) as ended:
+        command()
+    assert ended.value.code == 130
     assert handlers[signal.SIGINT] is signal.SIG_IGN
 
 
