@@ -100,7 +100,8 @@ def elsewhere(head: Cluster, tmp_path: Path) -> Iterator[Callable[[Path], None]]
 
     def start(folder: Path) -> None:
         folder.mkdir(parents=True)
-        ray = Path(sys.executable).with_name("ray")
+        # An environment with another Flower has no `ray` of its own.
+        ray = f"{sys.executable} -m ray.scripts.scripts"
         node = f"{ray} start --address={head.address} --num-cpus=1 --block"
         command = f"mount -t tmpfs none '{folder}' && exec {node}"
         with (tmp_path / "node").open("wb") as output:
