@@ -132,14 +132,14 @@ def clients(run: Run) -> Drawn | str:
     known = [c for c in run.results["clients"] if _pair(c) is not None]
     if not known:
         return "The method has only one of global and personalized, or no client was evaluated."
-    gained = sum(_gain(c) > 0 for c in known)
-    count, known = len(known), _spread(known)
+    everyone = [_pair(c) or (0.0, 0.0) for c in known]
+    gained, count = sum(p[1] > p[0] for p in everyone), len(known)
+    known, pairs = _spread(known), _spread(everyone)
     drawn = canvas(*HALF)
     axes = drawn.axes(x="global, % of own test images", y="personalized, %", grid="both")
     axes.plot([0, 100], [0, 100], color=GREY, linestyle=DASHED, linewidth=1.5, zorder=1)
     axes.annotate("equal", (84, 84), (8, -10), textcoords="offset points", color=MUTED, fontsize=11)
     most = max(c["num_train"] for c in known) or 1
-    pairs = [_pair(c) or (0.0, 0.0) for c in known]
     dots = axes.scatter(
         [100 * p[0] for p in pairs],
         [100 * p[1] for p in pairs],
@@ -178,9 +178,8 @@ def partition(run: Run) -> Drawn | str:
     counts = list(run.label_counts.values())
     if not counts or len({len(row) for row in counts}) != 1:
         return _totals(run)
-    count, counts, clients = len(counts), _spread(counts), _spread(list(run.label_counts))
-    held = (np.array(list(run.label_counts.values())) > 0).sum(axis=1)
-    matrix = np.array(counts, dtype=np.int64)
+    held = (np.array(counts) > 0).sum(axis=1)
+    matrix, clients = np.array(_spread(counts), dtype=np.int64), _spread(list(run.label_counts))
     names = _names(run, matrix.shape[1])
     shares = share_of(matrix)
     cells = [
@@ -193,11 +192,11 @@ def partition(run: Run) -> Drawn | str:
     rows = [(client, *map(str, row)) for client, row in zip(clients, matrix.tolist(), strict=True)]
     return Drawn(
         drawn,
-        f"Training images of {count} clients and {len(names)} classes; a client has "
+        f"Training images of {len(counts)} clients and {len(names)} classes; a client has "
         f"{held.min()} to {held.max()} classes.",
         Table(("client", *names), rows),
         "Training images of each client and class, as the clients told the server."
-        f"{_some_of(count)}",
+        f"{_some_of(len(counts))}",
     )
 
 
@@ -343,11 +342,6 @@ def _pair(client: ClientResult) -> tuple[float, float] | None:
     return None if before is None or after is None else (before, after)
 
 
-def _gain(client: ClientResult) -> float:
-    before, after = _pair(client) or (0.0, 0.0)
-    return after - before
-
-
 def _tip(client: ClientResult) -> str:
     before, after = _pair(client) or (None, None)
     return (
@@ -383,8 +377,8 @@ def _names(run: Run, number: int) -> tuple[str, ...]:
 
 
 def _totals(run: Run) -> Drawn | str:
-    count = len(run.results["clients"]) if run.results else 0
-    clients = _spread(run.results["clients"]) if run.results else []
+    everyone = run.results["clients"] if run.results else []
+    clients = _spread(everyone)
     if not clients:
         return "How many images each client has is known when the run has ended."
     size = (HALF[0], max(HALF[1], 90 + 22 * len(clients)))
@@ -407,8 +401,8 @@ def _totals(run: Run) -> Drawn | str:
     shared = "did not share" if not run.shares_counts else "did not all tell"
     return Drawn(
         drawn,
-        f"Images of {count} clients by part of the split.",
+        f"Images of {len(everyone)} clients by part of the split.",
         Table(("client", *_PARTS), rows),
         f"The clients {shared} which classes they have; these are their numbers of images."
-        f"{_some_of(count)}",
+        f"{_some_of(len(everyone))}",
     )
